@@ -1,0 +1,230 @@
+# vecfs: one non-recursive Makefile.  `make help` lists the targets.
+#
+# Objects live in build/<cc>-<variant>/<folder>/, so variants never mix; any
+# change of flags rebuilds.  CFLAGS and LDFLAGS are the user's, added last.
+
+CC      ?= cc
+PREFIX  ?= /usr/local
+DESTDIR ?=
+V       ?= 0
+
+variant := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)$(if $(DEBUG),-debug)
+comma   := ,
+B       := build/$(notdir $(firstword $(CC)))-$(subst $(comma),-,$(variant))
+BIN     := $(if $(SAN)$(DEBUG),$(B)/bin,build/bin)
+
+VERSION := $(shell sed -n 's/^.define VF_VERSION "\(.*\)"/\1/p' store/vecfs.h)
+
+# ---- what it is made of ------------------------------------------------------
+
+lib_src   := $(wildcard store/*.c) $(wildcard index/*.c) \
+             $(filter-out query/main.c,$(wildcard query/*.c))
+vecfs_src := $(wildcard fs/*.c)
+vectool_src := $(wildcard tools/*.c)
+test_src  := tests/main.c $(wildcard tests/test_*.c)
+fuzz_src  := $(wildcard tests/fuzz_*.c)
+bench_src := $(wildcard bench/bench_*.c)
+
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+programs  := $(BIN)/vecfs $(BIN)/vecquery $(BIN)/vectool
+benches   := $(patsubst bench/%.c,$(BIN)/%,$(bench_src))
+
+# ---- flags --------------------------------------------------------------------
+
+pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
+LIBS_PC := libcurl libcrypto libzstd expat jansson libxxhash
+ours_cflags := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g \
+	-fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
+	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wpointer-arith -Wvla -Werror=implicit-function-declaration \
+	-Werror=incompatible-pointer-types -Wno-unused-parameter \
+	$(call pc,--cflags,$(LIBS_PC)) -pthread
+ours_ldflags := -pthread
+ours_libs := $(call pc,--libs,$(LIBS_PC)) -lm
+ifdef SAN
+ours_cflags += -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
+ours_ldflags += -fsanitize=$(SAN)
+endif
+ifdef DEBUG
+ours_cflags += -O0 -DVF_DIAGNOSTIC
+endif
+ifdef WERROR
+ours_cflags += -Werror
+endif
+fuse_cflags := $(call pc,--cflags,fuse3)
+fuse_libs   := $(call pc,--libs,fuse3)
+cunit_libs  := $(call pc,--libs,cunit)
+
+Q := $(if $(filter 1,$(V)),,@)
+say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
+
+.DEFAULT_GOAL := all
+.PHONY: all check bench fuzz lint format format-check layers headers install \
+	deps deps-check demo clean help e2e unit
+.SUFFIXES:
+
+all: deps-check $(programs)
+
+# ---- packages ---------------------------------------------------------------------
+# name of the package: what proves that it is there (a pkg-config module, a header
+# or a program)
+
+PACKAGES := libfuse3-dev=pc:fuse3 fuse3=bin:fusermount3 \
+	libcurl4-openssl-dev=pc:libcurl libssl-dev=pc:libcrypto \
+	libzstd-dev=pc:libzstd liburing-dev=pc:liburing liblmdb-dev=h:lmdb.h \
+	libcunit1-dev=pc:cunit libexpat1-dev=pc:expat libjansson-dev=pc:jansson \
+	libxxhash-dev=pc:libxxhash pkg-config=bin:pkg-config gcc=bin:gcc \
+	libc6-dev=h:stdio.h
+
+# What the tests and the demo run besides the programs.
+TEST_PACKAGES := jq=bin:jq zstd=bin:zstd python3-numpy=py:numpy curl=bin:curl
+
+missing = $(shell for p in $(1); do n=$${p%%=*}; t=$${p\#*=}; w=$${t\#*:}; \
+	case $$t in \
+	pc:*) pkg-config --exists $$w 2>/dev/null ;; \
+	bin:*) command -v $$w >/dev/null ;; \
+	h:*) test -e /usr/include/$$w ;; \
+	py:*) /usr/bin/python3 -c "import $$w" 2>/dev/null ;; \
+	esac || printf '%s ' $$n; done)
+
+deps:
+	$(Q)want="$(call missing,$(PACKAGES) $(TEST_PACKAGES))"; \
+	[ -n "$$want" ] || exit 0; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "needed (Debian's names): $$want"; exit 1; fi; \
+	[ "$$(id -u)" = 0 ] || sudo=sudo; \
+	$$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y \
+		--no-install-recommends $$want
+
+deps-check:
+	$(Q)want="$(call missing,$(PACKAGES))"; [ -z "$$want" ] || { \
+	echo "missing packages; to install them:  make deps" >&2; \
+	echo "which runs:  apt-get install -y --no-install-recommends $$want" >&2; \
+	exit 1; }
+
+deps-test-check: deps-check
+	$(Q)want="$(call missing,$(TEST_PACKAGES))"; [ -z "$$want" ] || { \
+	echo "missing packages; to install them:  make deps" >&2; \
+	echo "which runs:  apt-get install -y --no-install-recommends $$want" >&2; \
+	exit 1; }
+.PHONY: deps-test-check
+
+# ---- objects and programs ------------------------------------------------------------
+
+flags_now := $(CC) $(ours_cflags) $(CFLAGS) $(ours_ldflags) $(LDFLAGS)
+flags_file := $(B)/flags
+ifneq ($(file <$(flags_file)),$(flags_now))
+$(shell mkdir -p $(B))
+$(file >$(flags_file),$(flags_now))
+endif
+
+$(B)/fs/%.o: ours_cflags += $(fuse_cflags)
+
+$(B)/%.o: %.c $(flags_file)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ours_cflags) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(B)/libvecfs.a: $(call obj,$(lib_src))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+link = $(Q)mkdir -p $(@D) && $(CC) $(ours_ldflags) $(LDFLAGS) -o $@ \
+	$(filter %.o,$^) $(B)/libvecfs.a $(ours_libs)
+
+$(BIN)/vecfs: $(call obj,$(vecfs_src)) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link) $(fuse_libs)
+$(BIN)/vecquery: $(call obj,query/main.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+$(BIN)/vectool: $(call obj,$(vectool_src)) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+$(BIN)/unit: $(call obj,$(test_src)) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link) $(cunit_libs)
+$(BIN)/s3sim: $(call obj,tests/s3sim.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+$(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+$(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
+
+# ---- tests -------------------------------------------------------------------------------
+
+unit: $(BIN)/unit
+	$(Q)$(WRAP) $(BIN)/unit $(SUITE)
+
+e2e: $(programs) $(BIN)/s3sim
+	$(Q)BIN=$(BIN) tests/e2e.sh $(E2E)
+
+check: deps-test-check $(programs) $(BIN)/unit $(BIN)/s3sim
+	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
+
+FUZZ_SECONDS ?= 20
+fuzz: $(patsubst tests/%.c,$(BIN)/%,$(fuzz_src))
+	$(Q)for f in $^; do echo "  FUZZ  $$f"; $$f -t $(FUZZ_SECONDS) || exit 1; done
+
+bench: $(programs) $(benches) $(BIN)/s3sim
+
+demo: deps-test-check $(programs)
+	$(Q)BIN=$(BIN) tools/demo.sh
+
+# ---- style -----------------------------------------------------------------------------------
+
+all_c := $(wildcard store/*.[ch] index/*.[ch] query/*.[ch] fs/*.[ch] \
+	tools/*.[ch] tests/*.[ch] bench/*.[ch])
+
+format:
+	clang-format -i $(all_c)
+format-check:
+	$(Q)clang-format --dry-run --Werror $(all_c)
+
+layers:
+	$(Q)tests/layers.sh
+
+headers:
+	$(Q)for h in $(wildcard */*.h); do \
+		f="$(ours_cflags) $(fuse_cflags)"; \
+		echo "#include \"$$h\"" | $(CC) $$f -Werror -fsyntax-only -x c - \
+		|| { echo "$$h does not compile alone"; exit 1; }; done
+
+lint:
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability,performance \
+		--inline-suppr --error-exitcode=1 -I. -D__x86_64__ $(filter %.c,$(all_c))
+
+# ---- install ------------------------------------------------------------------------------------
+
+PUBLIC_HEADERS := store/vecfs.h store/bucket.h store/commit.h store/cache.h \
+	index/index.h query/query.h
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
+		$(DESTDIR)$(PREFIX)/share/man/man1
+	install $(programs) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(B)/libvecfs.a $(DESTDIR)$(PREFIX)/lib
+	for h in $(wildcard $(PUBLIC_HEADERS)); do \
+		install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/vecfs/$$h; done
+	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	printf 'prefix=%s\nName: vecfs\nDescription: vectors in S3, searched through a mount\nVersion: %s\nCflags: -I$${prefix}/include/vecfs\nLibs: -L$${prefix}/lib -lvecfs\nLibs.private: -lm -pthread\nRequires.private: $(LIBS_PC)\n' \
+		$(PREFIX) $(VERSION) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/vecfs.pc
+
+clean:
+	rm -rf build
+
+help:
+	@echo "make            the three programs, in build/bin"
+	@echo "make deps       install missing Debian packages"
+	@echo "make check      all tests      (SAN=address,undefined  SAN=thread  WRAP=valgrind)"
+	@echo "make unit       unit tests     (SUITE=store/npy)"
+	@echo "make e2e        end-to-end     (E2E=file)"
+	@echo "make demo       import, mount and search real documents"
+	@echo "make bench      the benchmark programs"
+	@echo "make fuzz       fuzz every parser (FUZZ_SECONDS=20)"
+	@echo "make layers headers format-check lint format install clean"

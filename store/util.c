@@ -1,0 +1,329 @@
+/*
+ * The parts of util.h that are no one-liners, and the message hook.
+ *
+ * log_hook, log_arg, log_level, log_name   [fixed] before threads exist
+ */
+#include "store/util.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/random.h>
+
+static vf_log_fn *log_hook;
+static void *log_arg;
+static enum vf_level log_level = VF_WARN;
+static const char *log_name = "vecfs";
+
+void vf_log_set(vf_log_fn *fn, void *arg, enum vf_level level)
+{
+	log_hook = fn;
+	log_arg = arg;
+	log_level = level;
+}
+
+void vf_log_name(const char *name)
+{
+	log_name = name;
+}
+
+/* Names from buckets reach terminals: no control byte passes. */
+static void escape_line(const char *in, char *out, size_t cap)
+{
+	size_t n = 0;
+	for (; *in && n + 5 < cap; in++) {
+		unsigned char c = (unsigned char)*in;
+		if (c >= 0x20 && c != 0x7f)
+			out[n++] = (char)c;
+		else
+			n += (size_t)snprintf(out + n, cap - n, "\\x%02x", c);
+	}
+	out[n] = '\0';
+}
+
+static void log_va(enum vf_level level, const char *fmt, va_list ap)
+{
+	char raw[2048], line[4096];
+
+	if (level > log_level)
+		return;
+	vsnprintf(raw, sizeof(raw), fmt, ap);
+	escape_line(raw, line, sizeof(line));
+	if (log_hook)
+		log_hook(log_arg, level, line);
+	else
+		fprintf(stderr, "%s: %s%s\n", log_name,
+			level == VF_WARN ? "warning: " : "", line);
+}
+
+void vf_log(enum vf_level level, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	log_va(level, fmt, ap);
+	va_end(ap);
+}
+
+int vf_fail(int err, const char *fmt, ...)
+{
+	va_list ap;
+	va_start(ap, fmt);
+	log_va(VF_ERROR, fmt, ap);
+	va_end(ap);
+	return err;
+}
+
+const char *vf_strerror(int err)
+{
+	switch (err < 0 ? -err : err) {
+	case 0:
+		return "success";
+	case ENOENT:
+		return "not found";
+	case EEXIST:
+		return "already exists";
+	case EBADMSG:
+		return "damaged bytes";
+	case ENOTSUP:
+		return "a format or operation this version does not know";
+	case ESTALE:
+		return "the object changed";
+	case EREMOTEIO:
+		return "the bucket failed";
+	case ECANCELED:
+		return "shutting down";
+	case EINPROGRESS:
+		return "the outcome is unknown";
+	default:
+		return strerror(err < 0 ? -err : err);
+	}
+}
+
+/* ---- names of types ------------------------------------------------------ */
+
+static const struct {
+	const char *name;
+	size_t size;
+} dtypes[] = {[VF_F32] = {"f32", 4}, [VF_F16] = {"f16", 2}, [VF_U8] = {"u8", 1}};
+
+static const char *const metrics[] = {[VF_COSINE] = "cosine",
+				      [VF_EUCLIDEAN] = "euclidean",
+				      [VF_DOT] = "dot"};
+
+size_t vf_dtype_size(enum vf_dtype t)
+{
+	return (size_t)t < VF_N(dtypes) ? dtypes[t].size : 0;
+}
+
+const char *vf_dtype_name(enum vf_dtype t)
+{
+	return vf_dtype_size(t) ? dtypes[t].name : "?";
+}
+
+const char *vf_metric_name(enum vf_metric m)
+{
+	return m >= VF_COSINE && m <= VF_DOT ? metrics[m] : "?";
+}
+
+int vf_metric_parse(const char *name, enum vf_metric *out_metric)
+{
+	for (unsigned i = 1; i < VF_N(metrics); i++)
+		if (!strcmp(name, metrics[i])) {
+			*out_metric = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+int vf_dtype_parse(const char *name, enum vf_dtype *out_dtype)
+{
+	for (unsigned i = 1; i < VF_N(dtypes); i++)
+		if (!strcmp(name, dtypes[i].name)) {
+			*out_dtype = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+/* ---- buffer -------------------------------------------------------------- */
+
+int vf_buf_reserve(struct vf_buf *b, size_t more)
+{
+	size_t need, cap;
+
+	if (VF_ADD(b->len, more, &need))
+		return -ENOMEM;
+	if (need <= b->cap)
+		return 0;
+	cap = VF_MAX(need, b->cap + b->cap / 2);
+	cap = VF_MAX(cap, (size_t)256);
+	uint8_t *p = realloc(b->data, cap);
+	if (!p)
+		return -ENOMEM;
+	b->data = p;
+	b->cap = cap;
+	return 0;
+}
+
+int vf_buf_append(struct vf_buf *b, const void *p, size_t len)
+{
+	int err = vf_buf_reserve(b, len);
+
+	if (err || !len)
+		return err;
+	if (p)
+		memcpy(b->data + b->len, p, len);
+	else
+		memset(b->data + b->len, 0, len);
+	b->len += len;
+	return 0;
+}
+
+int vf_buf_printf(struct vf_buf *b, const char *fmt, ...)
+{
+	va_list ap, again;
+	int n, err;
+
+	va_start(ap, fmt);
+	va_copy(again, ap);
+	n = vsnprintf(NULL, 0, fmt, ap);
+	va_end(ap);
+	err = n < 0 ? -EINVAL : vf_buf_reserve(b, (size_t)n + 1);
+	if (!err) {
+		vsnprintf((char *)b->data + b->len, (size_t)n + 1, fmt, again);
+		b->len += (size_t)n;
+	}
+	va_end(again);
+	return err;
+}
+
+void vf_buf_fini(struct vf_buf *b)
+{
+	free(b->data);
+	*b = (struct vf_buf){0};
+}
+
+/* ---- bytes ----------------------------------------------------------------- */
+
+void vf_random(void *p, size_t len)
+{
+	uint8_t *at = p;
+
+	while (len) {
+		ssize_t n = getrandom(at, len, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		assert(n > 0);
+		at += n;
+		len -= (size_t)n;
+	}
+}
+
+void vf_hex(const void *p, size_t len, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+	const uint8_t *b = p;
+
+	for (size_t i = 0; i < len; i++) {
+		out[2 * i] = digits[b[i] >> 4];
+		out[2 * i + 1] = digits[b[i] & 15];
+	}
+	out[2 * len] = '\0';
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	if (c >= 'a' && c <= 'f')
+		return c - 'a' + 10;
+	return -1;
+}
+
+int vf_unhex(const char *s, void *out, size_t len)
+{
+	uint8_t *b = out;
+
+	if (strlen(s) != 2 * len)
+		return -EINVAL;
+	for (size_t i = 0; i < len; i++) {
+		int hi = hex_digit(s[2 * i]), lo = hex_digit(s[2 * i + 1]);
+		if (hi < 0 || lo < 0)
+			return -EINVAL;
+		b[i] = (uint8_t)(hi << 4 | lo);
+	}
+	return 0;
+}
+
+int vf_pread_all(int fd, void *buf, size_t len, uint64_t off)
+{
+	uint8_t *at = buf;
+
+	while (len) {
+		ssize_t n = pread(fd, at, len, (off_t)off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -ENODATA;
+		at += n;
+		off += (size_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+int vf_write_all(int fd, const void *buf, size_t len)
+{
+	const uint8_t *at = buf;
+
+	while (len) {
+		ssize_t n = write(fd, at, len);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		at += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* ---- CRC32C ------------------------------------------------------------------ */
+
+static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)
+{
+	static const uint32_t nibble[16] = {
+		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
+		0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
+		0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+		0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
+
+	for (; len; len--, p++) {
+		crc ^= *p;
+		crc = crc >> 4 ^ nibble[crc & 15];
+		crc = crc >> 4 ^ nibble[crc & 15];
+	}
+	return crc;
+}
+
+#if defined(__x86_64__)
+__attribute__((target("sse4.2"))) static uint32_t
+crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
+{
+	uint64_t c = crc;
+
+	for (; len >= 8; len -= 8, p += 8)
+		c = __builtin_ia32_crc32di(c, vf_le64(p));
+	for (; len; len--, p++)
+		c = __builtin_ia32_crc32qi((uint32_t)c, *p);
+	return (uint32_t)c;
+}
+#endif
+
+uint32_t vf_crc32c(uint32_t crc, const void *p, size_t len)
+{
+#if defined(__x86_64__)
+	if (__builtin_cpu_supports("sse4.2"))
+		return ~crc32c_sse42(~crc, p, len);
+#endif
+	return ~crc32c_table(~crc, p, len);
+}
