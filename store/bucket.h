@@ -26,20 +26,21 @@ struct vf_upload; /* one object on its way in */
 
 /* Zero means default everywhere. */
 struct vf_bucket_options {
-	const char *endpoint;	  /* http(s)://host:port; else AWS_ENDPOINT_URL */
-	const char *region;	  /* else AWS_REGION, the profile, us-east-1 */
-	const char *profile;	  /* else AWS_PROFILE, "default" */
-	const char *ca_file;	  /* PEM; else AWS_CA_BUNDLE, the system's */
+	const char *endpoint; /* http(s)://host:port; else AWS_ENDPOINT_URL */
+	const char *region;   /* else AWS_REGION, the profile, us-east-1 */
+	const char *profile;  /* else AWS_PROFILE, "default" */
+	const char *ca_file;  /* PEM; else AWS_CA_BUNDLE, the system's */
 	unsigned max_connections; /* 64 */
-	unsigned timeout_ms;	  /* for one operation with its retries: 60 000 */
-	unsigned virtual_host;	  /* 1: bucket.host/key instead of host/bucket/key */
-	unsigned create;	  /* file://: make the directory when absent */
+	unsigned timeout_ms; /* for one operation with its retries: 60 000 */
+	unsigned
+		virtual_host; /* 1: bucket.host/key instead of host/bucket/key */
+	unsigned create;      /* file://: make the directory when absent */
 	void *reserved[4];
 };
 
 struct vf_object {
-	uint64_t size;		 /* bytes */
-	int64_t mtime_ns;	 /* since 1970; 0 when the server did not say */
+	uint64_t size;		/* bytes */
+	int64_t mtime_ns;	/* since 1970; 0 when the server did not say */
 	char etag[VF_ETAG_MAX]; /* opaque, without quotes, NUL-terminated */
 };
 
@@ -64,7 +65,8 @@ VF_API const char *vf_bucket_dir(const struct vf_bucket *b);
  * caller's to free().  Paths become file:// URLs of the absolute path.
  * Returns 0; -EINVAL (logged) no index name in it or a bad one; -ENOMEM.
  */
-VF_API int vf_target_split(const char *target, char **out_url, char **out_index);
+VF_API int vf_target_split(const char *target, char **out_url,
+			   char **out_index);
 
 /* Returns 0; -ENOENT; -EACCES; -EREMOTEIO.  Threads: any.  Blocks. */
 VF_API int vf_bucket_head(struct vf_bucket *b, const char *key,

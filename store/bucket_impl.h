@@ -10,7 +10,8 @@
 
 struct vf_bucket_ops {
 	void (*close)(struct vf_bucket *b);
-	int (*head)(struct vf_bucket *b, const char *key, struct vf_object *out);
+	int (*head)(struct vf_bucket *b, const char *key,
+		    struct vf_object *out);
 	void (*get_start)(struct vf_bucket *b, const struct vf_get *get);
 	int (*put)(struct vf_bucket *b, const char *key, const void *data,
 		   size_t len, unsigned flags, struct vf_object *out);
@@ -28,7 +29,7 @@ struct vf_bucket_ops {
 struct vf_bucket {
 	const struct vf_bucket_ops *ops; /* [fixed] */
 	char *url;			 /* [fixed] owned, freed by bucket.c */
-	char *dir;			 /* [fixed] file:// only, owned likewise */
+	char *dir; /* [fixed] file:// only, owned likewise */
 };
 
 struct vf_upload {

@@ -103,11 +103,11 @@ const char *vf_strerror(int err)
 static const struct {
 	const char *name;
 	size_t size;
-} dtypes[] = {[VF_F32] = {"f32", 4}, [VF_F16] = {"f16", 2}, [VF_U8] = {"u8", 1}};
+} dtypes[] = {
+	[VF_F32] = {"f32", 4}, [VF_F16] = {"f16", 2}, [VF_U8] = {"u8", 1}};
 
-static const char *const metrics[] = {[VF_COSINE] = "cosine",
-				      [VF_EUCLIDEAN] = "euclidean",
-				      [VF_DOT] = "dot"};
+static const char *const metrics[] = {
+	[VF_COSINE] = "cosine", [VF_EUCLIDEAN] = "euclidean", [VF_DOT] = "dot"};
 
 size_t vf_dtype_size(enum vf_dtype t)
 {
@@ -291,11 +291,12 @@ int vf_write_all(int fd, const void *buf, size_t len)
 
 static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)
 {
-	static const uint32_t nibble[16] = {
-		0x00000000, 0x105ec76f, 0x20bd8ede, 0x30e349b1,
-		0x417b1dbc, 0x5125dad3, 0x61c69362, 0x7198540d,
-		0x82f63b78, 0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
-		0xc38d26c4, 0xd3d3e1ab, 0xe330a81a, 0xf36e6f75};
+	static const uint32_t nibble[16] = {0x00000000, 0x105ec76f, 0x20bd8ede,
+					    0x30e349b1, 0x417b1dbc, 0x5125dad3,
+					    0x61c69362, 0x7198540d, 0x82f63b78,
+					    0x92a8fc17, 0xa24bb5a6, 0xb21572c9,
+					    0xc38d26c4, 0xd3d3e1ab, 0xe330a81a,
+					    0xf36e6f75};
 
 	for (; len; len--, p++) {
 		crc ^= *p;

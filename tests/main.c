@@ -83,7 +83,8 @@ uint64_t vf_test_rand(uint64_t *state)
 
 float vf_test_normal(uint64_t *state)
 {
-	double u = ((double)(vf_test_rand(state) >> 11) + 1) / 9007199254740993.;
+	double u =
+		((double)(vf_test_rand(state) >> 11) + 1) / 9007199254740993.;
 	double v = (double)(vf_test_rand(state) >> 11) / 9007199254740992.;
 
 	return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));

@@ -1,0 +1,148 @@
+/*
+ * Search structures over one shard: build codes.vix, open it, scan it.
+ *
+ * A row's code is the sign of each rotated dimension of its residual to the
+ * leaf's centroid, with the factors of the RaBitQ estimator (Gao and Long,
+ * SIGMOD 2024, section 3).  A query is rotated and quantised once, to 4 bits
+ * in bit planes, relative to the shard's origin; <code, centroid - origin> is
+ * folded into the row's additive factor.
+ *
+ * Estimated distances are in the metric's own unit: cosine 1 - cos, euclidean
+ * squared, dot -<x,y>; ascending is nearer.
+ */
+#ifndef VF_INDEX_INDEX_H
+#define VF_INDEX_INDEX_H
+
+#include "index/topk.h"
+#include "store/util.h"
+
+struct vf_index;   /* one shard's codes, in private memory */
+struct vf_encoder; /* makes codes: rotation and origin of one shard */
+struct vf_builder; /* gathers the sections of one codes.vix */
+struct vf_rotation;
+
+/* ---- building ---------------------------------------------------------------- */
+
+struct vf_code_params {
+	uint32_t dim;
+	enum vf_metric metric;
+	uint64_t rotation_seed;
+};
+
+/* What is kept of a row besides its code; 16 bytes, also on disk. */
+struct vf_factors {
+	float add; /* estimate = query constant + add + mul * <s, q - o> */
+	float mul;
+	float err; /* times eps * |q - c|: the bound; paper, theorem 3.2 */
+	uint32_t ones; /* set bits of the code */
+};
+
+/*
+ * @centroid  float[dim]: mean of the rows (of the unit rows under cosine), or
+ *            of a sample of them; any point is right, a near one is sharp.
+ * Returns 0; -EINVAL; -ENOMEM.
+ */
+VF_API int vf_encoder_new(const struct vf_code_params *params,
+			  const float *centroid, struct vf_encoder **out);
+VF_API void vf_encoder_free(struct vf_encoder *e);
+
+/* Bytes of one code: padded dimension / 8, a multiple of 8. */
+VF_API size_t vf_encoder_code_len(const struct vf_encoder *e);
+
+/*
+ * Code @n rows.
+ * @x        float[n][dim] as put; finite; under cosine not zero (scaled here)
+ * @codes    uint8_t[n][code_len], bit i of a row is bit i%8 of byte i/8
+ * @factors  [n]
+ * Returns 0; -ENOMEM.  Threads: any.
+ */
+VF_API int vf_encoder_rows(const struct vf_encoder *e, const float *x, size_t n,
+			   uint8_t *codes, struct vf_factors *factors);
+
+/*
+ * Gather a shard in order.  Threads: one at a time per builder.
+ * key_hash: vf_key_hash of the key.  line_len: bytes of its record line with
+ * the newline.  row_crc, line_crc: CRC32C of the row in vectors.npy and of
+ * the line with the newline.
+ */
+struct vf_builder_row {
+	uint64_t key_hash;
+	uint32_t line_len, row_crc, line_crc;
+};
+
+VF_API int vf_builder_new(const struct vf_encoder *e, enum vf_dtype dtype,
+			  struct vf_builder **out);
+VF_API void vf_builder_free(struct vf_builder *b);
+VF_API int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
+			  const struct vf_factors *factors,
+			  const struct vf_builder_row *rows, size_t n);
+/* The bytes of codes.vix appended to @out; the builder is then spent. */
+VF_API int vf_builder_finish(struct vf_builder *b, struct vf_buf *out);
+
+/* XXH3-64 of the key's bytes. */
+VF_API uint64_t vf_key_hash(const void *key, size_t len);
+
+/* ---- opening ------------------------------------------------------------------- */
+
+/*
+ * Validate @len bytes of codes.vix and take them over: @p must come from
+ * malloc and is freed by close, or by this call when it fails.
+ * Returns 0; -EBADMSG damaged; -ENOTSUP newer; -ENOMEM; @out_reason constant.
+ */
+VF_API int vf_index_open(void *p, size_t len, struct vf_index **out,
+			 const char **out_reason);
+VF_API void vf_index_close(struct vf_index *ix);
+
+struct vf_index_info {
+	uint32_t dim, padded_dim, n_leaves, bits;
+	uint64_t n_rows, rotation_seed;
+	enum vf_metric metric;
+	enum vf_dtype dtype;
+	size_t ram_len; /* bytes held */
+};
+VF_API void vf_index_info(const struct vf_index *ix, struct vf_index_info *out);
+
+/* What was stored for row @row (< n_rows).  Threads: any. */
+VF_API uint32_t vf_index_row_crc(const struct vf_index *ix, uint64_t row);
+/* Where the record line of @row is in records.jsonl, and its checksum. */
+VF_API void vf_index_line(const struct vf_index *ix, uint64_t row,
+			  uint64_t *out_off, uint32_t *out_len,
+			  uint32_t *out_crc);
+/*
+ * Call @fn with each row whose key hashes to @hash; a hit is only a hint until
+ * its line has been read.  Non-zero from @fn stops and is returned.
+ */
+VF_API int vf_index_find_hash(const struct vf_index *ix, uint64_t hash,
+			      int (*fn)(void *arg, uint64_t row), void *arg);
+/* uint64_t[n_rows], in row order; valid until close. */
+VF_API const uint64_t *vf_index_key_hashes(const struct vf_index *ix);
+
+/* ---- searching -------------------------------------------------------------------- */
+
+/*
+ * Estimate every row's distance to @q and push the best into @top as
+ * (estimate, base + row): the heap's own k decides how many stay.
+ *
+ * @q        float[dim] as given (scaled here under cosine; not zero then)
+ * @scratch  from vf_scan_scratch_new, one per thread
+ * Returns 0; -EINVAL a dimension that is not the index's.
+ * Threads: any, with scratch of its own.
+ */
+struct vf_scan_scratch;
+VF_API int vf_scan_scratch_new(uint32_t dim, struct vf_scan_scratch **out);
+VF_API void vf_scan_scratch_free(struct vf_scan_scratch *s);
+VF_API int vf_index_scan(const struct vf_index *ix, const float *q,
+			 struct vf_scan_scratch *scratch, uint64_t base,
+			 struct vf_topk *top);
+
+/*
+ * Exact distances of @n rows of vectors.npy (any alignment) to @q.
+ * @rows  n rows of dim elements of @dtype, contiguous
+ * NaN never comes out: damage shows as -EBADMSG from the row's CRC before.
+ * Threads: any.
+ */
+VF_API void vf_exact_distances(enum vf_metric metric, enum vf_dtype dtype,
+			       uint32_t dim, const float *q, const void *rows,
+			       size_t n, float *out_dist);
+
+#endif

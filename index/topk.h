@@ -1,0 +1,80 @@
+/*
+ * The k smallest of a stream of (distance, id): a bounded max-heap in the
+ * caller's storage.  Ties go to the smaller id, so that answers do not depend
+ * on the order of scanning.
+ */
+#ifndef VF_INDEX_TOPK_H
+#define VF_INDEX_TOPK_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+struct vf_hit {
+	float dist;
+	uint64_t id;
+};
+
+struct vf_topk {
+	struct vf_hit *hits; /* [k], caller's */
+	uint32_t k;
+	uint32_t n; /* filled */
+};
+
+static inline int vf_hit_after(const struct vf_hit *a, const struct vf_hit *b)
+{
+	return a->dist > b->dist || (a->dist == b->dist && a->id > b->id);
+}
+
+/* Nothing at or above this distance can enter (ties with smaller ids apart). */
+static inline float vf_topk_limit(const struct vf_topk *t)
+{
+	return t->n < t->k ? __builtin_inff() : t->hits[0].dist;
+}
+
+static inline void vf_topk_sift_down_(struct vf_topk *t, uint32_t i)
+{
+	for (;;) {
+		uint32_t l = 2 * i + 1, r = l + 1, top = i;
+		if (l < t->n && vf_hit_after(&t->hits[l], &t->hits[top]))
+			top = l;
+		if (r < t->n && vf_hit_after(&t->hits[r], &t->hits[top]))
+			top = r;
+		if (top == i)
+			return;
+		struct vf_hit h = t->hits[i];
+		t->hits[i] = t->hits[top];
+		t->hits[top] = h;
+		i = top;
+	}
+}
+
+static inline void vf_topk_push(struct vf_topk *t, float dist, uint64_t id)
+{
+	struct vf_hit h = {dist, id};
+
+	if (t->n < t->k) {
+		uint32_t i = t->n++;
+		for (; i; i = (i - 1) / 2) {
+			if (!vf_hit_after(&h, &t->hits[(i - 1) / 2]))
+				break;
+			t->hits[i] = t->hits[(i - 1) / 2];
+		}
+		t->hits[i] = h;
+	} else if (t->k && vf_hit_after(&t->hits[0], &h)) {
+		t->hits[0] = h;
+		vf_topk_sift_down_(t, 0);
+	}
+}
+
+static inline int vf_hit_compare_(const void *a, const void *b)
+{
+	return vf_hit_after(a, b) ? 1 : vf_hit_after(b, a) ? -1 : 0;
+}
+
+/* Ascending; the heap property is gone afterwards. */
+static inline void vf_topk_sort(struct vf_topk *t)
+{
+	qsort(t->hits, t->n, sizeof(t->hits[0]), vf_hit_compare_);
+}
+
+#endif

@@ -1,0 +1,101 @@
+/*
+ * k nearest neighbours over all shards of an index, opened by the path of its
+ * folder: a mount, a file:// bucket or any plain copy.
+ *
+ *   plan   the open view: one commit, its codes in RAM
+ *   scan   1-bit codes of all shards, candidates by estimate
+ *   fetch  candidates' rows and record lines, hinted all together, checked,
+ *          scored exactly under a guard against SIGBUS
+ */
+#ifndef VF_QUERY_QUERY_H
+#define VF_QUERY_QUERY_H
+
+#include "store/vecfs.h"
+
+struct vf_view; /* one commit of one index, open */
+
+/* Zero means default. */
+struct vf_view_options {
+	unsigned max_threads; /* for scans; 0: one per core */
+	bool check_all;	      /* verify every row while opening: slow */
+	void *reserved[4];
+};
+
+struct vf_view_info {
+	uint64_t version; /* number of the commit */
+	uint64_t n_rows;
+	size_t n_shards;
+	uint32_t dim;
+	enum vf_metric metric;
+	enum vf_dtype dtype;
+	size_t ram_len;	      /* bytes of codes held */
+	const char *embedder; /* "" when none; valid until close */
+};
+
+/*
+ * @path  folder of the index ("/mnt/v/products")
+ * Returns 0; -ENOENT; -EBADMSG; -ENOTSUP; -EREMOTEIO; -ENOMEM, all logged.
+ * Threads: any.  Reads every shard's codes.
+ */
+VF_API int vf_view_open(const char *path, const struct vf_view_options *opt,
+			struct vf_view **out);
+VF_API void vf_view_close(struct vf_view *v);
+VF_API void vf_view_info(const struct vf_view *v, struct vf_view_info *out);
+
+struct vf_search {
+	uint32_t k;	     /* results wanted, 1..10 000 */
+	uint32_t candidates; /* rows re-ranked exactly; 0: max(100, 10 * k) */
+	bool exact;	     /* read every row */
+	bool no_metadata;    /* keys only */
+	void *reserved[4];
+};
+
+struct vf_answer_hit {
+	const char *key;      /* NUL-terminated, also may hold any UTF-8 */
+	float distance;	      /* exact */
+	const char *metadata; /* JSON object as text, "{}" when none */
+	uint32_t shard;	      /* and row: where it is */
+	uint64_t row;
+};
+
+struct vf_cost {
+	uint64_t candidates; /* rows whose estimate let them through */
+	uint64_t rows_read;  /* full-precision rows scored */
+	uint64_t ranges;     /* merged ranges of rows and lines hinted */
+	uint64_t bytes;	     /* of those ranges */
+	double plan_ms, scan_ms, fetch_ms, total_ms;
+};
+
+struct vf_answer {
+	uint64_t version;
+	bool partial; /* fewer than min(k, rows) hits */
+	size_t n_hits;
+	struct vf_answer_hit *hits; /* ascending by distance, then place */
+	struct vf_cost cost;
+	void *owner; /* private */
+};
+
+/*
+ * @q  float[dim]; -EINVAL when not finite, or zero under cosine
+ * Returns 0; -EINVAL; -EBADMSG a damaged row or line, named in the log;
+ * -EREMOTEIO a read failed; -ENOMEM.  Release with vf_answer_free.
+ * Threads: any.  May block on the bucket: one round of reads.
+ */
+VF_API int vf_view_search(struct vf_view *v, const float *q,
+			  const struct vf_search *s, struct vf_answer **out);
+VF_API void vf_answer_free(struct vf_answer *a);
+
+/*
+ * The stored vector of @key, widened to float[dim] (caller's).
+ * Returns 0; -ENOENT no such key (not logged); -EBADMSG; -EREMOTEIO.
+ */
+VF_API int vf_view_vector(struct vf_view *v, const char *key, float *out);
+
+/*
+ * The bytes of the embedder's data object, or NULL and 0 when it has none;
+ * valid until close.  For vf_embedder_open.
+ */
+VF_API int vf_view_embedder(struct vf_view *v, const void **out_data,
+			    size_t *out_len);
+
+#endif

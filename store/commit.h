@@ -1,0 +1,71 @@
+/*
+ * An index as its log tells it, and adding to that log.
+ *
+ * The state is what records 1..head say, folded.  It is immutable: refresh
+ * gives a new one, so that a query can hold one commit for its whole life.
+ */
+#ifndef VF_STORE_COMMIT_H
+#define VF_STORE_COMMIT_H
+
+#include "store/bucket.h"
+#include "store/log.h"
+
+struct vf_state {
+	char name[VF_INDEX_NAME_MAX + 1];
+	uint8_t uuid[16];
+	uint64_t head;		/* 0: no record yet */
+	uint64_t head_checksum; /* of record @head */
+	bool configured;
+	struct vf_index_config config;
+	uint64_t next_key; /* the next automatic key */
+	uint64_t n_rows;   /* sum over shards */
+	size_t n_shards;
+	struct vf_shard_ref *shards; /* owned, in the order of the log */
+	bool has_tree;
+	struct vf_tree_ref tree;
+};
+
+/*
+ * Read the log of index @name up to its end.
+ * Returns 0; -ENOENT no such index (not logged); -EBADMSG; -ENOTSUP;
+ * -EACCES; -EREMOTEIO.  Threads: any.  Blocks.
+ */
+VF_API int vf_state_load(struct vf_bucket *b, const char *name,
+			 struct vf_state **out);
+VF_API void vf_state_free(struct vf_state *s); /* accepts NULL */
+
+/*
+ * Apply records after @s.  *out_state is a new state, or NULL when there is
+ * nothing new.  Returns as load.
+ */
+VF_API int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
+			    struct vf_state **out_state);
+
+/* Create _vecfs/indexes/@name when absent; gives the UUID that is there. */
+VF_API int vf_index_create(struct vf_bucket *b, const char *name,
+			   uint8_t out_uuid[16]);
+
+/*
+ * Append one record with @ops on top of @s and settle its outcome by reading
+ * back when the answer is unclear (DESIGN.md, "Commit", step 3).
+ *
+ * Returns 0 and the state after it; -EEXIST somebody else took the number:
+ * refresh, resolve again and call again; -EINPROGRESS the outcome cannot be
+ * learned (logged with the nonce); -EACCES; -EREMOTEIO surely not written.
+ */
+VF_API int vf_commit(struct vf_bucket *b, const struct vf_state *s,
+		     const struct vf_op *ops, size_t n_ops,
+		     struct vf_state **out_state);
+
+/* "<index>/shard/<shard>/<object>": caller's to free(); NULL without memory. */
+VF_API char *vf_shard_key(const char *index, const char *shard,
+			  const char *object);
+
+/* A shard name for an upload that begins at @head. */
+VF_API void vf_shard_name(uint64_t head, char out[VF_SHARD_NAME_LEN + 1]);
+
+/* Call @fn with the name of each index of the bucket, in byte order. */
+VF_API int vf_index_list(struct vf_bucket *b,
+			 int (*fn)(void *arg, const char *name), void *arg);
+
+#endif
