@@ -1,0 +1,614 @@
+/*
+ * A local directory as a bucket.
+ *
+ * An object is a regular file.  Writing: a temporary file at the root, fsync,
+ * then link(2) (if absent) or rename(2), then fsync of the directory.  So an
+ * object is whole when it appears, and of many creators one wins.
+ *
+ *   .vecfs-tmp-<hex>   an upload under way; never listed
+ *   ETag               size, mtime and inode: a replaced file is another one
+ *
+ * Every path is resolved beneath the root (openat2), so that neither "..", nor
+ * a link put there by somebody else, leads out of the bucket.
+ */
+#include "store/bucket_impl.h"
+#include "store/util.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#define TMP_PREFIX ".vecfs-tmp-"
+
+struct file_bucket {
+	struct vf_bucket base;
+	int root; /* [fixed] */
+	_Atomic uint64_t n_get, n_put, n_head, n_list, n_delete, n_error,
+		bytes_in, bytes_out;
+};
+
+struct file_upload {
+	struct vf_upload base;
+	struct file_bucket *fb; /* [fixed] borrowed */
+	char *key;
+	char tmp[sizeof(TMP_PREFIX) + 32];
+	int fd;
+	uint64_t len;
+};
+
+static struct file_bucket *of(struct vf_bucket *b)
+{
+	return (struct file_bucket *)b;
+}
+
+/* ---- paths ------------------------------------------------------------------------ */
+
+static int open_beneath(const struct file_bucket *fb, const char *path,
+			int flags)
+{
+	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
+			       .resolve =
+				       RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+	int fd;
+
+	do
+		fd = (int)syscall(SYS_openat2, fb->root, path, &how,
+				  sizeof(how));
+	while (fd < 0 && (errno == EINTR || errno == EAGAIN));
+	if (fd < 0 && errno == ENOSYS) /* before Linux 5.6: no links at all */
+		fd = openat(fb->root, path, flags | O_CLOEXEC | O_NOFOLLOW);
+	return fd;
+}
+
+static int fail_errno(struct file_bucket *fb, const char *key, const char *what)
+{
+	int e = errno;
+
+	fb->n_error++;
+	switch (e) {
+	case EDQUOT:
+		e = ENOSPC;
+		break;
+	case EPERM:
+		e = EACCES;
+		break;
+	}
+	return vf_fail(-e, "%s/%s: %s: %s", fb->base.dir, key, what,
+		       strerror(e));
+}
+
+/* The directory that holds @key, opened; with @make, made when absent. */
+static int open_parent(struct file_bucket *fb, const char *key, bool make,
+		       const char **out_name)
+{
+	char path[VF_OBJECT_KEY_MAX + 1];
+	const char *slash = strrchr(key, '/');
+	int fd;
+
+	*out_name = slash ? slash + 1 : key;
+	if (!slash)
+		return open_beneath(fb, ".", O_DIRECTORY | O_RDONLY);
+	memcpy(path, key, (size_t)(slash - key));
+	path[slash - key] = '\0';
+	fd = open_beneath(fb, path, O_DIRECTORY | O_RDONLY);
+	if (fd >= 0 || errno != ENOENT || !make)
+		return fd;
+	for (char *at = path;; at++) {
+		at = strchrnul(at, '/');
+		char c = *at;
+		*at = '\0';
+		if (mkdirat(fb->root, path, 0777) && errno != EEXIST)
+			return -1;
+		*at = c;
+		if (!c)
+			break;
+	}
+	return open_beneath(fb, path, O_DIRECTORY | O_RDONLY);
+}
+
+/* Folders do not exist in a bucket: one that is empty goes. */
+static void remove_empty_parents(struct file_bucket *fb, const char *key)
+{
+	char path[VF_OBJECT_KEY_MAX + 1];
+	char *slash;
+
+	snprintf(path, sizeof(path), "%s", key);
+	while ((slash = strrchr(path, '/'))) {
+		*slash = '\0';
+		if (unlinkat(fb->root, path, AT_REMOVEDIR))
+			return;
+	}
+}
+
+static void describe(const struct stat *st, struct vf_object *out)
+{
+	*out = (struct vf_object){.size = (uint64_t)st->st_size,
+				  .mtime_ns = st->st_mtim.tv_sec * 1000000000 +
+					      st->st_mtim.tv_nsec};
+	snprintf(out->etag, sizeof(out->etag), "%llx-%llx-%llx",
+		 (unsigned long long)st->st_size,
+		 (unsigned long long)out->mtime_ns,
+		 (unsigned long long)st->st_ino);
+}
+
+/* ---- reading ------------------------------------------------------------------------ */
+
+/* Opens a regular file; -ENOENT for everything that is no object. */
+static int open_object(struct file_bucket *fb, const char *key, struct stat *st,
+		       int *out_fd)
+{
+	VF_AUTO_FD int fd = open_beneath(fb, key, O_RDONLY | O_NONBLOCK);
+
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP ||
+		       errno == EXDEV || errno == ENAMETOOLONG))
+		return -ENOENT;
+	if (fd < 0 || fstat(fd, st))
+		return fail_errno(fb, key, "cannot read");
+	if (!S_ISREG(st->st_mode))
+		return -ENOENT;
+	*out_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+static int file_head(struct vf_bucket *b, const char *key,
+		     struct vf_object *out)
+{
+	VF_AUTO_FD int fd = -1;
+	struct stat st;
+	int err = open_object(of(b), key, &st, &fd);
+
+	of(b)->n_head++;
+	if (!err)
+		describe(&st, out);
+	return err;
+}
+
+static int read_range(struct file_bucket *fb, const struct vf_get *g, int fd,
+		      const struct vf_object *object, size_t *out_len)
+{
+	size_t len = 0;
+	int err;
+
+	if (g->off < object->size)
+		len = VF_MIN((uint64_t)g->len, object->size - g->off);
+	err = vf_pread_all(fd, g->buf, len, g->off);
+	if (err == -ENODATA) /* cut short in place under our hands */
+		return -ESTALE;
+	if (err) {
+		errno = -err;
+		return fail_errno(fb, g->key, "cannot read");
+	}
+	*out_len = len;
+	return 0;
+}
+
+static void file_get_start(struct vf_bucket *b, const struct vf_get *g)
+{
+	struct file_bucket *fb = of(b);
+	VF_AUTO_FD int fd = -1;
+	struct vf_object object;
+	struct stat st;
+	size_t len = 0;
+	int err = open_object(fb, g->key, &st, &fd);
+
+	fb->n_get++;
+	if (!err) {
+		describe(&st, &object);
+		if (g->etag && *g->etag && strcmp(g->etag, object.etag))
+			err = -ESTALE;
+		else
+			err = read_range(fb, g, fd, &object, &len);
+	}
+	fb->bytes_in += len;
+	g->done(g->arg, err, len, err ? NULL : &object);
+}
+
+/* ---- writing ------------------------------------------------------------------------ */
+
+static int open_tmp(struct file_bucket *fb, const char *key,
+		    char tmp[sizeof(TMP_PREFIX) + 32])
+{
+	uint8_t nonce[16];
+
+	vf_random(nonce, sizeof(nonce));
+	strcpy(tmp, TMP_PREFIX);
+	vf_hex(nonce, sizeof(nonce), tmp + strlen(tmp));
+	int fd = openat(fb->root, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
+			0666);
+	return fd >= 0 ? fd : fail_errno(fb, key, "cannot create");
+}
+
+/* Give the finished temporary file its name; it stays when this fails. */
+static int publish(struct file_bucket *fb, const char *tmp, const char *key,
+		   unsigned flags)
+{
+	const char *name;
+
+	/* A racing delete may remove a parent that has just become empty. */
+	for (int tries = 0; tries < 100; tries++) {
+		VF_AUTO_FD int dir = open_parent(fb, key, true, &name);
+		int rc;
+		if (dir < 0 && errno == ENOENT)
+			continue;
+		if (dir < 0)
+			return fail_errno(fb, key, "cannot create its folder");
+		if (flags & VF_PUT_IF_ABSENT)
+			rc = linkat(fb->root, tmp, dir, name, 0);
+		else
+			rc = renameat(fb->root, tmp, dir, name);
+		if (rc && errno == ENOENT)
+			continue;
+		if (rc && errno == EEXIST && (flags & VF_PUT_IF_ABSENT))
+			return -EEXIST;
+		if (rc)
+			return fail_errno(fb, key, "cannot create");
+		if (fsync(dir) || fsync(fb->root))
+			return fail_errno(fb, key, "cannot sync its folder");
+		return 0;
+	}
+	errno = EBUSY;
+	return fail_errno(fb, key, "its folder keeps going away");
+}
+
+static int file_upload_open(struct vf_bucket *b, const char *key,
+			    struct vf_upload **out)
+{
+	struct file_upload *u = calloc(1, sizeof(*u));
+
+	if (!u)
+		return -ENOMEM;
+	*u = (struct file_upload){.fb = of(b), .key = strdup(key), .fd = -1};
+	int err = u->key ? 0 : -ENOMEM;
+	if (!err) {
+		u->fd = open_tmp(of(b), key, u->tmp);
+		err = u->fd < 0 ? u->fd : 0;
+	}
+	if (err) {
+		free(u->key);
+		free(u);
+		return err;
+	}
+	*out = &u->base;
+	return 0;
+}
+
+static int file_upload_write(struct vf_upload *base, const void *data,
+			     size_t len)
+{
+	struct file_upload *u = (struct file_upload *)base;
+	int err = vf_write_all(u->fd, data, len);
+
+	if (err) {
+		errno = -err;
+		return fail_errno(u->fb, u->key, "cannot write");
+	}
+	/* Writeback begins now, so that the fsync at the end finds little. */
+	sync_file_range(u->fd, (off_t)u->len, (off_t)len,
+			SYNC_FILE_RANGE_WRITE);
+	u->len += len;
+	return 0;
+}
+
+static void free_upload(struct file_upload *u)
+{
+	close(u->fd);
+	unlinkat(u->fb->root, u->tmp, 0);
+	free(u->key);
+	free(u);
+}
+
+static int finish_upload(struct file_upload *u, unsigned flags,
+			 struct vf_object *out)
+{
+	struct file_bucket *fb = u->fb;
+	struct stat st;
+	int err = 0;
+
+	if (fsync(u->fd) || fstat(u->fd, &st))
+		err = fail_errno(fb, u->key, "cannot sync");
+	if (!err)
+		err = publish(fb, u->tmp, u->key, flags);
+	if (!err) {
+		describe(&st, out);
+		fb->bytes_out += u->len;
+	} else if (err != -EEXIST) {
+		remove_empty_parents(fb, u->key);
+	}
+	fb->n_put++;
+	free_upload(u);
+	return err;
+}
+
+static int file_upload_commit(struct vf_upload *base, struct vf_object *out)
+{
+	return finish_upload((struct file_upload *)base, 0, out);
+}
+
+static void file_upload_abort(struct vf_upload *base)
+{
+	free_upload((struct file_upload *)base);
+}
+
+static int file_put(struct vf_bucket *b, const char *key, const void *data,
+		    size_t len, unsigned flags, struct vf_object *out)
+{
+	struct vf_upload *u;
+	int err = file_upload_open(b, key, &u);
+
+	if (err)
+		return err;
+	err = file_upload_write(u, data, len);
+	if (!err)
+		return finish_upload((struct file_upload *)u, flags, out);
+	file_upload_abort(u);
+	return err;
+}
+
+static int file_delete(struct vf_bucket *b, const char *key)
+{
+	struct file_bucket *fb = of(b);
+	const char *name;
+	VF_AUTO_FD int dir = open_parent(fb, key, false, &name);
+
+	fb->n_delete++;
+	if (dir < 0 || unlinkat(dir, name, 0)) {
+		if (errno == ENOENT || errno == ENOTDIR)
+			return 0;
+		return fail_errno(fb, key, "cannot delete");
+	}
+	remove_empty_parents(fb, key);
+	return 0;
+}
+
+/* ---- listing ------------------------------------------------------------------------- */
+
+/* Names of one directory; folders end in '/', so that order is that of keys. */
+struct names {
+	char **name;
+	size_t n, cap;
+};
+
+static void free_names(struct names *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		free(l->name[i]);
+	free(l->name);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static int add_name(struct names *l, const char *name, bool folder)
+{
+	char *s;
+
+	if (l->n == l->cap) {
+		size_t cap = l->cap ? 2 * l->cap : 64;
+		char **p = realloc(l->name, cap * sizeof(*p));
+		if (!p)
+			return -ENOMEM;
+		l->name = p;
+		l->cap = cap;
+	}
+	if (asprintf(&s, "%s%s", name, folder ? "/" : "") < 0)
+		return -ENOMEM;
+	l->name[l->n++] = s;
+	return 0;
+}
+
+/* Whether the entry is an object, a folder, or neither. */
+static bool is_listed(int dir, const char *prefix, const struct dirent *e,
+		      bool *out_folder)
+{
+	struct stat st;
+
+	if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
+	    (!*prefix && (!strncmp(e->d_name, TMP_PREFIX, strlen(TMP_PREFIX)) ||
+			  !strcmp(e->d_name, ".vecfs"))))
+		return false;
+	*out_folder = e->d_type == DT_DIR;
+	if (e->d_type == DT_DIR || e->d_type == DT_REG)
+		return true;
+	/* A link counts as what it leads to; a folder behind one is left out,
+	 * because links can make circles. */
+	return !fstatat(dir, e->d_name, &st, 0) && S_ISREG(st.st_mode);
+}
+
+static int read_names(struct file_bucket *fb, const char *path, struct names *l)
+{
+	int fd = open_beneath(fb, *path ? path : ".", O_DIRECTORY | O_RDONLY);
+	struct dirent *e;
+	bool folder;
+	int err = 0;
+	DIR *d;
+
+	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP ||
+		       errno == EXDEV || errno == ENAMETOOLONG))
+		return 0;
+	if (fd < 0)
+		return fail_errno(fb, path, "cannot list");
+	d = fdopendir(fd);
+	if (!d) {
+		close(fd);
+		return fail_errno(fb, path, "cannot list");
+	}
+	while (!err && (e = readdir(d)))
+		if (is_listed(fd, path, e, &folder))
+			err = add_name(l, e->d_name, folder);
+	closedir(d);
+	qsort(l->name, l->n, sizeof(l->name[0]), compare_names);
+	return err;
+}
+
+struct walk {
+	struct file_bucket *fb;
+	const char *prefix;
+	size_t prefix_len;
+	bool folders;
+	const char *start_after; /* "" to begin at the first */
+	vf_list_fn *fn;
+	void *arg;
+};
+
+static int visit_object(const struct walk *w, const char *key)
+{
+	struct vf_list_entry e = {.key = key};
+	struct stat st;
+
+	if (fstatat(w->fb->root, key, &st, 0))
+		return 0; /* deleted since */
+	describe(&st, &e.object);
+	return w->fn(w->arg, &e);
+}
+
+/* Whether keys below the folder @path ("a/b/") can still be wanted. */
+static bool may_hold(const struct walk *w, const char *path)
+{
+	size_t n = strlen(path);
+
+	return !strncmp(path, w->prefix, VF_MIN(n, w->prefix_len)) &&
+	       strncmp(path, w->start_after, n) >= 0;
+}
+
+/* A folder of the bucket is one only while an object is below it. */
+static int stop_at_first(void *arg, const struct vf_list_entry *e)
+{
+	return 1;
+}
+
+static int walk_folder(const struct walk *w, const char *path);
+
+static int visit_folder(const struct walk *w, const char *path)
+{
+	struct vf_list_entry e = {.key = path, .folder = true};
+
+	if (!w->folders || strlen(path) <= w->prefix_len)
+		return walk_folder(w, path);
+	struct walk any = {w->fb, "", 0, false, "", stop_at_first, NULL};
+	int rc = walk_folder(&any, path);
+	if (rc < 0)
+		return rc;
+	return rc && strcmp(path, w->start_after) > 0 ? w->fn(w->arg, &e) : 0;
+}
+
+static int walk_folder(const struct walk *w, const char *path)
+{
+	VF_CLEANUP(free_names) struct names l = {0};
+	int rc = read_names(w->fb, path, &l);
+
+	for (size_t i = 0; !rc && i < l.n; i++) {
+		VF_AUTO_FREE char *key = NULL;
+		if (asprintf(&key, "%s%s", path, l.name[i]) < 0)
+			return -ENOMEM;
+		size_t n = strlen(key);
+		if (n > VF_OBJECT_KEY_MAX)
+			continue;
+		if (key[n - 1] == '/')
+			rc = may_hold(w, key) ? visit_folder(w, key) : 0;
+		else if (!strncmp(key, w->prefix, w->prefix_len) &&
+			 strcmp(key, w->start_after) > 0)
+			rc = visit_object(w, key);
+	}
+	return rc;
+}
+
+static int file_list(struct vf_bucket *b, const char *prefix, bool folders,
+		     const char *start_after, vf_list_fn *fn, void *arg)
+{
+	struct walk w = {of(b),
+			 prefix,
+			 strlen(prefix),
+			 folders,
+			 start_after ? start_after : "",
+			 fn,
+			 arg};
+	char path[VF_OBJECT_KEY_MAX + 1];
+	const char *slash = strrchr(prefix, '/');
+
+	of(b)->n_list++;
+	if (w.prefix_len > VF_OBJECT_KEY_MAX)
+		return 0;
+	snprintf(path, sizeof(path), "%.*s",
+		 slash ? (int)(slash + 1 - prefix) : 0, prefix);
+	if (strstr(path, "//") || path[0] == '/')
+		return 0;
+	return walk_folder(&w, path);
+}
+
+/* ---- open and close -------------------------------------------------------------------- */
+
+static void file_stats(struct vf_bucket *b, struct vf_bucket_stats *out)
+{
+	struct file_bucket *fb = of(b);
+
+	*out = (struct vf_bucket_stats){.n_get = fb->n_get,
+					.n_put = fb->n_put,
+					.n_head = fb->n_head,
+					.n_list = fb->n_list,
+					.n_delete = fb->n_delete,
+					.n_error = fb->n_error,
+					.bytes_in = fb->bytes_in,
+					.bytes_out = fb->bytes_out};
+}
+
+static void file_close(struct vf_bucket *b)
+{
+	close(of(b)->root);
+	free(of(b));
+}
+
+static const struct vf_bucket_ops file_ops = {
+	.close = file_close,
+	.head = file_head,
+	.get_start = file_get_start,
+	.put = file_put,
+	.upload_open = file_upload_open,
+	.upload_write = file_upload_write,
+	.upload_commit = file_upload_commit,
+	.upload_abort = file_upload_abort,
+	.delete = file_delete,
+	.list = file_list,
+	.stats = file_stats,
+};
+
+int vf_bucket_file_open(const char *url, const struct vf_bucket_options *opt,
+			struct vf_bucket **out)
+{
+	const char *dir = url + strlen("file://");
+	struct file_bucket *fb;
+
+	if (dir[0] != '/')
+		return vf_fail(-EINVAL,
+			       "%s: a file:// URL needs three slashes and an "
+			       "absolute path: file:///directory",
+			       url);
+	if (opt->create && mkdir(dir, 0777) && errno != EEXIST)
+		return vf_fail(-errno, "%s: cannot create: %s", dir,
+			       strerror(errno));
+	fb = calloc(1, sizeof(*fb));
+	if (!fb)
+		return -ENOMEM;
+	fb->base.ops = &file_ops;
+	fb->base.dir = strdup(dir);
+	fb->root = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fb->base.dir && fb->root >= 0) {
+		*out = &fb->base;
+		return 0;
+	}
+	int err = fb->root < 0 ? -errno : -ENOMEM;
+	if (fb->root < 0)
+		vf_log(VF_ERROR, "%s: %s", url,
+		       err == -ENOENT ? "no such directory" : strerror(-err));
+	else
+		close(fb->root);
+	free(fb->base.dir);
+	free(fb);
+	return err == -EPERM ? -EACCES : err;
+}

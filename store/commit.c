@@ -1,0 +1,399 @@
+/*
+ * Folding the log into a state, and appending to it.
+ *
+ * Invariants of a state: it is what records 1..head say and nothing else; each
+ * record names the checksum of the one before it, so a log that was cut, mixed
+ * up or restarted does not load.
+ */
+#include "store/commit.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum {
+	IDENTITY_MAX = 4096, /* bytes of _vecfs/indexes/NAME */
+	COMMIT_TRIES = 6,
+};
+
+/* ---- names ----------------------------------------------------------------------------- */
+
+static void identity_key(const char *name, char out[128])
+{
+	snprintf(out, 128, "_vecfs/indexes/%s", name);
+}
+
+static void record_key(const char *name, uint64_t number, char out[128])
+{
+	snprintf(out, 128, "%s/log/%020llu", name, (unsigned long long)number);
+}
+
+char *vf_shard_key(const char *index, const char *shard, const char *object)
+{
+	char *key;
+
+	return asprintf(&key, "%s/shard/%s/%s", index, shard, object) < 0 ? NULL
+									  : key;
+}
+
+void vf_shard_name(uint64_t head, char out[VF_SHARD_NAME_LEN + 1])
+{
+	uint8_t nonce[16];
+
+	vf_random(nonce, sizeof(nonce));
+	snprintf(out, VF_SHARD_NAME_LEN + 1, "%020llu-",
+		 (unsigned long long)head);
+	vf_hex(nonce, sizeof(nonce), out + 21);
+}
+
+/* ---- folding --------------------------------------------------------------------------- */
+
+void vf_state_free(struct vf_state *s)
+{
+	if (!s)
+		return;
+	free(s->shards);
+	free(s);
+}
+
+static struct vf_state *copy_state(const struct vf_state *s)
+{
+	struct vf_state *c = malloc(sizeof(*c));
+
+	if (!c)
+		return NULL;
+	*c = *s;
+	c->shards = malloc((s->n_shards + 1) * sizeof(*c->shards));
+	if (!c->shards) {
+		free(c);
+		return NULL;
+	}
+	if (s->n_shards)
+		memcpy(c->shards, s->shards, s->n_shards * sizeof(*c->shards));
+	return c;
+}
+
+static const char *apply_shard(struct vf_state *s, const struct vf_shard_ref *r)
+{
+	for (size_t i = 0; i < s->n_shards; i++)
+		if (!strcmp(s->shards[i].name, r->name))
+			return "it adds a shard that is there already";
+	struct vf_shard_ref *p =
+		realloc(s->shards, (s->n_shards + 1) * sizeof(*p));
+	if (!p)
+		return "no memory";
+	s->shards = p;
+	p[s->n_shards++] = *r;
+	s->n_rows += r->n_rows;
+	s->next_key = VF_MAX(s->next_key, r->next_key);
+	return NULL;
+}
+
+static const char *apply_op(struct vf_state *s, const struct vf_op *op)
+{
+	if (op->kind == VF_OP_CONFIGURE) {
+		if (s->configured)
+			return "it configures the index a second time";
+		s->configured = true;
+		s->config = op->configure;
+		return NULL;
+	}
+	if (!s->configured)
+		return "it comes before the index is configured";
+	if (op->kind == VF_OP_ADD_SHARD)
+		return apply_shard(s, &op->add_shard);
+	s->has_tree = true;
+	s->tree = op->set_tree;
+	return NULL;
+}
+
+/* The reason why @r cannot follow @s, or NULL when it was applied. */
+static const char *apply_record(struct vf_state *s, const struct vf_record *r,
+				uint64_t checksum)
+{
+	const char *why = NULL;
+
+	if (memcmp(r->uuid, s->uuid, sizeof(s->uuid)))
+		return "it belongs to another index";
+	if (r->number != s->head + 1)
+		return "its number is not its name";
+	if (r->previous != s->head_checksum)
+		return "it does not follow the record before it";
+	for (size_t i = 0; !why && i < r->n_ops; i++)
+		why = apply_op(s, &r->ops[i]);
+	s->head++;
+	s->head_checksum = checksum;
+	return why;
+}
+
+static int apply_bytes(struct vf_bucket *b, struct vf_state *s, const char *key,
+		       const void *p, size_t len)
+{
+	struct vf_record r;
+	const char *why;
+	int err = vf_record_parse(p, len, &r, &why);
+
+	if (!err) {
+		why = apply_record(s, &r, vf_record_checksum(p, len));
+		err = why ? -EBADMSG : 0;
+		vf_record_fini(&r);
+	}
+	return err ? vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why) : 0;
+}
+
+/* Apply record head + 1; -ENOENT when there is none. */
+static int apply_next(struct vf_bucket *b, struct vf_state *s)
+{
+	VF_AUTO_FREE void *p = NULL;
+	char key[128];
+	size_t len;
+	int err;
+
+	record_key(s->name, s->head + 1, key);
+	err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
+	return err ? err : apply_bytes(b, s, key, p, len);
+}
+
+/* ---- loading --------------------------------------------------------------------------- */
+
+struct last {
+	uint64_t number;
+	size_t dir_len; /* of "name/log/" */
+};
+
+static int note_record(void *arg, const struct vf_list_entry *e)
+{
+	struct last *l = arg;
+	const char *digits = e->key + l->dir_len;
+
+	if (strlen(digits) == 20 && strspn(digits, "0123456789") == 20)
+		l->number = strtoull(digits, NULL, 10);
+	return 0;
+}
+
+/* One LIST tells the head; then every record up to it has to be there. */
+static int read_log(struct vf_bucket *b, struct vf_state *s)
+{
+	struct last last = {.number = s->head};
+	char prefix[128], after[128];
+	int err;
+
+	last.dir_len =
+		(size_t)snprintf(prefix, sizeof(prefix), "%s/log/", s->name);
+	record_key(s->name, s->head, after);
+	err = vf_bucket_list(b, prefix, false, after, note_record, &last);
+	while (!err && s->head < last.number) {
+		err = apply_next(b, s);
+		if (err == -ENOENT)
+			return vf_fail(-EBADMSG,
+				       "%s/%s%020llu: a record is missing",
+				       vf_bucket_url(b), prefix,
+				       (unsigned long long)s->head + 1);
+	}
+	return err;
+}
+
+static int read_identity(struct vf_bucket *b, const char *name,
+			 uint8_t out_uuid[16])
+{
+	VF_AUTO_FREE void *p = NULL;
+	char key[128];
+	size_t len;
+	int err;
+
+	identity_key(name, key);
+	err = vf_bucket_get_all(b, key, IDENTITY_MAX, &p, &len);
+	if (err)
+		return err;
+	err = vf_identity_parse(p, len, out_uuid);
+	if (err)
+		vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key,
+			err == -ENOTSUP ? "a newer version of vecfs wrote it"
+					: "it is damaged");
+	return err;
+}
+
+int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
+{
+	struct vf_state *s;
+	int err;
+
+	*out = NULL;
+	if (!vf_index_name_ok(name))
+		return -ENOENT;
+	s = calloc(1, sizeof(*s));
+	if (!s)
+		return -ENOMEM;
+	snprintf(s->name, sizeof(s->name), "%s", name);
+	err = read_identity(b, name, s->uuid);
+	if (!err)
+		err = read_log(b, s);
+	if (err)
+		vf_state_free(s);
+	else
+		*out = s;
+	return err;
+}
+
+int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
+		     struct vf_state **out_state)
+{
+	struct vf_state *next = copy_state(s);
+	int err;
+
+	*out_state = NULL;
+	if (!next)
+		return -ENOMEM;
+	err = read_log(b, next);
+	if (err || next->head == s->head)
+		vf_state_free(next);
+	else
+		*out_state = next;
+	return err;
+}
+
+int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
+{
+	VF_AUTO_BUF struct vf_buf text = {0};
+	char key[128];
+	int err;
+
+	identity_key(name, key);
+	vf_random(out_uuid, 16);
+	err = vf_identity_encode(out_uuid, &text);
+	if (err)
+		return err;
+	err = vf_bucket_put(b, key, text.data, text.len, VF_PUT_IF_ABSENT,
+			    NULL);
+	if (!err)
+		return 0;
+	/* Somebody's, or ours after a lost answer: the one that is there. */
+	int read = read_identity(b, name, out_uuid);
+	return read == -ENOENT ? err : read;
+}
+
+/* ---- committing ------------------------------------------------------------------------ */
+
+static void name_writer(struct vf_record *r)
+{
+	char host[40] = "?";
+
+	gethostname(host, sizeof(host) - 1);
+	snprintf(r->writer, sizeof(r->writer), "%s:%d", host, (int)getpid());
+	r->time_s = (int64_t)time(NULL);
+}
+
+/* Whose record is at @key: 0 ours, -EEXIST foreign, -ENOENT nobody's. */
+static int whose(struct vf_bucket *b, const char *key,
+		 const struct vf_buf *ours)
+{
+	VF_AUTO_FREE uint8_t *p = NULL;
+	void *data = NULL;
+	size_t len;
+	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &data, &len);
+
+	p = data;
+	if (err)
+		return err;
+	if (len < VF_RECORD_HEADER_LEN || memcmp(p + 48, ours->data + 48, 16))
+		return -EEXIST;
+	return 0;
+}
+
+static void back_off(int try)
+{
+	uint32_t r;
+	vf_random(&r, sizeof(r));
+	usleep(r % (50000u << try));
+}
+
+/*
+ * Create the record and learn what became of it.  An answer other than
+ * success, a refusal included, says nothing for sure: a lost first answer makes
+ * our own repetition look like somebody else's record.
+ */
+static int settle(struct vf_bucket *b, const char *key,
+		  const struct vf_buf *bytes)
+{
+	int err = 0, seen = -EREMOTEIO;
+
+	for (int try = 0; try < COMMIT_TRIES; try++) {
+		if (try)
+			back_off(try);
+		if (!try || seen == -ENOENT)
+			err = vf_bucket_put(b, key, bytes->data, bytes->len,
+					    VF_PUT_IF_ABSENT, NULL);
+		if (!err)
+			return 0;
+		seen = whose(b, key, bytes);
+		if (!seen || seen == -EEXIST)
+			return seen;
+		/* Refused for good, and nothing is there: surely not written. */
+		if (seen == -ENOENT &&
+		    (err == -EACCES || err == -ENOSPC || err == -EROFS))
+			return err;
+	}
+	char nonce[33];
+	vf_hex(bytes->data + 48, 16, nonce);
+	return vf_fail(-EINPROGRESS,
+		       "%s/%s: the outcome of the commit is unknown (nonce %s)",
+		       vf_bucket_url(b), key, nonce);
+}
+
+int vf_commit(struct vf_bucket *b, const struct vf_state *s,
+	      const struct vf_op *ops, size_t n_ops,
+	      struct vf_state **out_state)
+{
+	struct vf_record r = {.number = s->head + 1,
+			      .previous = s->head_checksum,
+			      .ops = (struct vf_op *)ops,
+			      .n_ops = n_ops};
+	VF_AUTO_BUF struct vf_buf bytes = {0};
+	struct vf_state *next;
+	char key[128];
+	int err;
+
+	*out_state = NULL;
+	memcpy(r.uuid, s->uuid, sizeof(r.uuid));
+	vf_random(r.nonce, sizeof(r.nonce));
+	name_writer(&r);
+	err = vf_record_encode(&r, &bytes);
+	if (err)
+		return err;
+	/* What we could not read back ourselves must not become a record. */
+	next = copy_state(s);
+	if (!next)
+		return -ENOMEM;
+	record_key(s->name, r.number, key);
+	err = apply_bytes(b, next, key, bytes.data, bytes.len);
+	if (!err)
+		err = settle(b, key, &bytes);
+	if (err)
+		vf_state_free(next);
+	else
+		*out_state = next;
+	return err;
+}
+
+/* ---- all indexes ------------------------------------------------------------------------ */
+
+struct each {
+	int (*fn)(void *arg, const char *name);
+	void *arg;
+};
+
+static int visit_index(void *arg, const struct vf_list_entry *e)
+{
+	struct each *each = arg;
+	const char *name = e->key + strlen("_vecfs/indexes/");
+
+	return vf_index_name_ok(name) ? each->fn(each->arg, name) : 0;
+}
+
+int vf_index_list(struct vf_bucket *b, int (*fn)(void *arg, const char *name),
+		  void *arg)
+{
+	struct each each = {fn, arg};
+
+	return vf_bucket_list(b, "_vecfs/indexes/", false, NULL, visit_index,
+			      &each);
+}
