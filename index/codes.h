@@ -1,0 +1,73 @@
+/*
+ * The file codes.vix, version 1: everything about a shard's rows but the rows.
+ *
+ *   off  len
+ *     0    8  magic "VFCODES1"
+ *     8    4  version, 1
+ *    12    4  length of header and section table
+ *    16    8  length of the file
+ *    24    8  rows
+ *    32    4  dimension            36  4  padded dimension
+ *    40    4  metric               44  4  element type of vectors.npy
+ *    48    4  bits per dimension   52  4  leaves
+ *    56    8  rotation seed
+ *    64    4  sections             68 56  zero
+ *   124    4  CRC32C of header and table, this field zero
+ *   128       table, 32 bytes a section: type u32, flags u32, offset u64,
+ *             length u64, CRC32C u32, zero u32
+ *             sections, each at a multiple of 64, zeros between them
+ *
+ * Flag 1 of a section: a reader that does not know its type may pass over it.
+ */
+#ifndef VF_INDEX_CODES_H
+#define VF_INDEX_CODES_H
+
+#include "index/index.h"
+
+enum { VF_CODES_HEADER_LEN = 128, VF_CODES_SECTION_LEN = 32 };
+
+enum vf_section {
+	VF_SEC_ORIGIN,	   /* float[padded], rotated */
+	VF_SEC_LEAVES,	   /* struct vf_leaf_disk[leaves] */
+	VF_SEC_CENTROIDS,  /* float[leaves][padded], rotated */
+	VF_SEC_CODES,	   /* uint8_t[rows][padded / 8] */
+	VF_SEC_FACTORS,	   /* struct vf_factors[rows] */
+	VF_SEC_KEY_HASHES, /* uint64_t[rows] */
+	VF_SEC_LINE_OFFS,  /* uint64_t[rows + 1] */
+	VF_SEC_ROW_CRCS,   /* uint32_t[rows] */
+	VF_SEC_LINE_CRCS,  /* uint32_t[rows] */
+	VF_N_SECTIONS,
+};
+
+struct vf_leaf_disk {
+	uint64_t first_row, n_rows;
+	uint32_t codes_crc; /* CRC32C of the leaf's codes */
+	float radius;	    /* largest |x - c| */
+	uint64_t zero;
+};
+static_assert(sizeof(struct vf_leaf_disk) == 32, "on disk");
+static_assert(sizeof(struct vf_factors) == 16, "on disk");
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	      "sections are mapped as they are; a big-endian machine needs a "
+	      "swapping reader");
+
+/* What a file says, and where; views into its bytes. */
+struct vf_codes {
+	uint32_t dim, padded, bits, n_leaves;
+	enum vf_metric metric;
+	enum vf_dtype dtype;
+	uint64_t n_rows, rotation_seed;
+	const void *section[VF_N_SECTIONS];
+};
+
+/*
+ * Check every byte and set @out to views into @p (16-byte aligned).
+ * Returns 0; -EBADMSG; -ENOTSUP; @out_reason constant.  Threads: any.
+ */
+int vf_codes_validate(const void *p, size_t len, struct vf_codes *out,
+		      const char **out_reason);
+
+/* Append the file that @c describes to @out.  Returns 0; -ENOMEM. */
+int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out);
+
+#endif
