@@ -16,9 +16,7 @@ struct vf_view; /* one commit of one index, open */
 
 /* Zero means default. */
 struct vf_view_options {
-	unsigned max_threads; /* for scans; 0: one per core */
-	bool check_all;	      /* verify every row while opening: slow */
-	void *reserved[4];
+	void *reserved[4]; /* must be zero */
 };
 
 struct vf_view_info {
@@ -46,7 +44,7 @@ struct vf_search {
 	uint32_t k;	     /* results wanted, 1..10 000 */
 	uint32_t candidates; /* rows re-ranked exactly; 0: max(100, 10 * k) */
 	bool exact;	     /* read every row */
-	bool no_metadata;    /* keys only */
+	bool no_metadata;    /* keys only: metadata is "{}" */
 	void *reserved[4];
 };
 
@@ -90,6 +88,13 @@ VF_API void vf_answer_free(struct vf_answer *a);
  * Returns 0; -ENOENT no such key (not logged); -EBADMSG; -EREMOTEIO.
  */
 VF_API int vf_view_vector(struct vf_view *v, const char *key, float *out);
+
+/*
+ * Catch SIGBUS of mapped reads (a daemon that dies under a query).  For the
+ * program to call, once, before other threads exist; without it rows are read
+ * with pread instead of through the mapping.  Returns 0; -errno.
+ */
+VF_API int vf_guard_install(void);
 
 /*
  * The bytes of the embedder's data object, or NULL and 0 when it has none;

@@ -1,0 +1,85 @@
+/*
+ * What the stages of a query share; private to the folder.
+ */
+#ifndef VF_QUERY_ENGINE_H
+#define VF_QUERY_ENGINE_H
+
+#include "index/index.h"
+#include "query/query.h"
+#include "store/commit.h"
+#include "store/frames.h"
+
+/* ---- stored objects, opened for random reading (file.c) ------------------------ */
+
+struct vf_file {
+	char *path;	    /* as opened */
+	int fd;		    /* -1: closed */
+	uint64_t len;	    /* of the bytes shown: decompressed */
+	const uint8_t *map; /* [len], or NULL: zstd, read frame by frame */
+	struct vf_frames frames;
+};
+
+/*
+ * Open @key below @dir.  @ref names the stored object; a plain file of its
+ * name without ".zst" (a mount, a copy of one) is preferred.
+ * Returns 0; -ENOENT; -EBADMSG a wrong size; -errno; logged.
+ */
+int vf_file_open(const char *dir, const char *index, const char *shard,
+		 const struct vf_object_ref *ref, struct vf_file *out);
+void vf_file_close(struct vf_file *f);
+
+/* Start reading [off, off + len); does not wait for the bucket. */
+void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len);
+
+/*
+ * Copy [off, off + len), which lies inside the file.
+ * Returns 0; -EBADMSG; -ESTALE; -EREMOTEIO; -ENOMEM; logged.
+ */
+int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out);
+
+/* ---- the open view (view.c) ------------------------------------------------------ */
+
+struct vf_shard {
+	struct vf_index *ix;
+	struct vf_file vectors, records;
+	uint64_t base; /* number of row 0 among all rows of the view */
+	uint64_t n_rows;
+};
+
+struct vf_view {
+	struct vf_bucket *bucket;
+	struct vf_state *state;
+	size_t row_len; /* bytes of a row of vectors.npy */
+	size_t n_shards;
+	struct vf_shard *shards;
+	size_t ram_len;
+	void *embedder_data;
+	size_t embedder_len;
+};
+
+/* The shard of global row @id, which exists. */
+struct vf_shard *vf_view_shard(const struct vf_view *v, uint64_t id);
+
+/* One row's bytes, checked against its CRC32C.  Returns as vf_file_read. */
+int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
+		 uint64_t row, void *out);
+/* One record line, checked; caller's to free(), NUL-terminated. */
+int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
+		  size_t *out_len);
+
+/* ---- stages ------------------------------------------------------------------------ */
+
+/* Candidates by estimate, into @top. */
+int vf_stage_scan(struct vf_view *v, const float *q, struct vf_topk *top);
+/* Hint rows and lines of all candidates together, then score into @best. */
+int vf_stage_fetch(struct vf_view *v, const float *q,
+		   const struct vf_topk *candidates, struct vf_topk *best,
+		   struct vf_cost *cost);
+/* Every row, in order. */
+int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
+		   struct vf_cost *cost);
+/* Keys and metadata of @best into the answer. */
+int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
+		    struct vf_topk *best, struct vf_answer *a);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * One stored object: mapped when it is plain, read frame by frame when only
+ * its compressed form is there (a bucket opened without a mount).
+ */
+#include "query/engine.h"
+#include "query/guard.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+static int fail_open(const char *path, int e)
+{
+	return vf_fail(e == ENOENT ? -ENOENT : -EREMOTEIO, "%s: %s", path,
+		       strerror(e));
+}
+
+static int check_len(const char *path, int fd, uint64_t want)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return fail_open(path, errno);
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != want)
+		return vf_fail(-EBADMSG,
+			       "%s: %lld bytes, but the log says %llu", path,
+			       (long long)st.st_size,
+			       (unsigned long long)want);
+	return 0;
+}
+
+static int map_plain(struct vf_file *f)
+{
+	void *p;
+	int err = check_len(f->path, f->fd, f->len);
+
+	if (err)
+		return err;
+	p = mmap(NULL, f->len, PROT_READ, MAP_SHARED, f->fd, 0);
+	if (p == MAP_FAILED)
+		return fail_open(f->path, errno);
+	f->map = p;
+	/* Else each fault would read 128 KiB around one row. */
+	madvise(p, f->len, MADV_RANDOM);
+	return 0;
+}
+
+static int read_frames(struct vf_file *f, uint64_t stored_len)
+{
+	uint8_t footer[VF_FRAMES_FOOTER_LEN];
+	VF_AUTO_FREE uint8_t *table = NULL;
+	uint64_t len = 0;
+	int err = check_len(f->path, f->fd, stored_len);
+
+	if (err)
+		return err;
+	if (stored_len < sizeof(footer))
+		return vf_fail(-EBADMSG, "%s: too short", f->path);
+	err = vf_pread_all(f->fd, footer, sizeof(footer),
+			   stored_len - sizeof(footer));
+	if (!err)
+		err = vf_frames_footer(footer, stored_len, &len);
+	if (!err && !(table = malloc(len)))
+		return -ENOMEM;
+	if (!err)
+		err = vf_pread_all(f->fd, table, len, stored_len - len);
+	if (!err)
+		err = vf_frames_parse(table, len, stored_len, &f->frames);
+	if (!err && f->frames.out_off[f->frames.n_frames] != f->len)
+		err = -EBADMSG;
+	return err ? vf_fail(err == -ENOMEM ? err : -EBADMSG,
+			     "%s: its seek table is damaged", f->path)
+		   : 0;
+}
+
+int vf_file_open(const char *dir, const char *index, const char *shard,
+		 const struct vf_object_ref *ref, struct vf_file *out)
+{
+	size_t n = strlen(ref->name);
+	bool ours = ref->zstd && n > 4 && !strcmp(ref->name + n - 4, ".zst");
+	int err;
+
+	*out = (struct vf_file){.fd = -1, .len = ref->len};
+	if (asprintf(&out->path, "%s/%s/shard/%s/%.*s", dir, index, shard,
+		     (int)(ours ? n - 4 : n), ref->name) < 0) {
+		out->path = NULL;
+		return -ENOMEM;
+	}
+	out->fd = open(out->path, O_RDONLY | O_CLOEXEC);
+	if (out->fd >= 0) {
+		err = map_plain(out);
+	} else if (errno == ENOENT && ours) {
+		VF_AUTO_FREE char *plain = out->path;
+		char *path;
+		out->path = NULL;
+		if (asprintf(&path, "%s.zst", plain) < 0)
+			return -ENOMEM;
+		out->path = path;
+		out->fd = open(path, O_RDONLY | O_CLOEXEC);
+		err = out->fd < 0 ? fail_open(path, errno)
+				  : read_frames(out, ref->stored_len);
+	} else {
+		err = fail_open(out->path, errno);
+	}
+	if (err)
+		vf_file_close(out);
+	return err;
+}
+
+void vf_file_close(struct vf_file *f)
+{
+	if (f->map)
+		munmap((void *)f->map, f->len);
+	if (f->fd >= 0)
+		close(f->fd);
+	vf_frames_fini(&f->frames);
+	free(f->path);
+	*f = (struct vf_file){.fd = -1};
+}
+
+void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t from = off / page * page;
+
+	if (f->map)
+		madvise((void *)(f->map + from), off + len - from,
+			MADV_WILLNEED);
+}
+
+static int fail_read(const struct vf_file *f, uint64_t off, int err)
+{
+	int meaning = err == -ESTALE || err == -EBADMSG || err == -ENOMEM
+			      ? err
+			      : -EREMOTEIO;
+
+	return vf_fail(meaning, "%s: cannot read at %llu: %s", f->path,
+		       (unsigned long long)off,
+		       err == -ENODATA ? "the file ends" : vf_strerror(err));
+}
+
+static int read_zstd(const struct vf_file *f, uint64_t off, size_t len,
+		     uint8_t *out)
+{
+	VF_AUTO_FREE uint8_t *in = NULL, *frame = malloc(VF_FRAME_MAX);
+
+	if (!frame)
+		return -ENOMEM;
+	while (len) {
+		uint32_t i = vf_frames_find(&f->frames, off);
+		uint64_t from = f->frames.out_off[i];
+		size_t frame_len = f->frames.out_off[i + 1] - from;
+		size_t in_len = f->frames.in_off[i + 1] - f->frames.in_off[i];
+		size_t n = VF_MIN(len, (size_t)(from + frame_len - off));
+		uint8_t *p = realloc(in, in_len);
+		int err = p ? 0 : -ENOMEM;
+
+		in = p ? p : in;
+		if (!err)
+			err = vf_pread_all(f->fd, in, in_len,
+					   f->frames.in_off[i]);
+		if (!err)
+			err = vf_frame_decompress(in, in_len, frame,
+						  frame_len);
+		if (err)
+			return fail_read(f, f->frames.in_off[i], err);
+		memcpy(out, frame + (off - from), n);
+		off += n;
+		out += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out)
+{
+	int err;
+
+	assert(off <= f->len && len <= f->len - off);
+	if (!f->map)
+		return read_zstd(f, off, len, out);
+	if (!vf_guarded_copy(out, f->map + off, len))
+		return 0;
+	err = vf_pread_all(f->fd, out, len, off);
+	return err ? fail_read(f, off, err) : 0;
+}

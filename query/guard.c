@@ -1,0 +1,63 @@
+/*
+ * One process-wide SIGBUS handler; a thread that copies mapped bytes leaves its
+ * way back in a thread-local.  A SIGBUS of anybody else goes on to whoever was
+ * installed before.
+ *
+ * is_installed  [atomic]     previous  [fixed] once is_installed is set
+ */
+#include "query/guard.h"
+#include "query/query.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+
+static atomic_bool is_installed;
+static struct sigaction previous;
+static _Thread_local sigjmp_buf *way_back;
+
+static void on_sigbus(int sig, siginfo_t *info, void *context)
+{
+	if (way_back)
+		siglongjmp(*way_back, 1);
+	if (previous.sa_flags & SA_SIGINFO) {
+		previous.sa_sigaction(sig, info, context);
+	} else if (previous.sa_handler == SIG_DFL) {
+		signal(SIGBUS, SIG_DFL); /* and the access faults again */
+	} else if (previous.sa_handler != SIG_IGN) {
+		previous.sa_handler(sig);
+	}
+}
+
+int vf_guard_install(void)
+{
+	struct sigaction sa = {.sa_sigaction = on_sigbus,
+			       .sa_flags = SA_SIGINFO | SA_NODEFER};
+
+	if (atomic_load_explicit(&is_installed, memory_order_acquire))
+		return 0;
+	if (sigaction(SIGBUS, &sa, &previous))
+		return -errno;
+	/* release: pairs with the acquire above and in vf_guarded_copy */
+	atomic_store_explicit(&is_installed, true, memory_order_release);
+	return 0;
+}
+
+int vf_guarded_copy(void *dst, const void *src, size_t len)
+{
+	sigjmp_buf back;
+
+	if (!atomic_load_explicit(&is_installed, memory_order_acquire))
+		return -EFAULT;
+	if (sigsetjmp(back, 0)) {
+		way_back = NULL;
+		return -EFAULT;
+	}
+	way_back = &back;
+	atomic_signal_fence(memory_order_seq_cst);
+	memcpy(dst, src, len);
+	atomic_signal_fence(memory_order_seq_cst);
+	way_back = NULL;
+	return 0;
+}

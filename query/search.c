@@ -1,0 +1,201 @@
+/*
+ * One query from plan to answer, and look-ups by key.
+ */
+#include "query/engine.h"
+
+#include <jansson.h>
+#include <math.h>
+
+enum { K_MAX = 10000, CANDIDATES_MAX = 1 << 20 };
+
+static double ms_since(uint64_t from_ns)
+{
+	return (double)(vf_now_ns() - from_ns) / 1e6;
+}
+
+/* ---- answers --------------------------------------------------------------------------- */
+
+void vf_answer_free(struct vf_answer *a)
+{
+	if (!a)
+		return;
+	for (size_t i = 0; i < a->n_hits; i++) {
+		free((char *)a->hits[i].key);
+		free((char *)a->hits[i].metadata);
+	}
+	free(a->hits);
+	free(a);
+}
+
+static int parse_line(const struct vf_shard *s, uint64_t row, char **out_key,
+		      char **out_metadata)
+{
+	VF_AUTO_FREE char *line = NULL;
+	size_t len;
+	int err = vf_shard_line(s, row, &line, &len);
+
+	if (err)
+		return err;
+	json_t *j = json_loadb(line, len, 0, NULL);
+	json_t *metadata = json_object_get(j, "metadata");
+	const char *key = json_string_value(json_object_get(j, "key"));
+	if (!key || (metadata && !json_is_object(metadata))) {
+		json_decref(j);
+		return vf_fail(-EBADMSG, "%s: line %llu is no record",
+			       s->records.path, (unsigned long long)row);
+	}
+	*out_key = strdup(key);
+	*out_metadata = metadata ? json_dumps(metadata, JSON_COMPACT)
+				 : strdup("{}");
+	json_decref(j);
+	return *out_key && *out_metadata ? 0 : -ENOMEM;
+}
+
+int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
+		    struct vf_topk *best, struct vf_answer *a)
+{
+	vf_topk_sort(best);
+	a->hits = calloc(best->n + 1, sizeof(*a->hits));
+	if (!a->hits)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < best->n; i++) {
+		struct vf_shard *sh = vf_view_shard(v, best->hits[i].id);
+		uint64_t row = best->hits[i].id - sh->base;
+		char *key = NULL, *metadata = NULL;
+		int err = parse_line(sh, row, &key, &metadata);
+		a->hits[a->n_hits++] = (struct vf_answer_hit){
+			.key = key,
+			.distance = best->hits[i].dist,
+			.metadata = metadata,
+			.shard = (uint32_t)(sh - v->shards),
+			.row = row};
+		if (err)
+			return err;
+		if (s->no_metadata)
+			strcpy(metadata, "{}"); /* any object is as long */
+	}
+	return 0;
+}
+
+/* ---- searching ------------------------------------------------------------------------- */
+
+static int check_query(const struct vf_view *v, const float *q,
+		       const struct vf_search *s)
+{
+	bool zero = true;
+
+	if (!s->k || s->k > K_MAX)
+		return vf_fail(-EINVAL, "k is %u; it must be 1 to %d", s->k,
+			       K_MAX);
+	if (s->candidates > CANDIDATES_MAX)
+		return vf_fail(-EINVAL, "%u candidates; at most %d",
+			       s->candidates, CANDIDATES_MAX);
+	for (uint32_t i = 0; i < v->state->config.dim; i++) {
+		if (!isfinite(q[i]))
+			return vf_fail(-EINVAL,
+				       "the query's element %u is not finite",
+				       i);
+		zero &= q[i] == 0;
+	}
+	if (zero && v->state->config.metric == VF_COSINE)
+		return vf_fail(-EINVAL,
+			       "the query is zero, which has no cosine");
+	return 0;
+}
+
+static int run_stages(struct vf_view *v, const float *q,
+		      const struct vf_search *s, struct vf_topk *candidates,
+		      struct vf_topk *best, struct vf_answer *a)
+{
+	uint64_t at = vf_now_ns();
+	int err = 0;
+
+	if (!s->exact)
+		err = vf_stage_scan(v, q, candidates);
+	a->cost.scan_ms = ms_since(at);
+	at = vf_now_ns();
+	a->cost.candidates = s->exact ? v->state->n_rows : candidates->n;
+	if (!err)
+		err = s->exact ? vf_stage_exact(v, q, best, &a->cost)
+			       : vf_stage_fetch(v, q, candidates, best,
+						&a->cost);
+	if (!err)
+		err = vf_stage_answer(v, s, best, a);
+	a->cost.fetch_ms = ms_since(at);
+	return err;
+}
+
+int vf_view_search(struct vf_view *v, const float *q, const struct vf_search *s,
+		   struct vf_answer **out)
+{
+	uint64_t start = vf_now_ns(), rows = v->state->n_rows;
+	uint32_t wanted = s->candidates ? s->candidates
+					: VF_MAX(100u, 10 * s->k);
+	int err = check_query(v, q, s);
+
+	*out = NULL;
+	if (err)
+		return err;
+	uint32_t k = (uint32_t)VF_MIN((uint64_t)s->k, rows);
+	uint32_t n = (uint32_t)VF_MIN((uint64_t)VF_MAX(wanted, k), rows);
+	VF_AUTO_FREE struct vf_hit *a_hits = malloc((n + 1) * sizeof(*a_hits));
+	VF_AUTO_FREE struct vf_hit *b_hits = malloc((k + 1) * sizeof(*b_hits));
+	struct vf_answer *a = calloc(1, sizeof(*a));
+	if (!a || !a_hits || !b_hits) {
+		free(a);
+		return -ENOMEM;
+	}
+	struct vf_topk candidates = {a_hits, n, 0}, best = {b_hits, k, 0};
+	a->version = v->state->head;
+	a->cost.plan_ms = ms_since(start);
+	if (rows)
+		err = run_stages(v, q, s, &candidates, &best, a);
+	a->partial = a->n_hits < k;
+	a->cost.total_ms = ms_since(start);
+	if (err)
+		vf_answer_free(a);
+	else
+		*out = a;
+	return err;
+}
+
+/* ---- by key ---------------------------------------------------------------------------- */
+
+struct lookup {
+	struct vf_view *v;
+	const struct vf_shard *s;
+	const char *key;
+	float *out;
+};
+
+/* 1: found and read; 0: another key of the same hash. */
+static int try_row(void *arg, uint64_t row)
+{
+	struct lookup *l = arg;
+	VF_AUTO_FREE char *key = NULL, *metadata = NULL;
+	VF_AUTO_FREE void *bytes = malloc(l->v->row_len);
+	int err = bytes ? parse_line(l->s, row, &key, &metadata) : -ENOMEM;
+
+	if (err || strcmp(key, l->key))
+		return err;
+	err = vf_shard_row(l->v, l->s, row, bytes);
+	if (err)
+		return err;
+	vf_widen(l->v->state->config.dtype, bytes, l->v->state->config.dim,
+		 l->out);
+	return 1;
+}
+
+int vf_view_vector(struct vf_view *v, const char *key, float *out)
+{
+	struct lookup l = {.v = v, .key = key, .out = out};
+	uint64_t hash = vf_key_hash(key, strlen(key));
+
+	for (size_t i = 0; i < v->n_shards; i++) {
+		l.s = &v->shards[i];
+		int rc = vf_index_find_hash(l.s->ix, hash, try_row, &l);
+		if (rc)
+			return rc < 0 ? rc : 0;
+	}
+	return -ENOENT;
+}

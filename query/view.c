@@ -1,0 +1,296 @@
+/*
+ * Opening one commit of an index by the path of its folder: its state from the
+ * log, every shard's codes in memory, its two files ready to be read.
+ */
+#include "query/engine.h"
+#include "store/npy.h"
+
+#include <xxhash.h>
+
+enum { EMBEDDER_MAX = 64 << 20, CODES_MAX = 1 << 30 };
+
+/* ---- shards ---------------------------------------------------------------------------- */
+
+static int read_whole(struct vf_view *v, const char *key,
+		      const struct vf_object_ref *ref, size_t max, void **out)
+{
+	size_t len;
+	int err = vf_bucket_get_all(v->bucket, key, max, out, &len);
+
+	if (err == -ENOENT)
+		return vf_fail(err, "%s/%s: it is missing",
+			       vf_bucket_url(v->bucket), key);
+	if (!err && (len != ref->stored_len ||
+		     XXH3_64bits(*out, len) != ref->checksum)) {
+		free(*out);
+		*out = NULL;
+		return vf_fail(-EBADMSG,
+			       "%s/%s: it is not what the log says: damaged",
+			       vf_bucket_url(v->bucket), key);
+	}
+	return err;
+}
+
+static bool codes_agree(const struct vf_state *st, const struct vf_shard_ref *r,
+			const struct vf_index *ix)
+{
+	struct vf_index_info info;
+	uint64_t last_off;
+	uint32_t last_len, crc;
+
+	vf_index_info(ix, &info);
+	vf_index_line(ix, r->n_rows - 1, &last_off, &last_len, &crc);
+	return info.n_rows == r->n_rows && info.dim == st->config.dim &&
+	       info.metric == st->config.metric &&
+	       info.dtype == st->config.dtype &&
+	       last_off + last_len == r->records.len;
+}
+
+static int open_codes(struct vf_view *v, const struct vf_shard_ref *r,
+		      struct vf_shard *s)
+{
+	VF_AUTO_FREE char *key =
+		vf_shard_key(v->state->name, r->name, r->codes.name);
+	struct vf_index_info info;
+	const char *why;
+	void *p = NULL;
+	int err;
+
+	if (!key)
+		return -ENOMEM;
+	err = read_whole(v, key, &r->codes, CODES_MAX, &p);
+	if (err)
+		return err;
+	err = vf_index_open(p, r->codes.stored_len, &s->ix, &why);
+	if (err)
+		return vf_fail(err, "%s/%s: %s", vf_bucket_url(v->bucket), key,
+			       why);
+	vf_index_info(s->ix, &info);
+	if (info.n_rows != r->n_rows || !codes_agree(v->state, r, s->ix))
+		return vf_fail(-EBADMSG, "%s/%s: it belongs to another shard",
+			       vf_bucket_url(v->bucket), key);
+	v->ram_len += info.ram_len;
+	return 0;
+}
+
+/* The header is ours and known to the byte. */
+static int check_vectors(const struct vf_view *v, const struct vf_shard *s)
+{
+	uint8_t want[VF_NPY_DATA_OFF], have[VF_NPY_DATA_OFF];
+	struct vf_npy npy = {.dtype = v->state->config.dtype,
+			     .n_rows = s->n_rows,
+			     .dim = v->state->config.dim};
+	int err;
+
+	if (s->vectors.len != VF_NPY_DATA_OFF + s->n_rows * v->row_len)
+		return vf_fail(-EBADMSG, "%s: %llu bytes are not its rows",
+			       s->vectors.path,
+			       (unsigned long long)s->vectors.len);
+	err = vf_file_read(&s->vectors, 0, sizeof(have), have);
+	if (err)
+		return err;
+	vf_npy_header(&npy, want);
+	return memcmp(want, have, sizeof(want))
+		       ? vf_fail(-EBADMSG, "%s: its header is damaged",
+				 s->vectors.path)
+		       : 0;
+}
+
+static int open_shard(struct vf_view *v, const struct vf_shard_ref *r,
+		      struct vf_shard *s)
+{
+	const char *dir = vf_bucket_dir(v->bucket), *name = v->state->name;
+	int err;
+
+	s->n_rows = r->n_rows;
+	err = open_codes(v, r, s);
+	if (!err)
+		err = vf_file_open(dir, name, r->name, &r->vectors,
+				   &s->vectors);
+	if (!err)
+		err = vf_file_open(dir, name, r->name, &r->records,
+				   &s->records);
+	return err ? err : check_vectors(v, s);
+}
+
+static int open_shards(struct vf_view *v)
+{
+	size_t n = v->state->n_shards;
+	uint64_t base = 0;
+	int err = 0;
+
+	v->shards = calloc(n + 1, sizeof(*v->shards));
+	if (!v->shards)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		v->shards[i].vectors.fd = v->shards[i].records.fd = -1;
+	v->n_shards = n;
+	for (size_t i = 0; !err && i < n; i++) {
+		v->shards[i].base = base;
+		err = open_shard(v, &v->state->shards[i], &v->shards[i]);
+		base += v->shards[i].n_rows;
+	}
+	return err;
+}
+
+/* ---- open, close, describe ---------------------------------------------------------------- */
+
+static int load_state(struct vf_view *v, const char *path, const char *index)
+{
+	int err = vf_state_load(v->bucket, index, &v->state);
+
+	if (err == -ENOENT)
+		return vf_fail(err,
+			       "%s: no index (there is no _vecfs/indexes/%s in "
+			       "%s)",
+			       path, index, vf_bucket_dir(v->bucket));
+	if (!err && !v->state->configured)
+		return vf_fail(-ENOENT, "%s: the index is not set up yet",
+			       path);
+	if (!err && v->state->has_tree)
+		return vf_fail(-ENOTSUP,
+			       "%s: the index is clustered, which this version "
+			       "of vecfs cannot search",
+			       path);
+	return err;
+}
+
+int vf_view_open(const char *path, const struct vf_view_options *opt,
+		 struct vf_view **out)
+{
+	VF_AUTO_FREE char *url = NULL, *index = NULL;
+	struct vf_view *v;
+	int err;
+
+	*out = NULL;
+	if (strstr(path, "://") && strncmp(path, "file://", 7))
+		return vf_fail(-EINVAL,
+			       "%s: mount it first (vecfs %.*s DIR) and search "
+			       "DIR%s",
+			       path, (int)(strrchr(path, '/') - path), path,
+			       strrchr(path, '/'));
+	err = vf_target_split(path, &url, &index);
+	if (err)
+		return err;
+	v = calloc(1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	err = vf_bucket_open(url, NULL, &v->bucket);
+	if (!err)
+		err = load_state(v, path, index);
+	if (!err) {
+		v->row_len = v->state->config.dim *
+			     vf_dtype_size(v->state->config.dtype);
+		err = open_shards(v);
+	}
+	if (err)
+		vf_view_close(v);
+	else
+		*out = v;
+	return err;
+}
+
+void vf_view_close(struct vf_view *v)
+{
+	if (!v)
+		return;
+	for (size_t i = 0; i < v->n_shards; i++) {
+		vf_index_close(v->shards[i].ix);
+		vf_file_close(&v->shards[i].vectors);
+		vf_file_close(&v->shards[i].records);
+	}
+	free(v->shards);
+	free(v->embedder_data);
+	vf_state_free(v->state);
+	vf_bucket_close(v->bucket);
+	free(v);
+}
+
+void vf_view_info(const struct vf_view *v, struct vf_view_info *out)
+{
+	const struct vf_index_config *c = &v->state->config;
+
+	*out = (struct vf_view_info){.version = v->state->head,
+				     .n_rows = v->state->n_rows,
+				     .n_shards = v->n_shards,
+				     .dim = c->dim,
+				     .metric = c->metric,
+				     .dtype = c->dtype,
+				     .ram_len = v->ram_len,
+				     .embedder = c->embedder};
+}
+
+int vf_view_embedder(struct vf_view *v, const void **out_data, size_t *out_len)
+{
+	const struct vf_object_ref *ref = &v->state->config.embedder_data;
+	char key[VF_INDEX_NAME_MAX + VF_OBJECT_NAME_MAX + 16];
+
+	*out_data = NULL;
+	*out_len = 0;
+	if (!ref->name[0])
+		return 0;
+	if (!v->embedder_data) {
+		strcpy(key, v->state->name);
+		strcat(key, "/embed/");
+		strcat(key, ref->name);
+		int err = read_whole(v, key, ref, EMBEDDER_MAX,
+				     &v->embedder_data);
+		if (err)
+			return err;
+		v->embedder_len = ref->stored_len;
+	}
+	*out_data = v->embedder_data;
+	*out_len = v->embedder_len;
+	return 0;
+}
+
+/* ---- rows and lines ------------------------------------------------------------------------ */
+
+struct vf_shard *vf_view_shard(const struct vf_view *v, uint64_t id)
+{
+	size_t lo = 0, hi = v->n_shards;
+
+	while (hi - lo > 1) {
+		size_t mid = lo + (hi - lo) / 2;
+		if (v->shards[mid].base <= id)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return &v->shards[lo];
+}
+
+int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
+		 uint64_t row, void *out)
+{
+	int err = vf_file_read(&s->vectors, VF_NPY_DATA_OFF + row * v->row_len,
+			       v->row_len, out);
+
+	if (!err && vf_crc32c(0, out, v->row_len) !=
+			    vf_index_row_crc(s->ix, row))
+		return vf_fail(-EBADMSG, "%s: row %llu is damaged",
+			       s->vectors.path, (unsigned long long)row);
+	return err;
+}
+
+int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
+		  size_t *out_len)
+{
+	uint64_t off;
+	uint32_t len, crc;
+
+	vf_index_line(s->ix, row, &off, &len, &crc);
+	VF_AUTO_FREE char *p = malloc((size_t)len + 1);
+	if (!p)
+		return -ENOMEM;
+	int err = vf_file_read(&s->records, off, len, p);
+	if (err)
+		return err;
+	if (vf_crc32c(0, p, len) != crc)
+		return vf_fail(-EBADMSG, "%s: line %llu is damaged",
+			       s->records.path, (unsigned long long)row);
+	p[len] = '\0';
+	*out_line = VF_STEAL(p);
+	*out_len = len;
+	return 0;
+}
