@@ -79,12 +79,13 @@ PACKAGES := libfuse3-dev=pc:fuse3 fuse3=bin:fusermount3 \
 # What the tests and the demo run besides the programs.
 TEST_PACKAGES := jq=bin:jq zstd=bin:zstd python3-numpy=py:numpy curl=bin:curl
 
-missing = $(shell for p in $(1); do n=$${p%%=*}; t=$${p\#*=}; w=$${t\#*:}; \
+hash := \#
+missing = $(shell for p in $(1); do n=$${p%%=*}; t=$${p$(hash)*=}; w=$${t$(hash)*:}; \
 	case $$t in \
-	pc:*) pkg-config --exists $$w 2>/dev/null ;; \
-	bin:*) command -v $$w >/dev/null ;; \
-	h:*) test -e /usr/include/$$w ;; \
-	py:*) /usr/bin/python3 -c "import $$w" 2>/dev/null ;; \
+	(pc:*) pkg-config --exists $$w 2>/dev/null ;; \
+	(bin:*) command -v $$w >/dev/null ;; \
+	(h:*) test -e /usr/include/$$w ;; \
+	(py:*) /usr/bin/python3 -c "import $$w" 2>/dev/null ;; \
 	esac || printf '%s ' $$n; done)
 
 deps:

@@ -66,8 +66,10 @@ static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
 
 int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out)
 {
-	enum { HEADER = VF_CODES_HEADER_LEN +
-			VF_N_SECTIONS * VF_CODES_SECTION_LEN };
+	enum {
+		HEADER = VF_CODES_HEADER_LEN +
+			 VF_N_SECTIONS * VF_CODES_SECTION_LEN
+	};
 	uint64_t total = HEADER, start = out->len;
 	int err;
 
@@ -97,6 +99,13 @@ int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out)
 
 /* ---- reading --------------------------------------------------------------------------- */
 
+static bool all_zero(const uint8_t *b, size_t len)
+{
+	while (len && !*b)
+		b++, len--;
+	return !len;
+}
+
 static const char *check_header(const uint8_t *b, size_t len,
 				struct vf_codes *c, int *out_err)
 {
@@ -112,8 +121,8 @@ static const char *check_header(const uint8_t *b, size_t len,
 	header_len = vf_le32(b + 12);
 	n_sections = vf_le32(b + 64);
 	if (n_sections > MANY || header_len > len ||
-	    header_len != VF_CODES_HEADER_LEN +
-				  n_sections * VF_CODES_SECTION_LEN)
+	    header_len !=
+		    VF_CODES_HEADER_LEN + n_sections * VF_CODES_SECTION_LEN)
 		return "its header is damaged";
 	if (vf_le64(b + 16) != len)
 		return "it is cut short";
@@ -135,17 +144,11 @@ static const char *check_header(const uint8_t *b, size_t len,
 	*out_err = -ENOTSUP;
 	if (vf_le32(b + 8) != VERSION || c->bits != 1 ||
 	    c->metric < VF_COSINE || c->metric > VF_DOT ||
-	    (c->dtype != VF_F32 && c->dtype != VF_F16))
+	    (c->dtype != VF_F32 && c->dtype != VF_F16) ||
+	    !all_zero(b + 68, CRC_OFF - 68))
 		return "it uses what this version does not know";
 	*out_err = 0;
 	return NULL;
-}
-
-static bool all_zero(const uint8_t *b, size_t len)
-{
-	while (len && !*b)
-		b++, len--;
-	return !len;
 }
 
 /* Sections in the order of the file, nothing but zeros between them. */
@@ -156,8 +159,8 @@ static const char *check_sections(const uint8_t *b, size_t len,
 
 	*out_err = -EBADMSG;
 	for (uint32_t i = 0; i < vf_le32(b + 64); i++) {
-		const uint8_t *e = b + VF_CODES_HEADER_LEN +
-				   i * VF_CODES_SECTION_LEN;
+		const uint8_t *e =
+			b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
 		uint32_t type = vf_le32(e) - 1, flags = vf_le32(e + 4);
 		uint64_t off = vf_le64(e + 8), n = vf_le64(e + 16);
 
@@ -167,11 +170,12 @@ static const char *check_sections(const uint8_t *b, size_t len,
 		if (vf_crc32c(0, b + off, n) != vf_le32(e + 24))
 			return "a section is damaged";
 		end = off + n;
-		if (type >= VF_N_SECTIONS && !(flags & MAY_IGNORE)) {
+		bool known = type < VF_N_SECTIONS;
+		if (known ? flags || vf_le32(e + 28) : !(flags & MAY_IGNORE)) {
 			*out_err = -ENOTSUP;
 			return "it has a section this version does not know";
 		}
-		if (type >= VF_N_SECTIONS)
+		if (!known)
 			continue;
 		if (c->section[type] || n != section_len(c, type))
 			return "a section has the wrong length";
@@ -207,7 +211,8 @@ static const char *check_contents(const struct vf_codes *c)
 		if (off[i + 1] <= off[i] || off[i + 1] - off[i] > UINT32_MAX)
 			return "its line offsets are off";
 		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
-		    !isfinite(f[i].err) || f[i].ones > c->padded)
+		    !isfinite(f[i].err) || f[i].err < 0 ||
+		    f[i].ones > c->padded)
 			return "its factors are off";
 	}
 	for (uint32_t i = 0; i < c->n_leaves; i++, leaf++) {

@@ -27,7 +27,6 @@ struct vf_builder {
 	const struct vf_encoder *encoder; /* borrowed */
 	enum vf_dtype dtype;
 	uint64_t n_rows;
-	float radius_sq;
 	struct vf_buf codes, factors, hashes, line_offs, row_crcs, line_crcs;
 };
 
@@ -39,7 +38,7 @@ struct vf_index {
 };
 
 struct vf_scan_scratch {
-	uint32_t padded;
+	uint32_t dim, padded;
 	float *unit, *rotated, *work; /* [padded] each */
 	uint64_t *planes;	      /* [4][padded / 64] */
 };
@@ -49,10 +48,14 @@ struct vf_scan_scratch {
 int vf_encoder_new(const struct vf_code_params *params, const float *centroid,
 		   struct vf_encoder **out)
 {
-	struct vf_encoder *e = calloc(1, sizeof(*e));
+	struct vf_encoder *e;
 	int err;
 
 	*out = NULL;
+	if (params->metric < VF_COSINE || params->metric > VF_DOT ||
+	    params->dim < VF_DIM_MIN || params->dim > VF_DIM_MAX)
+		return -EINVAL;
+	e = calloc(1, sizeof(*e));
 	if (!e)
 		return -ENOMEM;
 	e->params = *params;
@@ -87,29 +90,28 @@ size_t vf_encoder_code_len(const struct vf_encoder *e)
 /* @x scaled to unit length; a zero vector stays what it is. */
 static const float *unit_length(const float *x, uint32_t dim, float *out)
 {
-	float n = sqrtf(vf_kernels()->dot_f32(x, x, dim));
-	float scale = n > 0 ? 1 / n : 0;
+	double dot, sq;
 
-	if (!isfinite(n) || n < 1e-18f) { /* squares left float's range */
-		double d = 0;
+	vf_kernels()->dot_f32(x, x, 1, dim, &dot, &sq);
+	double scale = sq > 0 ? 1 / sqrt(sq) : 0;
+	float small = (float)scale;
+	if (isnormal(small)) {
 		for (uint32_t i = 0; i < dim; i++)
-			d += (double)x[i] * x[i];
-		for (uint32_t i = 0; i < dim; i++)
-			out[i] = d > 0 ? (float)(x[i] / sqrt(d)) : 0;
+			out[i] = x[i] * small;
 		return out;
 	}
-	for (uint32_t i = 0; i < dim; i++)
-		out[i] = x[i] * scale;
+	for (uint32_t i = 0; i < dim; i++) /* beyond float's range */
+		out[i] = (float)(x[i] * scale);
 	return out;
 }
 
 int vf_encoder_rows(const struct vf_encoder *e, const float *x, size_t n,
 		    uint8_t *codes, struct vf_factors *factors)
 {
+	const struct vf_place at = {e->origin, e->origin};
 	uint32_t dim = e->params.dim;
 	VF_AUTO_FREE float *work =
 		malloc((dim + (size_t)e->padded) * sizeof(float));
-	float *r = work;
 
 	if (!work)
 		return -ENOMEM;
@@ -117,10 +119,8 @@ int vf_encoder_rows(const struct vf_encoder *e, const float *x, size_t n,
 		const float *row = x;
 		if (e->params.metric == VF_COSINE)
 			row = unit_length(x, dim, work + e->padded);
-		vf_rotate(e->rotation, row, r);
-		for (uint32_t j = 0; j < e->padded; j++)
-			r[j] -= e->origin[j];
-		vf_quantize_row(e->params.metric, e->padded, r, e->origin,
+		vf_rotate(e->rotation, row, work);
+		vf_quantize_row(e->params.metric, e->padded, work, &at,
 				codes + i * (e->padded / 8), &factors[i]);
 	}
 	return 0;
@@ -167,9 +167,14 @@ int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
 		   const struct vf_factors *factors,
 		   const struct vf_builder_row *rows, size_t n)
 {
-	uint64_t off = ((uint64_t *)b->line_offs.data)[b->n_rows];
-	int err = vf_buf_append(&b->codes, codes,
-				n * vf_encoder_code_len(b->encoder));
+	uint64_t off;
+	int err;
+
+	if (n > VF_SHARD_ROWS_MAX - b->n_rows)
+		return -EINVAL;
+	off = ((uint64_t *)b->line_offs.data)[b->n_rows];
+	err = vf_buf_append(&b->codes, codes,
+			    n * vf_encoder_code_len(b->encoder));
 
 	if (!err)
 		err = vf_buf_append(&b->factors, factors, n * sizeof(*factors));
@@ -188,27 +193,25 @@ int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
 	return err;
 }
 
-/* |x - c|^2 is what the factors were made from; only dot hides it. */
 static float leaf_radius(const struct vf_builder *b)
 {
+	const struct vf_encoder *e = b->encoder;
 	const struct vf_factors *f = (const void *)b->factors.data;
-	enum vf_metric metric = b->encoder->params.metric;
 	float max = 0;
 
-	if (metric == VF_DOT)
-		return 0;
 	for (uint64_t i = 0; i < b->n_rows; i++)
-		max = fmaxf(max, f[i].add);
-	return sqrtf(metric == VF_COSINE ? 2 * max : max);
+		max = fmaxf(max, vf_factors_radius(e->params.metric, e->padded,
+						   &f[i]));
+	return max;
 }
 
 int vf_builder_finish(struct vf_builder *b, struct vf_buf *out)
 {
 	const struct vf_encoder *e = b->encoder;
-	struct vf_leaf_disk leaf = {
-		.n_rows = b->n_rows,
-		.codes_crc = vf_crc32c(0, b->codes.data, b->codes.len),
-		.radius = leaf_radius(b)};
+	struct vf_leaf_disk leaf = {.n_rows = b->n_rows,
+				    .codes_crc = vf_crc32c(0, b->codes.data,
+							   b->codes.len),
+				    .radius = leaf_radius(b)};
 	struct vf_codes c = {.dim = e->params.dim,
 			     .padded = e->padded,
 			     .bits = 1,
@@ -316,21 +319,26 @@ int vf_index_find_hash(const struct vf_index *ix, uint64_t hash,
 
 int vf_scan_scratch_new(uint32_t dim, struct vf_scan_scratch **out)
 {
-	struct vf_scan_scratch *s = calloc(1, sizeof(*s));
+	struct vf_scan_scratch *s = NULL;
 
-	*out = s;
+	*out = NULL;
+	if (dim < VF_DIM_MIN || dim > VF_DIM_MAX)
+		return -EINVAL;
+	s = calloc(1, sizeof(*s));
 	if (!s)
 		return -ENOMEM;
+	s->dim = dim;
 	s->padded = vf_padded_dim(dim);
 	s->unit = malloc(s->padded * sizeof(float));
 	s->rotated = malloc(s->padded * sizeof(float));
 	s->work = malloc(s->padded * sizeof(float));
 	s->planes = malloc(s->padded / 64 * 4 * sizeof(uint64_t));
-	if (s->unit && s->rotated && s->work && s->planes)
-		return 0;
-	vf_scan_scratch_free(s);
-	*out = NULL;
-	return -ENOMEM;
+	if (!s->unit || !s->rotated || !s->work || !s->planes) {
+		vf_scan_scratch_free(s);
+		return -ENOMEM;
+	}
+	*out = s;
+	return 0;
 }
 
 void vf_scan_scratch_free(struct vf_scan_scratch *s)
@@ -345,8 +353,7 @@ void vf_scan_scratch_free(struct vf_scan_scratch *s)
 }
 
 int vf_index_scan(const struct vf_index *ix, const float *q,
-		  struct vf_scan_scratch *s, uint64_t base,
-		  struct vf_topk *top)
+		  struct vf_scan_scratch *s, uint64_t base, struct vf_topk *top)
 {
 	const struct vf_codes *c = &ix->c;
 	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
@@ -355,7 +362,7 @@ int vf_index_scan(const struct vf_index *ix, const float *q,
 	struct vf_query_code qc = {.planes = s->planes};
 	uint32_t counts[SCAN_BLOCK];
 
-	if (s->padded != c->padded)
+	if (s->dim != c->dim)
 		return -EINVAL;
 	if (c->metric == VF_COSINE)
 		q = unit_length(q, c->dim, s->unit);
@@ -371,51 +378,11 @@ int vf_index_scan(const struct vf_index *ix, const float *q,
 			float d = vf_estimate(&qc, &f[row + i], counts[i]);
 			if (d > limit)
 				continue;
+			if (isnan(d)) /* a query beyond float's range */
+				d = INFINITY;
 			vf_topk_push(top, d, base + row + i);
 			limit = vf_topk_limit(top);
 		}
 	}
 	return 0;
-}
-
-/* ---- exact distances --------------------------------------------------------------------- */
-
-/* |x|^2: the squared distance to nothing would need zeros, dot does not. */
-static float norm_sq(enum vf_dtype dtype, const void *row, uint32_t dim,
-		     float *wide)
-{
-	const struct vf_kernels *k = vf_kernels();
-
-	if (dtype == VF_F32) {
-		memcpy(wide, row, dim * sizeof(float));
-	} else {
-		k->widen_f16(row, dim, wide);
-	}
-	return k->dot_f32(wide, wide, dim);
-}
-
-void vf_exact_distances(enum vf_metric metric, enum vf_dtype dtype,
-			uint32_t dim, const float *q, const void *rows,
-			size_t n, float *out_dist)
-{
-	const struct vf_kernels *k = vf_kernels();
-	bool wide = dtype == VF_F32;
-	size_t row_len = dim * vf_dtype_size(dtype);
-	float x[VF_DIM_MAX], qq = k->dot_f32(q, q, dim);
-
-	for (size_t i = 0; i < n; i++) {
-		const void *row = (const char *)rows + i * row_len;
-		float d;
-		if (metric == VF_EUCLIDEAN) {
-			d = (wide ? k->l2sq_f32 : k->l2sq_f16)(q, row, dim);
-		} else {
-			d = -(wide ? k->dot_f32 : k->dot_f16)(q, row, dim);
-		}
-		if (metric == VF_COSINE) {
-			double l = sqrt((double)qq *
-					norm_sq(dtype, row, dim, x));
-			d = (float)(1 + d / l);
-		}
-		out_dist[i] = d;
-	}
 }

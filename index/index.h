@@ -33,7 +33,7 @@ struct vf_code_params {
 struct vf_factors {
 	float add; /* estimate = query constant + add + mul * <s, q - o> */
 	float mul;
-	float err; /* times eps * |q - c|: the bound; paper, theorem 3.2 */
+	float err;     /* times eps * |q - c|: the bound; paper, theorem 3.2 */
 	uint32_t ones; /* set bits of the code */
 };
 
@@ -144,5 +144,15 @@ VF_API int vf_index_scan(const struct vf_index *ix, const float *q,
 VF_API void vf_exact_distances(enum vf_metric metric, enum vf_dtype dtype,
 			       uint32_t dim, const float *q, const void *rows,
 			       size_t n, float *out_dist);
+
+/* @n elements of any type to floats, exactly.  Threads: any. */
+VF_API void vf_widen(enum vf_dtype dtype, const void *x, size_t n, float *out);
+
+/*
+ * Floats to halves, nearest even.  Returns 0; -ERANGE and the element's number
+ * when one is too large for a half.  Threads: any.
+ */
+VF_API int vf_narrow(const float *x, size_t n, void *out_halves,
+		     size_t *out_bad);
 
 #endif

@@ -26,19 +26,6 @@ static void b1q4_scalar(const uint8_t *codes, size_t n, size_t words,
 	}
 }
 
-/* Four sums, added at the end, as the vector variants do with more. */
-#define DEFINE_SCALAR(op, type, load, term)                                    \
-	static float op##_##type##_scalar(const float *q, const void *x,       \
-					  size_t n)                            \
-	{                                                                      \
-		float s[4] = {0, 0, 0, 0};                                     \
-		for (size_t i = 0; i < n; i++) {                               \
-			float a = q[i], b = load(x, i);                        \
-			s[i & 3] += term;                                      \
-		}                                                              \
-		return (s[0] + s[1]) + (s[2] + s[3]);                          \
-	}
-
 static inline float load_f32(const void *x, size_t i)
 {
 	float v;
@@ -51,10 +38,42 @@ static inline float load_f16(const void *x, size_t i)
 	return vf_half_to_float(vf_le16((const char *)x + i * 2));
 }
 
-DEFINE_SCALAR(dot, f32, load_f32, a *b)
-DEFINE_SCALAR(dot, f16, load_f16, a *b)
-DEFINE_SCALAR(l2sq, f32, load_f32, (a - b) * (a - b))
-DEFINE_SCALAR(l2sq, f16, load_f16, (a - b) * (a - b))
+/* Products of floats are exact in double; four sums hide the adder's delay. */
+#define DEFINE_DOT(type)                                                       \
+	static void dot_##type##_scalar(const float *q, const void *rows,      \
+					size_t n, size_t dim, double *out_dot, \
+					double *out_sq)                        \
+	{                                                                      \
+		for (size_t r = 0; r < n; r++) {                               \
+			double s[4] = {0}, t[4] = {0};                         \
+			for (size_t i = 0; i < dim; i++) {                     \
+				double x = load_##type(rows, r * dim + i);     \
+				s[i & 3] += q[i] * x;                          \
+				t[i & 3] += x * x;                             \
+			}                                                      \
+			out_dot[r] = (s[0] + s[1]) + (s[2] + s[3]);            \
+			out_sq[r] = (t[0] + t[1]) + (t[2] + t[3]);             \
+		}                                                              \
+	}
+
+#define DEFINE_L2SQ(type)                                                      \
+	static void l2sq_##type##_scalar(const float *q, const void *rows,     \
+					 size_t n, size_t dim, double *out)    \
+	{                                                                      \
+		for (size_t r = 0; r < n; r++) {                               \
+			double s[4] = {0};                                     \
+			for (size_t i = 0; i < dim; i++) {                     \
+				double x = load_##type(rows, r * dim + i);     \
+				s[i & 3] += (q[i] - x) * (q[i] - x);           \
+			}                                                      \
+			out[r] = (s[0] + s[1]) + (s[2] + s[3]);                \
+		}                                                              \
+	}
+
+DEFINE_DOT(f32)
+DEFINE_DOT(f16)
+DEFINE_L2SQ(f32)
+DEFINE_L2SQ(f16)
 
 static void wht_f32_scalar(float *x, size_t n)
 {
@@ -65,6 +84,45 @@ static void wht_f32_scalar(float *x, size_t n)
 				x[j] = a + b;
 				x[j + h] = a - b;
 			}
+}
+
+static void flip_f32_scalar(float *x, const float *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		x[i] *= s[i];
+}
+
+static void butterfly_f32_scalar(float *x, size_t half)
+{
+	const float scale = 0x1.6a09e6p-1f; /* 1 / sqrt 2 */
+
+	for (size_t i = 0; i < half; i++) {
+		float a = x[i], b = x[i + half];
+		x[i] = (a + b) * scale;
+		x[i + half] = (a - b) * scale;
+	}
+}
+
+static void code_f32_scalar(const float *x, const float *c, size_t words,
+			    uint8_t *code, struct vf_residual *out)
+{
+	*out = (struct vf_residual){0};
+	for (size_t w = 0; w < words; w++, x += 64, c += 64) {
+		uint64_t bits = 0;
+		float l1 = 0, l2sq = 0, rc = 0; /* short sums, so float does */
+		for (size_t i = 0; i < 64; i++) {
+			float r = x[i] - c[i];
+			bits |= (uint64_t)(r >= 0) << i;
+			l1 += r < 0 ? -r : r;
+			l2sq += r * r;
+			rc += r * c[i];
+		}
+		vf_put_le64(code + w * 8, bits);
+		out->ones += (uint32_t)__builtin_popcountll(bits);
+		out->l1 += l1;
+		out->l2sq += l2sq;
+		out->rc += rc;
+	}
 }
 
 float vf_half_to_float(uint16_t h)
@@ -130,6 +188,9 @@ static const struct vf_kernels scalar = {
 	.l2sq_f32 = l2sq_f32_scalar,
 	.l2sq_f16 = l2sq_f16_scalar,
 	.wht_f32 = wht_f32_scalar,
+	.flip_f32 = flip_f32_scalar,
+	.butterfly_f32 = butterfly_f32_scalar,
+	.code_f32 = code_f32_scalar,
 	.widen_f16 = widen_f16_scalar,
 	.narrow_f32 = narrow_f32_scalar,
 };
@@ -166,19 +227,32 @@ const struct vf_kernels *vf_kernels_named(const char *name)
 	return NULL;
 }
 
+/* Is @name one of the names, separated by commas, in VF_CPU_DISABLE? */
+static bool is_disabled(const char *name)
+{
+	const char *at = getenv("VF_CPU_DISABLE");
+	size_t len = strlen(name);
+
+	while (at && *at) {
+		size_t n = strcspn(at, ",");
+		if (n == len && !memcmp(at, name, n))
+			return true;
+		at += n + (at[n] == ',');
+	}
+	return false;
+}
+
 static const struct vf_kernels *choose(void)
 {
-	const char *off = getenv("VF_CPU_DISABLE");
 	const struct vf_kernels *k = NULL;
 
-	if (!off)
-		off = "";
-	if (!strstr(off, "avx512")) {
-		k = vf_kernels_avx512vpopcntdq();
+	if (!is_disabled("avx512")) {
+		if (!is_disabled("avx512vpopcntdq"))
+			k = vf_kernels_avx512vpopcntdq();
 		if (!k)
 			k = vf_kernels_avx512();
 	}
-	if (!k && !strstr(off, "avx2"))
+	if (!k && !is_disabled("avx2"))
 		k = vf_kernels_avx2();
 	return k ? k : &scalar;
 }

@@ -1,20 +1,30 @@
 /*
- * The inner loops: Walsh-Hadamard, code estimates, exact distances, halves.
+ * The inner loops: code estimates, exact distances, rotation, coding, halves.
  *
  * One table is chosen when the first caller asks: the widest instruction set
- * that the CPU has and VF_CPU_DISABLE ("avx512,avx2") leaves.  The scalar
- * functions in kernels.c are the definition; other variants may differ by the
- * order of float additions only: for n products of magnitude m by at most
- * n * m * 2^-23 in dot and l2sq, and not at all in b1q4 and the conversions.
+ * that the CPU has and VF_CPU_DISABLE (a list, "avx512,avx2") leaves.  The
+ * scalar functions in kernels.c are the definition.  Other variants give the
+ * same bits in b1q4, wht, flip, butterfly, the code's bits and the
+ * conversions of numbers (a NaN stays some NaN); in sums they add in another
+ * order, so that n products of magnitude m may differ by n * m * 2^-52 in dot
+ * and l2sq, which sum in double, and n * m * 2^-22 in the sums of code_f32.
  *
- * Shapes: @n elements or rows; pointers of any alignment; nothing is read
- * beyond the last element.  Threads: any.
+ * Pointers to rows, codes and halves have any alignment, floats that of a
+ * float; nothing beyond the last element is read or written.  Threads: any.
  */
 #ifndef VF_INDEX_KERNELS_H
 #define VF_INDEX_KERNELS_H
 
 #include <stddef.h>
 #include <stdint.h>
+
+/* What coding a row finds out about its residual r = x - c. */
+struct vf_residual {
+	double l1;   /* |r|_1 */
+	double l2sq; /* |r|^2 */
+	double rc;   /* <r, c> */
+	uint32_t ones;
+};
 
 struct vf_kernels {
 	const char *name; /* "scalar", "avx2", "avx512", "avx512vpopcntdq" */
@@ -27,15 +37,27 @@ struct vf_kernels {
 	void (*b1q4)(const uint8_t *codes, size_t n, size_t words,
 		     const uint64_t *planes, uint32_t *out);
 
-	/* <q, x> of @n floats or halves. */
-	float (*dot_f32)(const float *q, const void *x, size_t n);
-	float (*dot_f16)(const float *q, const void *x, size_t n);
-	/* |q - x|^2 */
-	float (*l2sq_f32)(const float *q, const void *x, size_t n);
-	float (*l2sq_f16)(const float *q, const void *x, size_t n);
+	/* <q, x> and |x|^2 of @n rows of @dim floats or halves. */
+	void (*dot_f32)(const float *q, const void *rows, size_t n, size_t dim,
+			double *out_dot, double *out_sq);
+	void (*dot_f16)(const float *q, const void *rows, size_t n, size_t dim,
+			double *out_dot, double *out_sq);
+	/* |q - x|^2 of the same. */
+	void (*l2sq_f32)(const float *q, const void *rows, size_t n, size_t dim,
+			 double *out);
+	void (*l2sq_f16)(const float *q, const void *rows, size_t n, size_t dim,
+			 double *out);
 
 	/* Unnormalised Walsh-Hadamard transform in place; @n a power of two. */
 	void (*wht_f32)(float *x, size_t n);
+	/* x[i] *= s[i] */
+	void (*flip_f32)(float *x, const float *s, size_t n);
+	/* (a + b) / sqrt 2 and (a - b) / sqrt 2 of x[i] and x[i + half]. */
+	void (*butterfly_f32)(float *x, size_t half);
+
+	/* The signs of x - c (set: not negative) of 64 * @words floats. */
+	void (*code_f32)(const float *x, const float *c, size_t words,
+			 uint8_t *code, struct vf_residual *out);
 
 	/* Halves to floats, exact; floats to halves, nearest even. */
 	void (*widen_f16)(const void *x, size_t n, float *out);

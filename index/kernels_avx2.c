@@ -17,9 +17,9 @@
 
 AVX2 static inline __m256i popcount_bytes(__m256i v)
 {
-	const __m256i table = _mm256_setr_epi8(
-		0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4, 0, 1, 1, 2, 1,
-		2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+	const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2,
+					       3, 2, 3, 3, 4, 0, 1, 1, 2, 1, 2,
+					       2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
 	const __m256i low = _mm256_set1_epi8(15);
 	__m256i lo = _mm256_and_si256(v, low);
 	__m256i hi = _mm256_and_si256(_mm256_srli_epi16(v, 4), low);
@@ -78,8 +78,8 @@ AVX2 static void b1q4_avx2(const uint8_t *codes, size_t n, size_t words,
 			__m256i c = _mm256_loadu_si256(
 				(const void *)(codes + w * 8));
 			acc = _mm256_add_epi64(
-				acc, _mm256_sad_epu8(
-					     weigh(c, planes, words, w), zero));
+				acc, _mm256_sad_epu8(weigh(c, planes, words, w),
+						     zero));
 		}
 		out[r] = sum_u64(acc) + weigh_tail(codes, w, words, planes);
 	}
@@ -87,82 +87,101 @@ AVX2 static void b1q4_avx2(const uint8_t *codes, size_t n, size_t words,
 
 /* ---- distances -------------------------------------------------------------------------- */
 
-AVX2 static inline float sum_ps(__m256 v)
+AVX2 static inline double sum_pd(__m256d v)
 {
-	__m128 s = _mm_add_ps(_mm256_castps256_ps128(v),
-			      _mm256_extractf128_ps(v, 1));
-	s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-	s = _mm_add_ss(s, _mm_movehdup_ps(s));
-	return _mm_cvtss_f32(s);
+	__m128d s = _mm_add_pd(_mm256_castpd256_pd128(v),
+			       _mm256_extractf128_pd(v, 1));
+	return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
 }
 
-AVX2 static inline __m256 load8_f32(const void *x, size_t i)
+AVX2 static inline __m256d load4_f32(const void *x, size_t i)
 {
-	return _mm256_loadu_ps((const float *)x + i);
+	return _mm256_cvtps_pd(_mm_loadu_ps((const float *)x + i));
 }
 
-AVX2 static inline __m256 load8_f16(const void *x, size_t i)
+AVX2 static inline __m256d load4_f16(const void *x, size_t i)
 {
-	return _mm256_cvtph_ps(
-		_mm_loadu_si128((const void *)((const char *)x + i * 2)));
+	return _mm256_cvtps_pd(_mm_cvtph_ps(
+		_mm_loadl_epi64((const void *)((const char *)x + i * 2))));
 }
 
-AVX2 static inline float load1_f32(const void *x, size_t i)
+AVX2 static inline double load1_f32(const void *x, size_t i)
 {
 	float v;
 	memcpy(&v, (const char *)x + i * 4, 4);
 	return v;
 }
 
-AVX2 static inline float load1_f16(const void *x, size_t i)
+AVX2 static inline double load1_f16(const void *x, size_t i)
 {
 	uint16_t h;
 	memcpy(&h, (const char *)x + i * 2, 2);
 	return _cvtsh_ss(h);
 }
 
-AVX2 static inline __m256 step_dot(__m256 q, __m256 x, __m256 acc)
-{
-	return _mm256_fmadd_ps(q, x, acc);
-}
-
-AVX2 static inline __m256 step_l2sq(__m256 q, __m256 x, __m256 acc)
-{
-	__m256 d = _mm256_sub_ps(q, x);
-	return _mm256_fmadd_ps(d, d, acc);
-}
-
-#define DEFINE_AVX2(op, type, term)                                            \
-	AVX2 static float op##_##type##_avx2(const float *q, const void *x,    \
-					     size_t n)                         \
+#define DEFINE_DOT(type, size)                                                 \
+	AVX2 static void dot_##type##_avx2(const float *q, const void *rows,   \
+					   size_t n, size_t dim,               \
+					   double *out_dot, double *out_sq)    \
 	{                                                                      \
-		__m256 s[4] = {_mm256_setzero_ps(), _mm256_setzero_ps(),       \
-			       _mm256_setzero_ps(), _mm256_setzero_ps()};      \
-		float tail = 0;                                                \
-		size_t i = 0;                                                  \
-		for (; i + 32 <= n; i += 32)                                   \
-			for (size_t j = 0; j < 4; j++)                         \
-				s[j] = step_##op(                              \
-					_mm256_loadu_ps(q + i + 8 * j),        \
-					load8_##type(x, i + 8 * j), s[j]);     \
-		for (; i + 8 <= n; i += 8)                                     \
-			s[0] = step_##op(_mm256_loadu_ps(q + i),               \
-					 load8_##type(x, i), s[0]);            \
-		for (; i < n; i++) {                                           \
-			float a = q[i], b = load1_##type(x, i);                \
-			tail += term;                                          \
+		const char *row = rows;                                        \
+		for (size_t r = 0; r < n; r++, row += dim * size) {            \
+			__m256d s[2] = {_mm256_setzero_pd(),                   \
+					_mm256_setzero_pd()};                  \
+			__m256d t[2] = {s[0], s[0]};                           \
+			double tail = 0, tail_sq = 0;                          \
+			size_t i = 0;                                          \
+			for (; i + 8 <= dim; i += 8)                           \
+				for (size_t j = 0; j < 2; j++) {               \
+					__m256d x =                            \
+						load4_##type(row, i + 4 * j);  \
+					s[j] = _mm256_fmadd_pd(                \
+						load4_f32(q, i + 4 * j), x,    \
+						s[j]);                         \
+					t[j] = _mm256_fmadd_pd(x, x, t[j]);    \
+				}                                              \
+			for (; i < dim; i++) {                                 \
+				double x = load1_##type(row, i);               \
+				tail += q[i] * x;                              \
+				tail_sq += x * x;                              \
+			}                                                      \
+			out_dot[r] = sum_pd(_mm256_add_pd(s[0], s[1])) + tail; \
+			out_sq[r] =                                            \
+				sum_pd(_mm256_add_pd(t[0], t[1])) + tail_sq;   \
 		}                                                              \
-		s[0] = _mm256_add_ps(_mm256_add_ps(s[0], s[1]),                \
-				     _mm256_add_ps(s[2], s[3]));               \
-		return sum_ps(s[0]) + tail;                                    \
 	}
 
-DEFINE_AVX2(dot, f32, a *b)
-DEFINE_AVX2(dot, f16, a *b)
-DEFINE_AVX2(l2sq, f32, (a - b) * (a - b))
-DEFINE_AVX2(l2sq, f16, (a - b) * (a - b))
+#define DEFINE_L2SQ(type, size)                                                \
+	AVX2 static void l2sq_##type##_avx2(const float *q, const void *rows,  \
+					    size_t n, size_t dim, double *out) \
+	{                                                                      \
+		const char *row = rows;                                        \
+		for (size_t r = 0; r < n; r++, row += dim * size) {            \
+			__m256d s[2] = {_mm256_setzero_pd(),                   \
+					_mm256_setzero_pd()};                  \
+			double tail = 0;                                       \
+			size_t i = 0;                                          \
+			for (; i + 8 <= dim; i += 8)                           \
+				for (size_t j = 0; j < 2; j++) {               \
+					__m256d d = _mm256_sub_pd(             \
+						load4_f32(q, i + 4 * j),       \
+						load4_##type(row, i + 4 * j)); \
+					s[j] = _mm256_fmadd_pd(d, d, s[j]);    \
+				}                                              \
+			for (; i < dim; i++) {                                 \
+				double d = q[i] - load1_##type(row, i);        \
+				tail += d * d;                                 \
+			}                                                      \
+			out[r] = sum_pd(_mm256_add_pd(s[0], s[1])) + tail;     \
+		}                                                              \
+	}
 
-/* ---- Walsh-Hadamard ----------------------------------------------------------------------- */
+DEFINE_DOT(f32, 4)
+DEFINE_DOT(f16, 2)
+DEFINE_L2SQ(f32, 4)
+DEFINE_L2SQ(f16, 2)
+
+/* ---- rotation ----------------------------------------------------------------------------- */
 
 /* The stages of distance 1, 2 and 4 inside eight floats. */
 AVX2 static inline __m256 wht8(__m256 v)
@@ -176,23 +195,111 @@ AVX2 static inline __m256 wht8(__m256 v)
 	return _mm256_fmadd_ps(v, s4, _mm256_permute2f128_ps(v, v, 1));
 }
 
+/* Two stages at once: of distance h, then 2h, at j, j + h, j + 2h, j + 3h. */
+AVX2 static inline void two_stages(float *x, size_t h)
+{
+	__m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + h);
+	__m256 c = _mm256_loadu_ps(x + 2 * h), d = _mm256_loadu_ps(x + 3 * h);
+	__m256 ab = _mm256_add_ps(a, b), a_b = _mm256_sub_ps(a, b);
+	__m256 cd = _mm256_add_ps(c, d), c_d = _mm256_sub_ps(c, d);
+
+	_mm256_storeu_ps(x, _mm256_add_ps(ab, cd));
+	_mm256_storeu_ps(x + h, _mm256_add_ps(a_b, c_d));
+	_mm256_storeu_ps(x + 2 * h, _mm256_sub_ps(ab, cd));
+	_mm256_storeu_ps(x + 3 * h, _mm256_sub_ps(a_b, c_d));
+}
+
+AVX2 static inline void one_stage(float *x, size_t h)
+{
+	__m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + h);
+
+	_mm256_storeu_ps(x, _mm256_add_ps(a, b));
+	_mm256_storeu_ps(x + h, _mm256_sub_ps(a, b));
+}
+
 AVX2 static void wht_f32_avx2(float *x, size_t n)
 {
+	size_t h = 8;
+
 	if (n < 8) {
 		vf_kernels_named("scalar")->wht_f32(x, n);
 		return;
 	}
 	for (size_t i = 0; i < n; i += 8)
 		_mm256_storeu_ps(x + i, wht8(_mm256_loadu_ps(x + i)));
-	for (size_t h = 8; h < n; h *= 2)
-		for (size_t i = 0; i < n; i += 2 * h)
-			for (size_t j = i; j < i + h; j += 8) {
-				__m256 a = _mm256_loadu_ps(x + j);
-				__m256 b = _mm256_loadu_ps(x + j + h);
-				_mm256_storeu_ps(x + j, _mm256_add_ps(a, b));
-				_mm256_storeu_ps(x + j + h,
-						 _mm256_sub_ps(a, b));
-			}
+	for (; h * 4 <= n; h *= 4)
+		for (size_t i = 0; i < n; i += 4 * h)
+			for (size_t j = i; j < i + h; j += 8)
+				two_stages(x + j, h);
+	if (h < n)
+		for (size_t j = 0; j < h; j += 8)
+			one_stage(x + j, h);
+}
+
+AVX2 static void flip_f32_avx2(float *x, const float *s, size_t n)
+{
+	size_t i = 0;
+
+	for (; i + 8 <= n; i += 8)
+		_mm256_storeu_ps(x + i, _mm256_mul_ps(_mm256_loadu_ps(x + i),
+						      _mm256_loadu_ps(s + i)));
+	for (; i < n; i++)
+		x[i] *= s[i];
+}
+
+AVX2 static void butterfly_f32_avx2(float *x, size_t half)
+{
+	const float scale = 0x1.6a09e6p-1f;
+	const __m256 scales = _mm256_set1_ps(scale);
+	size_t i = 0;
+
+	for (; i + 8 <= half; i += 8) {
+		__m256 a = _mm256_loadu_ps(x + i);
+		__m256 b = _mm256_loadu_ps(x + i + half);
+		_mm256_storeu_ps(x + i,
+				 _mm256_mul_ps(_mm256_add_ps(a, b), scales));
+		_mm256_storeu_ps(x + i + half,
+				 _mm256_mul_ps(_mm256_sub_ps(a, b), scales));
+	}
+	for (; i < half; i++) {
+		float a = x[i], b = x[i + half];
+		x[i] = (a + b) * scale;
+		x[i + half] = (a - b) * scale;
+	}
+}
+
+/* ---- coding ------------------------------------------------------------------------------- */
+
+AVX2 static inline double sum_ps(__m256 v)
+{
+	__m256d lo = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
+	__m256d hi = _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1));
+
+	return sum_pd(_mm256_add_pd(lo, hi));
+}
+
+AVX2 static void code_f32_avx2(const float *x, const float *c, size_t words,
+			       uint8_t *code, struct vf_residual *out)
+{
+	const __m256 zero = _mm256_setzero_ps(), minus = _mm256_set1_ps(-0.0f);
+	__m256 l1 = zero, l2sq = zero, rc = zero;
+	uint32_t ones = 0;
+
+	for (size_t w = 0; w < words; w++) {
+		uint64_t bits = 0;
+		for (size_t i = 0; i < 64; i += 8, x += 8, c += 8) {
+			__m256 centre = _mm256_loadu_ps(c);
+			__m256 r = _mm256_sub_ps(_mm256_loadu_ps(x), centre);
+			__m256 ge = _mm256_cmp_ps(r, zero, _CMP_GE_OQ);
+			bits |= (uint64_t)(uint32_t)_mm256_movemask_ps(ge) << i;
+			l1 = _mm256_add_ps(l1, _mm256_andnot_ps(minus, r));
+			l2sq = _mm256_fmadd_ps(r, r, l2sq);
+			rc = _mm256_fmadd_ps(r, centre, rc);
+		}
+		memcpy(code + w * 8, &bits, 8);
+		ones += (uint32_t)_mm_popcnt_u64(bits);
+	}
+	*out = (struct vf_residual){sum_ps(l1), sum_ps(l2sq), sum_ps(rc), ones};
 }
 
 /* ---- halves ----------------------------------------------------------------------------- */
@@ -202,9 +309,12 @@ AVX2 static void widen_f16_avx2(const void *x, size_t n, float *out)
 	size_t i = 0;
 
 	for (; i + 8 <= n; i += 8)
-		_mm256_storeu_ps(out + i, load8_f16(x, i));
+		_mm256_storeu_ps(
+			out + i,
+			_mm256_cvtph_ps(_mm_loadu_si128(
+				(const void *)((const char *)x + i * 2))));
 	for (; i < n; i++)
-		out[i] = load1_f16(x, i);
+		out[i] = (float)load1_f16(x, i);
 }
 
 AVX2 static void narrow_f32_avx2(const float *x, size_t n, void *out)
@@ -229,6 +339,9 @@ static const struct vf_kernels avx2 = {
 	.l2sq_f32 = l2sq_f32_avx2,
 	.l2sq_f16 = l2sq_f16_avx2,
 	.wht_f32 = wht_f32_avx2,
+	.flip_f32 = flip_f32_avx2,
+	.butterfly_f32 = butterfly_f32_avx2,
+	.code_f32 = code_f32_avx2,
 	.widen_f16 = widen_f16_avx2,
 	.narrow_f32 = narrow_f32_avx2,
 };
@@ -239,7 +352,8 @@ const struct vf_kernels *vf_kernels_avx2(void)
 	bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
 
 	return f16c && __builtin_cpu_supports("avx2") &&
-			       __builtin_cpu_supports("fma")
+			       __builtin_cpu_supports("fma") &&
+			       __builtin_cpu_supports("popcnt")
 		       ? &avx2
 		       : NULL;
 }

@@ -7,18 +7,21 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <string.h>
 
-#define BW	__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,fma")))
+#define BW                                                                     \
+	__attribute__((                                                        \
+		target("avx512f,avx512bw,avx512dq,avx512vl,fma,f16c,popcnt")))
 #define POPCNT                                                                 \
 	__attribute__((target(                                                 \
-		"avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,fma")))
+		"avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq,fma,f16c,popcnt")))
 
 /* ---- estimates -------------------------------------------------------------------------- */
 
 BW static inline __m512i popcount_bytes(__m512i v)
 {
-	const __m512i table = _mm512_broadcast_i32x4(_mm_setr_epi8(
-		0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+	const __m512i table = _mm512_broadcast_i32x4(
+		_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
 	const __m512i low = _mm512_set1_epi8(15);
 	__m512i lo = _mm512_and_si512(v, low);
 	__m512i hi = _mm512_and_si512(_mm512_srli_epi16(v, 4), low);
@@ -65,10 +68,10 @@ POPCNT static inline __m512i weigh_popcnt(__m512i c, const uint64_t *planes,
 			__m512i acc = _mm512_setzero_si512();                  \
 			for (size_t w = 0; w < words; w += 8) {                \
 				size_t left = words - w;                       \
-				__mmask8 m = left >= 8                         \
-						     ? 0xff                    \
-						     : (__mmask8)((1u << left) - \
-								  1);          \
+				__mmask8 m =                                   \
+					left >= 8 ? 0xff                       \
+						  : (__mmask8)((1u << left) -  \
+							       1);             \
 				__m512i c = _mm512_maskz_loadu_epi64(          \
 					m, codes + w * 8);                     \
 				acc = _mm512_add_epi64(                        \
@@ -88,94 +91,204 @@ BW static inline __mmask16 first(size_t n)
 	return n >= 16 ? 0xffff : (__mmask16)((1u << n) - 1);
 }
 
-BW static inline __m512 load_f32(const void *x, size_t i, __mmask16 m)
+BW static inline __mmask8 first8(size_t n)
 {
-	return _mm512_maskz_loadu_ps(m, (const float *)x + i);
+	return n >= 8 ? 0xff : (__mmask8)((1u << n) - 1);
 }
 
-BW static inline __m512 load_f16(const void *x, size_t i, __mmask16 m)
+BW static inline __m512d load_f32(const void *x, size_t i, __mmask8 m)
 {
-	return _mm512_cvtph_ps(
-		_mm256_maskz_loadu_epi16(m, (const char *)x + i * 2));
+	return _mm512_cvtps_pd(_mm256_maskz_loadu_ps(m, (const float *)x + i));
 }
 
-BW static inline __m512 step_dot(__m512 q, __m512 x, __m512 acc)
+BW static inline __m512d load_f16(const void *x, size_t i, __mmask8 m)
 {
-	return _mm512_fmadd_ps(q, x, acc);
+	return _mm512_cvtps_pd(_mm256_cvtph_ps(
+		_mm_maskz_loadu_epi16(m, (const char *)x + i * 2)));
 }
 
-BW static inline __m512 step_l2sq(__m512 q, __m512 x, __m512 acc)
-{
-	__m512 d = _mm512_sub_ps(q, x);
-	return _mm512_fmadd_ps(d, d, acc);
-}
-
-#define DEFINE_512(op, type)                                                   \
-	BW static float op##_##type##_avx512(const float *q, const void *x,    \
-					     size_t n)                         \
+#define DEFINE_DOT(type, size)                                                 \
+	BW static void dot_##type##_avx512(const float *q, const void *rows,   \
+					   size_t n, size_t dim,               \
+					   double *out_dot, double *out_sq)    \
 	{                                                                      \
-		__m512 s[4] = {_mm512_setzero_ps(), _mm512_setzero_ps(),       \
-			       _mm512_setzero_ps(), _mm512_setzero_ps()};      \
-		size_t i = 0;                                                  \
-		for (; i + 64 <= n; i += 64)                                   \
-			for (size_t j = 0; j < 4; j++)                         \
-				s[j] = step_##op(                              \
-					_mm512_loadu_ps(q + i + 16 * j),       \
-					load_##type(x, i + 16 * j, 0xffff),    \
-					s[j]);                                 \
-		for (; i < n; i += 16) {                                       \
-			__mmask16 m = first(n - i);                            \
-			s[0] = step_##op(_mm512_maskz_loadu_ps(m, q + i),      \
-					 load_##type(x, i, m), s[0]);          \
+		const char *row = rows;                                        \
+		for (size_t r = 0; r < n; r++, row += dim * size) {            \
+			__m512d s = _mm512_setzero_pd(), t = s, u = s, v = s;  \
+			size_t i = 0;                                          \
+			for (; i + 16 <= dim; i += 16) {                       \
+				__m512d x = load_##type(row, i, 0xff);         \
+				__m512d y = load_##type(row, i + 8, 0xff);     \
+				s = _mm512_fmadd_pd(load_f32(q, i, 0xff), x,   \
+						    s);                        \
+				u = _mm512_fmadd_pd(load_f32(q, i + 8, 0xff),  \
+						    y, u);                     \
+				t = _mm512_fmadd_pd(x, x, t);                  \
+				v = _mm512_fmadd_pd(y, y, v);                  \
+			}                                                      \
+			for (; i < dim; i += 8) {                              \
+				__mmask8 m = first8(dim - i);                  \
+				__m512d x = load_##type(row, i, m);            \
+				s = _mm512_fmadd_pd(load_f32(q, i, m), x, s);  \
+				t = _mm512_fmadd_pd(x, x, t);                  \
+			}                                                      \
+			out_dot[r] =                                           \
+				_mm512_reduce_add_pd(_mm512_add_pd(s, u));     \
+			out_sq[r] = _mm512_reduce_add_pd(_mm512_add_pd(t, v)); \
 		}                                                              \
-		return _mm512_reduce_add_ps(                                   \
-			_mm512_add_ps(_mm512_add_ps(s[0], s[1]),               \
-				      _mm512_add_ps(s[2], s[3])));             \
 	}
 
-DEFINE_512(dot, f32)
-DEFINE_512(dot, f16)
-DEFINE_512(l2sq, f32)
-DEFINE_512(l2sq, f16)
+#define DEFINE_L2SQ(type, size)                                                \
+	BW static void l2sq_##type##_avx512(const float *q, const void *rows,  \
+					    size_t n, size_t dim, double *out) \
+	{                                                                      \
+		const char *row = rows;                                        \
+		for (size_t r = 0; r < n; r++, row += dim * size) {            \
+			__m512d s = _mm512_setzero_pd(), u = s;                \
+			size_t i = 0;                                          \
+			for (; i + 16 <= dim; i += 16) {                       \
+				__m512d d = _mm512_sub_pd(                     \
+					load_f32(q, i, 0xff),                  \
+					load_##type(row, i, 0xff));            \
+				__m512d e = _mm512_sub_pd(                     \
+					load_f32(q, i + 8, 0xff),              \
+					load_##type(row, i + 8, 0xff));        \
+				s = _mm512_fmadd_pd(d, d, s);                  \
+				u = _mm512_fmadd_pd(e, e, u);                  \
+			}                                                      \
+			for (; i < dim; i += 8) {                              \
+				__mmask8 m = first8(dim - i);                  \
+				__m512d d =                                    \
+					_mm512_sub_pd(load_f32(q, i, m),       \
+						      load_##type(row, i, m)); \
+				s = _mm512_fmadd_pd(d, d, s);                  \
+			}                                                      \
+			out[r] = _mm512_reduce_add_pd(_mm512_add_pd(s, u));    \
+		}                                                              \
+	}
 
-/* ---- Walsh-Hadamard ----------------------------------------------------------------------- */
+DEFINE_DOT(f32, 4)
+DEFINE_DOT(f16, 2)
+DEFINE_L2SQ(f32, 4)
+DEFINE_L2SQ(f16, 2)
+
+/* ---- rotation ----------------------------------------------------------------------------- */
 
 /* The stages of distance 1, 2, 4 and 8 inside sixteen floats. */
 BW static inline __m512 wht16(__m512 v)
 {
-	const __m512 one = _mm512_set1_ps(1);
-	const __m512 s1 = _mm512_mask_sub_ps(one, 0xaaaa, _mm512_setzero_ps(),
-					     one);
-	const __m512 s2 = _mm512_mask_sub_ps(one, 0xcccc, _mm512_setzero_ps(),
-					     one);
-	const __m512 s4 = _mm512_mask_sub_ps(one, 0xf0f0, _mm512_setzero_ps(),
-					     one);
-	const __m512 s8 = _mm512_mask_sub_ps(one, 0xff00, _mm512_setzero_ps(),
-					     one);
+	const __m512 one = _mm512_set1_ps(1), minus = _mm512_set1_ps(-1);
 
-	v = _mm512_fmadd_ps(v, s1, _mm512_permute_ps(v, 0xb1));
-	v = _mm512_fmadd_ps(v, s2, _mm512_permute_ps(v, 0x4e));
-	v = _mm512_fmadd_ps(v, s4, _mm512_shuffle_f32x4(v, v, 0xb1));
-	return _mm512_fmadd_ps(v, s8, _mm512_shuffle_f32x4(v, v, 0x4e));
+	v = _mm512_fmadd_ps(v, _mm512_mask_mov_ps(one, 0xaaaa, minus),
+			    _mm512_permute_ps(v, 0xb1));
+	v = _mm512_fmadd_ps(v, _mm512_mask_mov_ps(one, 0xcccc, minus),
+			    _mm512_permute_ps(v, 0x4e));
+	v = _mm512_fmadd_ps(v, _mm512_mask_mov_ps(one, 0xf0f0, minus),
+			    _mm512_shuffle_f32x4(v, v, 0xb1));
+	return _mm512_fmadd_ps(v, _mm512_mask_mov_ps(one, 0xff00, minus),
+			       _mm512_shuffle_f32x4(v, v, 0x4e));
+}
+
+/* Two stages at once: of distance h, then 2h, at j, j + h, j + 2h, j + 3h. */
+BW static inline void two_stages(float *x, size_t h)
+{
+	__m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + h);
+	__m512 c = _mm512_loadu_ps(x + 2 * h), d = _mm512_loadu_ps(x + 3 * h);
+	__m512 ab = _mm512_add_ps(a, b), a_b = _mm512_sub_ps(a, b);
+	__m512 cd = _mm512_add_ps(c, d), c_d = _mm512_sub_ps(c, d);
+
+	_mm512_storeu_ps(x, _mm512_add_ps(ab, cd));
+	_mm512_storeu_ps(x + h, _mm512_add_ps(a_b, c_d));
+	_mm512_storeu_ps(x + 2 * h, _mm512_sub_ps(ab, cd));
+	_mm512_storeu_ps(x + 3 * h, _mm512_sub_ps(a_b, c_d));
+}
+
+BW static inline void one_stage(float *x, size_t h)
+{
+	__m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + h);
+
+	_mm512_storeu_ps(x, _mm512_add_ps(a, b));
+	_mm512_storeu_ps(x + h, _mm512_sub_ps(a, b));
 }
 
 BW static void wht_f32_avx512(float *x, size_t n)
 {
+	size_t h = 16;
+
 	if (n < 16) {
 		vf_kernels_named("scalar")->wht_f32(x, n);
 		return;
 	}
 	for (size_t i = 0; i < n; i += 16)
 		_mm512_storeu_ps(x + i, wht16(_mm512_loadu_ps(x + i)));
-	for (size_t h = 16; h < n; h *= 2)
-		for (size_t i = 0; i < n; i += 2 * h)
-			for (size_t j = i; j < i + h; j += 16) {
-				__m512 a = _mm512_loadu_ps(x + j);
-				__m512 b = _mm512_loadu_ps(x + j + h);
-				_mm512_storeu_ps(x + j, _mm512_add_ps(a, b));
-				_mm512_storeu_ps(x + j + h,
-						 _mm512_sub_ps(a, b));
-			}
+	for (; h * 4 <= n; h *= 4)
+		for (size_t i = 0; i < n; i += 4 * h)
+			for (size_t j = i; j < i + h; j += 16)
+				two_stages(x + j, h);
+	if (h < n)
+		for (size_t j = 0; j < h; j += 16)
+			one_stage(x + j, h);
+}
+
+BW static void flip_f32_avx512(float *x, const float *s, size_t n)
+{
+	for (size_t i = 0; i < n; i += 16) {
+		__mmask16 m = first(n - i);
+		__m512 v = _mm512_mul_ps(_mm512_maskz_loadu_ps(m, x + i),
+					 _mm512_maskz_loadu_ps(m, s + i));
+		_mm512_mask_storeu_ps(x + i, m, v);
+	}
+}
+
+BW static void butterfly_f32_avx512(float *x, size_t half)
+{
+	const __m512 scale = _mm512_set1_ps(0x1.6a09e6p-1f);
+
+	for (size_t i = 0; i < half; i += 16) {
+		__mmask16 m = first(half - i);
+		__m512 a = _mm512_maskz_loadu_ps(m, x + i);
+		__m512 b = _mm512_maskz_loadu_ps(m, x + i + half);
+		_mm512_mask_storeu_ps(
+			x + i, m, _mm512_mul_ps(_mm512_add_ps(a, b), scale));
+		_mm512_mask_storeu_ps(x + i + half, m,
+				      _mm512_mul_ps(_mm512_sub_ps(a, b),
+						    scale));
+	}
+}
+
+/* ---- coding ------------------------------------------------------------------------------- */
+
+BW static inline double sum_ps(__m512 v)
+{
+	__m512d lo = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
+	__m512d hi = _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1));
+
+	return _mm512_reduce_add_pd(_mm512_add_pd(lo, hi));
+}
+
+BW static void code_f32_avx512(const float *x, const float *c, size_t words,
+			       uint8_t *code, struct vf_residual *out)
+{
+	const __m512 zero = _mm512_setzero_ps();
+	__m512 l1 = zero, l2sq = zero, rc = zero;
+	uint32_t ones = 0;
+
+	for (size_t w = 0; w < words; w++) {
+		uint64_t bits = 0;
+		for (size_t i = 0; i < 64; i += 16, x += 16, c += 16) {
+			__m512 centre = _mm512_loadu_ps(c);
+			__m512 r = _mm512_sub_ps(_mm512_loadu_ps(x), centre);
+			bits |= (uint64_t)_mm512_cmp_ps_mask(r, zero,
+							     _CMP_GE_OQ)
+				<< i;
+			l1 = _mm512_add_ps(l1, _mm512_abs_ps(r));
+			l2sq = _mm512_fmadd_ps(r, r, l2sq);
+			rc = _mm512_fmadd_ps(r, centre, rc);
+		}
+		memcpy(code + w * 8, &bits, 8);
+		ones += (uint32_t)_mm_popcnt_u64(bits);
+	}
+	*out = (struct vf_residual){sum_ps(l1), sum_ps(l2sq), sum_ps(rc), ones};
 }
 
 /* ---- halves ----------------------------------------------------------------------------- */
@@ -184,7 +297,9 @@ BW static void widen_f16_avx512(const void *x, size_t n, float *out)
 {
 	for (size_t i = 0; i < n; i += 16) {
 		__mmask16 m = first(n - i);
-		_mm512_mask_storeu_ps(out + i, m, load_f16(x, i, m));
+		_mm512_mask_storeu_ps(out + i, m,
+				      _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(
+					      m, (const char *)x + i * 2)));
 	}
 }
 
@@ -192,7 +307,7 @@ BW static void narrow_f32_avx512(const float *x, size_t n, void *out)
 {
 	for (size_t i = 0; i < n; i += 16) {
 		__mmask16 m = first(n - i);
-		__m256i h = _mm512_cvtps_ph(load_f32(x, i, m),
+		__m256i h = _mm512_cvtps_ph(_mm512_maskz_loadu_ps(m, x + i),
 					    _MM_FROUND_TO_NEAREST_INT);
 		_mm256_mask_storeu_epi16((char *)out + i * 2, m, h);
 	}
@@ -205,28 +320,30 @@ BW static void narrow_f32_avx512(const float *x, size_t n, void *out)
 		.name = variant, .b1q4 = count, .dot_f32 = dot_f32_avx512,     \
 		.dot_f16 = dot_f16_avx512, .l2sq_f32 = l2sq_f32_avx512,        \
 		.l2sq_f16 = l2sq_f16_avx512, .wht_f32 = wht_f32_avx512,        \
-		.widen_f16 = widen_f16_avx512, .narrow_f32 = narrow_f32_avx512 \
+		.flip_f32 = flip_f32_avx512,                                   \
+		.butterfly_f32 = butterfly_f32_avx512,                         \
+		.code_f32 = code_f32_avx512, .widen_f16 = widen_f16_avx512,    \
+		.narrow_f32 = narrow_f32_avx512                                \
 	}
 
 static const struct vf_kernels with_bw = TABLE("avx512", b1q4_bw);
 static const struct vf_kernels with_popcnt =
 	TABLE("avx512vpopcntdq", b1q4_popcnt);
 
+/* vf_kernels_avx2 has asked for FMA, F16C and POPCNT. */
 const struct vf_kernels *vf_kernels_avx512(void)
 {
-	return __builtin_cpu_supports("avx512f") &&
+	return vf_kernels_avx2() && __builtin_cpu_supports("avx512f") &&
 			       __builtin_cpu_supports("avx512bw") &&
 			       __builtin_cpu_supports("avx512dq") &&
-			       __builtin_cpu_supports("avx512vl") &&
-			       __builtin_cpu_supports("fma")
+			       __builtin_cpu_supports("avx512vl")
 		       ? &with_bw
 		       : NULL;
 }
 
 const struct vf_kernels *vf_kernels_avx512vpopcntdq(void)
 {
-	return vf_kernels_avx512() &&
-			       __builtin_cpu_supports("avx512vpopcntdq")
+	return vf_kernels_avx512() && __builtin_cpu_supports("avx512vpopcntdq")
 		       ? &with_popcnt
 		       : NULL;
 }

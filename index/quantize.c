@@ -1,54 +1,73 @@
 #include "index/quantize.h"
+#include "index/kernels.h"
 
+#include <float.h>
 #include <math.h>
 
-/* Set bits where @r is not negative; @r is a whole number of words long. */
-static uint32_t pack_signs(const float *r, uint32_t n, uint8_t *code)
+/* <s, leaf - origin>, which a query quantised against the origin lacks. */
+static double code_dot_shift(const uint8_t *code, const struct vf_place *at,
+			     uint32_t padded)
 {
-	uint32_t ones = 0;
+	double sum = 0;
 
-	for (uint32_t w = 0; w < n / 64; w++) {
-		uint64_t bits = 0;
-		for (uint32_t j = 0; j < 64; j++)
-			bits |= (uint64_t)(r[w * 64 + j] >= 0) << j;
-		vf_put_le64(code + (size_t)w * 8, bits);
-		ones += (uint32_t)__builtin_popcountll(bits);
+	if (at->leaf == at->origin)
+		return 0;
+	for (uint32_t i = 0; i < padded; i++) {
+		double d = (double)at->leaf[i] - at->origin[i];
+		sum += code[i / 8] >> (i % 8) & 1 ? d : -d;
 	}
-	return ones;
+	return sum;
 }
 
-void vf_quantize_row(enum vf_metric metric, uint32_t padded, const float *r,
-		     const float *centre, uint8_t *code, struct vf_factors *f)
+static float clamp(double v)
 {
-	double l1 = 0, l2 = 0, rc = 0;
+	return (float)fmax(-FLT_MAX, fmin(v, FLT_MAX));
+}
 
-	for (uint32_t i = 0; i < padded; i += 64) {
-		float a = 0, b = 0, c = 0; /* short sums keep float exact enough */
-		for (uint32_t j = i; j < i + 64; j++) {
-			a += fabsf(r[j]);
-			b += r[j] * r[j];
-			c += r[j] * centre[j];
-		}
-		l1 += a;
-		l2 += b;
-		rc += c;
+void vf_quantize_row(enum vf_metric metric, uint32_t padded, const float *x,
+		     const struct vf_place *at, uint8_t *code,
+		     struct vf_factors *f)
+{
+	double scale = metric == VF_EUCLIDEAN ? 2 : 1, shift, gain, cos2;
+	struct vf_residual r;
+
+	vf_kernels()->code_f32(x, at->leaf, padded / 64, code, &r);
+	*f = (struct vf_factors){.ones = r.ones};
+	if (!isfinite(r.l2sq) || !isfinite(r.rc)) {
+		f->add = FLT_MAX; /* farther than float can say */
+		return;
 	}
-	*f = (struct vf_factors){.ones = pack_signs(r, padded, code)};
-	double gain = l1 > 1e-30 ? l2 / l1 : 0;
-	double cos2 = l2 > 1e-30 ? l1 * l1 / (l2 * padded) : 1;
-	double spread = sqrt(l2 * fmax(0, 1 - cos2) / (cos2 * (padded - 1)));
-	double twice = metric == VF_EUCLIDEAN ? 2 : 1;
+	f->add = clamp(metric == VF_DOT ? -r.rc : scale / 2 * r.l2sq);
+	if (r.l1 < 1e-30 || r.l2sq < 1e-30)
+		return; /* the row is the centroid */
+	gain = r.l2sq / r.l1;
+	cos2 = r.l1 * r.l1 / (r.l2sq * padded);
+	shift = code_dot_shift(code, at, padded);
+	f->mul = clamp(-scale * gain);
+	f->add = clamp(f->add + scale * gain * shift);
+	f->err = clamp(scale * sqrt(r.l2sq * fmax(0, 1 - cos2) /
+				    (cos2 * (padded - 1))));
+}
 
-	f->mul = (float)(-twice * gain);
-	f->err = (float)(twice * spread);
-	f->add = (float)(metric == VF_DOT ? -rc : l2 * twice / 2);
+/*
+ * With gain = |r|^2 / |r|_1 and cos2 as above, (err / scale)^2 * (padded - 1)
+ * is gain^2 * padded - |r|^2: so the factors still know |r|.
+ */
+float vf_factors_radius(enum vf_metric metric, uint32_t padded,
+			const struct vf_factors *f)
+{
+	double scale = metric == VF_EUCLIDEAN ? 2 : 1;
+	double gain = f->mul / scale, err = f->err / scale;
+	double sq = gain * gain * padded - err * err * (padded - 1);
+
+	return clamp(sqrt(fmax(0, sq)) * (1 + 1e-4));
 }
 
 /* Bit j of each dimension's 4 bits goes to plane j. */
 static double spread_planes(const float *q, uint32_t n, float lo, float step,
 			    uint64_t *planes)
 {
-	float inverse = step > 0 ? 1 / step : 0;
+	float inverse = step > FLT_MIN ? 1 / step : 0;
 	uint64_t total = 0;
 	uint32_t words = n / 64;
 
@@ -56,7 +75,7 @@ static double spread_planes(const float *q, uint32_t n, float lo, float step,
 		uint64_t p[4] = {0};
 		for (uint32_t j = 0; j < 64; j++) {
 			float v = (q[w * 64 + j] - lo) * inverse + 0.5f;
-			uint64_t u = v >= 15 ? 15 : (uint64_t)v;
+			uint64_t u = v >= 15 ? 15 : v > 0 ? (uint64_t)v : 0;
 			total += u;
 			for (int b = 0; b < 4; b++)
 				p[b] |= (u >> b & 1) << j;
@@ -84,8 +103,9 @@ void vf_quantize_query(enum vf_metric metric, uint32_t padded,
 	}
 	out->lo = lo;
 	out->step = (hi - lo) / 15;
-	out->sum = (float)spread_planes(work, padded, lo, out->step,
-					out->planes);
+	out->sum =
+		(float)spread_planes(work, padded, lo, out->step, out->planes);
+	out->distance = (float)sqrt(l2);
 	out->base = (float)(metric == VF_DOT	     ? -qc
 			    : metric == VF_EUCLIDEAN ? l2
 						     : l2 / 2);

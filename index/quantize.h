@@ -13,21 +13,38 @@
 
 #include "index/index.h"
 
+/* Where a row is coded: both rotated, float[padded]; the same at one leaf. */
+struct vf_place {
+	const float *leaf;   /* the centroid that residuals are taken to */
+	const float *origin; /* what queries are quantised against */
+};
+
 /*
- * Code one row.
- * @r       float[padded], rotated residual to the leaf's centroid
- * @centre  float[padded], rotated centroid
- * @code    padded / 8 bytes
+ * Code one row.  Factors are finite whatever @x holds: a residual too long for
+ * a float puts the row last, one of no length has mul and err 0.
+ * @x     float[padded], rotated row (unit length under cosine)
+ * @code  padded / 8 bytes
  */
-void vf_quantize_row(enum vf_metric metric, uint32_t padded, const float *r,
-		     const float *centre, uint8_t *code, struct vf_factors *f);
+void vf_quantize_row(enum vf_metric metric, uint32_t padded, const float *x,
+		     const struct vf_place *at, uint8_t *code,
+		     struct vf_factors *f);
+
+/* |x - c| of a coded row, rounded up a little. */
+float vf_factors_radius(enum vf_metric metric, uint32_t padded,
+			const struct vf_factors *f);
 
 /* A query against one origin, 4 bits per dimension in bit planes. */
 struct vf_query_code {
 	uint64_t *planes; /* [4][padded / 64], caller's */
 	float lo, step;	  /* dimension i is lo + step * its 4 bits */
-	float sum;	  /* of all dimensions as quantised */
-	float base;	  /* the query's own share of every distance */
+	/*
+	 * Of all dimensions as quantised: with the exact sum the rounding of
+	 * unset bits would no longer cancel, and the variance that rounding
+	 * adds to <s, q> would be twice as large.
+	 */
+	float sum;
+	float base;	/* the query's own share of every distance */
+	float distance; /* |q - origin|, for bounds */
 };
 
 /*
@@ -43,8 +60,8 @@ void vf_quantize_query(enum vf_metric metric, uint32_t padded,
 static inline float vf_estimate(const struct vf_query_code *q,
 				const struct vf_factors *f, uint32_t count)
 {
-	float s = 2 * (q->lo * (float)f->ones + q->step * (float)count) -
-		  q->sum;
+	float s =
+		2 * (q->lo * (float)f->ones + q->step * (float)count) - q->sum;
 	return q->base + f->add + f->mul * s;
 }
 

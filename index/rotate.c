@@ -12,7 +12,7 @@ enum { PAD = 64, PADDED_MIN = 256, ROUNDS_POW2 = 3, ROUNDS_ANY = 4 };
 
 struct vf_rotation {
 	uint32_t dim, padded;
-	uint32_t block;	   /* 2^k, the largest power of two in padded */
+	uint32_t block; /* 2^k, the largest power of two in padded */
 	uint32_t n_rounds;
 	float *signs; /* [n_rounds][block] or [n_rounds][2][block] */
 };
@@ -74,20 +74,8 @@ void vf_rotation_free(struct vf_rotation *r)
 static void flip_and_mix(const struct vf_kernels *k, float *x,
 			 const float *signs, uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i++)
-		x[i] *= signs[i];
+	k->flip_f32(x, signs, n);
 	k->wht_f32(x, n);
-}
-
-static void butterflies(float *x, uint32_t half)
-{
-	const float s = (float)M_SQRT1_2;
-
-	for (uint32_t i = 0; i < half; i++) {
-		float a = x[i], b = x[i + half];
-		x[i] = (a + b) * s;
-		x[i + half] = (a - b) * s;
-	}
 }
 
 void vf_rotate(const struct vf_rotation *r, const float *x, float *out)
@@ -103,6 +91,6 @@ void vf_rotate(const struct vf_rotation *r, const float *x, float *out)
 			continue;
 		signs += r->block;
 		flip_and_mix(k, out + r->padded - r->block, signs, r->block);
-		butterflies(out, r->padded / 2);
+		k->butterfly_f32(out, r->padded / 2);
 	}
 }

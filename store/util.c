@@ -5,6 +5,7 @@
  */
 #include "store/util.h"
 
+#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/random.h>
@@ -252,6 +253,27 @@ int vf_unhex(const char *s, void *out, size_t len)
 		b[i] = (uint8_t)(hi << 4 | lo);
 	}
 	return 0;
+}
+
+int vf_parse_size(const char *s, uint64_t *out)
+{
+	static const char units[] = "KMGT";
+	uint64_t v = 0;
+
+	if (!isdigit((unsigned char)*s))
+		return -EINVAL;
+	for (; isdigit((unsigned char)*s); s++)
+		if (VF_MUL(v, 10u, &v) || VF_ADD(v, (unsigned)(*s - '0'), &v))
+			return -EINVAL;
+	const char *unit =
+		*s ? strchr(units, toupper((unsigned char)*s)) : NULL;
+	if (unit) {
+		if (VF_MUL(v, UINT64_C(1) << 10 * (unit - units + 1), &v))
+			return -EINVAL;
+		s++;
+	}
+	*out = v;
+	return *s ? -EINVAL : 0;
 }
 
 int vf_pread_all(int fd, void *buf, size_t len, uint64_t off)

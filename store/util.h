@@ -112,6 +112,9 @@ void vf_hex(const void *p, size_t len, char *out);
 /* Returns 0; -EINVAL unless @s is exactly 2 * @len hex digits. */
 int vf_unhex(const char *s, void *out, size_t len);
 
+/* "17", "2G" (1024-based: K M G T).  Returns 0; -EINVAL. */
+int vf_parse_size(const char *s, uint64_t *out);
+
 /* read(2) all of it.  Returns 0; -ENODATA on an early end; -errno. */
 int vf_pread_all(int fd, void *buf, size_t len, uint64_t off);
 int vf_write_all(int fd, const void *buf, size_t len);

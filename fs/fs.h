@@ -1,0 +1,179 @@
+/*
+ * What the files of the mount share.
+ *
+ * An inode is one version of one object, or a folder, or something made up; a
+ * name leads to the inode that is current when it is looked up.
+ */
+#ifndef VF_FS_FS_H
+#define VF_FS_FS_H
+
+#define FUSE_USE_VERSION 312
+#include <fuse_lowlevel.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/cache.h"
+#include "store/commit.h"
+#include "store/util.h"
+
+struct mount_options {
+	char *url, *mountpoint;
+	struct vf_bucket_options bucket;
+	size_t ram_len;		/* bytes of the cache */
+	unsigned name_ttl_ms;	/* how long a name may be answered from memory */
+	bool foreground, debug, allow_other;
+};
+
+struct fs {
+	struct mount_options opt; /* [fixed] */
+	struct vf_bucket *bucket; /* [fixed] */
+	struct vf_cache *cache;	  /* [fixed] */
+	uid_t uid;		  /* [fixed] of the mounting user */
+	gid_t gid;
+	uint64_t start_ns;
+	time_t start_s;
+	pthread_mutex_t mtx;
+	struct inode **table;	/* [mtx] by path and version */
+	size_t n_inodes, mask;	/* [mtx] */
+	struct inode *root;	/* [fixed] */
+	struct index_view *indexes; /* [mtx] list, see live.c */
+	atomic_uint_fast64_t n_hidden; /* names met that cannot be shown */
+	atomic_uint_fast64_t n_reads, n_read_errors, bytes_read;
+};
+
+enum kind {
+	FOLDER,	  /* of the bucket */
+	OBJECT,	  /* as it is stored */
+	VIEW,	  /* a .zst of ours, decompressed */
+	LIVE,	  /* the made-up folder of an index */
+	LINK,	  /* live/NNN.npy and NNN.jsonl */
+	ALIVE,	  /* live/NNN.alive.npy */
+	CONTROL,  /* .vecfs */
+	STATUS, METRICS, /* its files, made at open */
+};
+
+struct inode {
+	enum kind kind;	    /* [fixed], as all below but the marked */
+	char *path;	    /* below the mount, "" for the root */
+	char *key;	    /* stored object, for OBJECT and VIEW */
+	char etag[VF_ETAG_MAX];
+	uint64_t size;	    /* as shown */
+	uint64_t stored_len;
+	int64_t mtime_ns;
+	uint64_t number;    /* st_ino: a hash of path and version */
+	char *target;	    /* of a LINK */
+	uint64_t n_rows;    /* of an ALIVE */
+	uint64_t n_lookup;  /* [fs.mtx] */
+	struct inode *next; /* [fs.mtx] table chain */
+	pthread_mutex_t open_mtx;
+	struct vf_cached *data; /* [open_mtx] opened at the first open */
+};
+
+/* ---- options.c ------------------------------------------------------------------------ */
+
+/*
+ * Parse the command line; what is libfuse's stays in @args.  Returns 0; 1 when
+ * help or the version was printed; -EINVAL, said.  Fini also after an error.
+ */
+int vf_options_parse(struct fuse_args *args, struct mount_options *out);
+void vf_options_fini(struct mount_options *o);
+
+/* ---- inode.c ----------------------------------------------------------------------- */
+
+int vf_inodes_init(struct fs *fs);
+void vf_inodes_fini(struct fs *fs);
+struct inode *vf_inode(const struct fs *fs, fuse_ino_t ino);
+fuse_ino_t vf_inode_id(const struct fs *fs, const struct inode *i);
+/*
+ * The inode like @want (path, kind, version), found or made, its look-up count
+ * raised.  Strings of @want are copied.  NULL without memory.
+ */
+struct inode *vf_inode_get(struct fs *fs, const struct inode *want);
+void vf_inode_forget(struct fs *fs, struct inode *i, uint64_t n);
+void vf_inode_stat(const struct fs *fs, const struct inode *i,
+		   struct stat *out);
+
+/* ---- names.c: what a path leads to -------------------------------------------------- */
+
+/*
+ * Fill @out for @name in @dir; strings of it are in @arena, freed by
+ * vf_found_fini.  Returns 0; -ENOENT; -EIO and others from the bucket.
+ */
+struct found {
+	struct inode inode;
+	char *path, *key, *target; /* owned; inode points to them */
+	double ttl_s;		   /* how long the name holds */
+};
+int vf_find_name(struct fs *fs, const struct inode *dir, const char *name,
+		 struct found *out);
+void vf_found_fini(struct found *f);
+
+/* How long a name in folder @dir may be answered from memory. */
+double vf_name_ttl_s(const struct fs *fs, const char *dir);
+
+/* Can this part of a key be shown as a name? */
+bool vf_name_ok(const char *name, size_t len);
+
+/* ---- live.c: indexes and what is made up in them --------------------------------------- */
+
+/* The newest state known of index @name, at most a name's life old, borrowed
+ * until vf_live_put; NULL when there is no such index. */
+struct index_view;
+int vf_live_get(struct fs *fs, const char *name, struct index_view **out);
+void vf_live_put(struct fs *fs, struct index_view *v);
+const struct vf_state *vf_live_state(const struct index_view *v);
+uint64_t vf_live_age_ms(const struct index_view *v);
+/* The next of the list that begins at fs->indexes; caller holds fs->mtx. */
+const struct index_view *vf_live_next(const struct index_view *v);
+void vf_live_fini(struct fs *fs);
+
+/* Is @path the folder of an index ("products")? */
+bool vf_live_is_index_path(const char *path);
+/* Split "products/shard/<name>"; false for any other path. */
+bool vf_live_shard_path(const char *path, char index[VF_INDEX_NAME_MAX + 1],
+			const char **out_shard);
+/* The ref of the object shown as @name in a shard's folder, or NULL. */
+const struct vf_object_ref *vf_live_find(const struct vf_state *s,
+					 const char *shard, const char *name,
+					 bool *out_view);
+
+/* ---- dir.c, file.c, control.c: FUSE operations -------------------------------------------- */
+
+/* The kernel's entry for what was found; its inode counts one look-up more. */
+int vf_fs_entry(struct fs *fs, const struct inode *want, double ttl_s,
+		struct fuse_entry_param *out);
+void vf_fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void vf_fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		   struct fuse_file_info *fi);
+void vf_fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		       struct fuse_file_info *fi);
+void vf_fs_releasedir(fuse_req_t req, fuse_ino_t ino,
+		      struct fuse_file_info *fi);
+void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
+		struct fuse_file_info *fi);
+void vf_fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void vf_fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+		    size_t size);
+
+/* The text of .vecfs/status.json or .vecfs/metrics. */
+int vf_control_text(struct fs *fs, enum kind kind, struct vf_buf *out);
+
+extern const struct fuse_lowlevel_ops vf_fs_ops;
+
+/* What a reader of the mount gets for an error of ours. */
+static inline int vf_fs_errno(int err)
+{
+	switch (err) {
+	case -EREMOTEIO:
+	case -EBADMSG:
+	case -ENODATA:
+		return EIO;
+	case -ECANCELED:
+		return EINTR;
+	default:
+		return -err;
+	}
+}
+
+#endif

@@ -1,0 +1,268 @@
+/*
+ * The command line of vecfs: mount(8)'s conventions, sizes like 2G.
+ */
+#include "fs/fs.h"
+
+#include <limits.h>
+#include <stddef.h>
+#include <stdio.h>
+
+static const char help[] =
+	"Usage: vecfs BUCKET MOUNTPOINT [-o OPTION[,OPTION...]]\n"
+	"Mount a bucket of vectors, s3://bucket/prefix or file:///dir, as a\n"
+	"read-only directory, and keep what is read in RAM.\n"
+	"\n"
+	"  -f                     stay in the foreground\n"
+	"  -d                     the same, and print every FUSE request\n"
+	"  -o ram=SIZE            memory for cached blocks, for example 2G\n"
+	"                         (default 1G, at most a quarter of the RAM)\n"
+	"  -o endpoint=URL        an S3 server other than AWS\n"
+	"                         (else AWS_ENDPOINT_URL)\n"
+	"  -o region=NAME         (else AWS_REGION, the profile, us-east-1)\n"
+	"  -o profile=NAME        of ~/.aws/credentials and ~/.aws/config\n"
+	"  -o ca_file=FILE        certificates to trust, PEM\n"
+	"  -o virtual_host        bucket.host/key instead of host/bucket/key\n"
+	"  -o connections=N       requests under way at once (default 64)\n"
+	"  -o timeout_ms=N        one request with its retries (default 60000)\n"
+	"  -o name_ttl_ms=N       how long a name may be answered from memory\n"
+	"                         (default 1000)\n"
+	"  -o allow_other         let other users in, by the files' modes\n"
+	"  -h, --help             this text\n"
+	"  -V, --version          the version\n"
+	"\n"
+	"Credentials come from the environment (AWS_ACCESS_KEY_ID, ...) or from\n"
+	"the profile, never from options.  Unmount with\n"
+	"`fusermount3 -u MOUNTPOINT`.\n"
+	"\n"
+	"Examples:\n"
+	"  vecfs s3://bucket/prefix /mnt/v -o ram=2G\n"
+	"  vecfs file:///data/vectors /mnt/v\n"
+	"  vecquery /mnt/v/products --npy queries.npy -k 10\n"
+	"In /etc/fstab:\n"
+	"  s3://bucket/prefix /mnt/v fuse.vecfs _netdev,allow_other,ram=2G 0 0\n";
+
+enum {
+	RAM_DEFAULT = 1 << 30,
+	NAME_TTL_DEFAULT_MS = 1000,
+	RAM_MIN = 16 * (64 << 10),
+};
+
+enum key { KEY_IGNORE, KEY_HELP, KEY_VERSION, KEY_ALLOW_OTHER };
+
+struct parsed {
+	struct mount_options *o;
+	char *ram, *connections, *timeout, *name_ttl;
+	int foreground, debug, virtual_host;
+	bool allow_other, help, version, bad;
+};
+
+#define OPT(text, member, value)                                               \
+	{                                                                      \
+		text, offsetof(struct parsed, member), value                   \
+	}
+
+static const struct fuse_opt table[] = {
+	OPT("ram=%s", ram, 0),
+	OPT("connections=%s", connections, 0),
+	OPT("timeout_ms=%s", timeout, 0),
+	OPT("name_ttl_ms=%s", name_ttl, 0),
+	OPT("virtual_host", virtual_host, 1),
+	OPT("-f", foreground, 1),
+	OPT("-d", debug, 1),
+	OPT("debug", debug, 1),
+	FUSE_OPT_KEY("-h", KEY_HELP),
+	FUSE_OPT_KEY("--help", KEY_HELP),
+	FUSE_OPT_KEY("-V", KEY_VERSION),
+	FUSE_OPT_KEY("--version", KEY_VERSION),
+	FUSE_OPT_KEY("allow_other", KEY_ALLOW_OTHER),
+	/* for mount(8) and systemd, not for us */
+	FUSE_OPT_KEY("_netdev", KEY_IGNORE),
+	FUSE_OPT_KEY("nofail", KEY_IGNORE),
+	FUSE_OPT_KEY("auto", KEY_IGNORE),
+	FUSE_OPT_KEY("noauto", KEY_IGNORE),
+	FUSE_OPT_KEY("user", KEY_IGNORE),
+	FUSE_OPT_KEY("nouser", KEY_IGNORE),
+	FUSE_OPT_KEY("users", KEY_IGNORE),
+	FUSE_OPT_KEY("defaults", KEY_IGNORE),
+	FUSE_OPT_KEY("rw", KEY_IGNORE),
+	FUSE_OPT_KEY("x-", KEY_IGNORE),
+	FUSE_OPT_END,
+};
+
+/* Strings of the bucket's options; true when @arg is one. */
+static bool take_string(struct parsed *p, const char *arg)
+{
+	struct vf_bucket_options *b = &p->o->bucket;
+	const struct {
+		const char *name;
+		const char **to;
+	} all[] = {{"endpoint=", &b->endpoint},
+		   {"region=", &b->region},
+		   {"profile=", &b->profile},
+		   {"ca_file=", &b->ca_file}};
+
+	if (!strncmp(arg, "--", 2))
+		arg += 2;
+	for (size_t i = 0; i < VF_N(all); i++)
+		if (!strncmp(arg, all[i].name, strlen(all[i].name))) {
+			free((char *)*all[i].to);
+			*all[i].to = strdup(arg + strlen(all[i].name));
+			return true;
+		}
+	return false;
+}
+
+static int take_operand(struct parsed *p, const char *arg)
+{
+	char **to = !p->o->url ? &p->o->url
+		    : !p->o->mountpoint ? &p->o->mountpoint
+					: NULL;
+
+	if (!to) {
+		fprintf(stderr, "vecfs: one operand too many: %s\n", arg);
+		p->bad = true;
+		return -1;
+	}
+	*to = strdup(arg);
+	return 0;
+}
+
+/* 0: taken; 1: libfuse's; -1: an error. */
+static int take(void *data, const char *arg, int key, struct fuse_args *rest)
+{
+	struct parsed *p = data;
+
+	switch (key) {
+	case KEY_IGNORE:
+		return 0;
+	case KEY_HELP:
+		p->help = true;
+		return 0;
+	case KEY_VERSION:
+		p->version = true;
+		return 0;
+	case KEY_ALLOW_OTHER:
+		p->allow_other = true;
+		return 0;
+	case FUSE_OPT_KEY_NONOPT:
+		return take_operand(p, arg);
+	default:
+		if (!strncmp(arg, "x-", 2) || take_string(p, arg))
+			return 0;
+		return 1;
+	}
+}
+
+static int bad(const char *option, const char *value)
+{
+	fprintf(stderr, "vecfs: %s=%s: not a number that it can take; see "
+			"vecfs --help\n",
+		option, value);
+	return -EINVAL;
+}
+
+static int to_number(const char *option, const char *s, uint64_t min,
+		     uint64_t max, uint64_t *out)
+{
+	if (!s)
+		return 0;
+	if (vf_parse_size(s, out) || *out < min || *out > max)
+		return bad(option, s);
+	return 0;
+}
+
+static uint64_t default_ram_len(void)
+{
+	uint64_t all = (uint64_t)sysconf(_SC_PHYS_PAGES) *
+		       (uint64_t)sysconf(_SC_PAGESIZE);
+
+	return VF_MAX(VF_MIN((uint64_t)RAM_DEFAULT, all / 4),
+		      (uint64_t)RAM_MIN);
+}
+
+static int to_numbers(struct parsed *p)
+{
+	struct mount_options *o = p->o;
+	uint64_t ram = default_ram_len(), n = 0, timeout = 0,
+		 ttl = NAME_TTL_DEFAULT_MS;
+	int err = to_number("ram", p->ram, RAM_MIN, SIZE_MAX / 2, &ram);
+
+	if (!err)
+		err = to_number("connections", p->connections, 1, 4096, &n);
+	if (!err)
+		err = to_number("timeout_ms", p->timeout, 1, 86400000,
+				&timeout);
+	if (!err)
+		err = to_number("name_ttl_ms", p->name_ttl, 0, 86400000, &ttl);
+	o->ram_len = ram;
+	o->bucket.max_connections = (unsigned)n;
+	o->bucket.timeout_ms = (unsigned)timeout;
+	o->bucket.virtual_host = p->virtual_host != 0;
+	o->name_ttl_ms = (unsigned)ttl;
+	o->debug = p->debug;
+	o->foreground = p->foreground || p->debug;
+	o->allow_other = p->allow_other;
+	return err;
+}
+
+/* fsname is one option: what would end it is escaped. */
+static int add_source(struct fuse_args *args, const char *url)
+{
+	VF_AUTO_BUF struct vf_buf b = {0};
+	int err = vf_buf_printf(&b, "-osubtype=vecfs,fsname=");
+
+	for (; !err && *url; url++)
+		err = vf_buf_printf(&b, "%s%c", strchr(",\\", *url) ? "\\" : "",
+				    *url);
+	return err || fuse_opt_add_arg(args, (char *)b.data) ? -ENOMEM : 0;
+}
+
+static int finish(struct parsed *p, struct fuse_args *args)
+{
+	if (!p->o->url || !p->o->mountpoint) {
+		fprintf(stderr, "vecfs: %s is missing; see vecfs --help\n",
+			p->o->url ? "the mount point" : "the bucket");
+		return -EINVAL;
+	}
+	int err = to_numbers(p);
+	if (!err)
+		err = add_source(args, p->o->url);
+	if (!err && p->allow_other)
+		err = fuse_opt_add_arg(args, "-oallow_other") ||
+				      fuse_opt_add_arg(
+					      args, "-odefault_permissions")
+			      ? -ENOMEM
+			      : 0;
+	if (!err && p->debug)
+		err = fuse_opt_add_arg(args, "-d") ? -ENOMEM : 0;
+	return err;
+}
+
+int vf_options_parse(struct fuse_args *args, struct mount_options *out)
+{
+	struct parsed p = {.o = out};
+	int err = -EINVAL;
+
+	if (!fuse_opt_parse(args, &p, table, take) && !p.bad) {
+		if (p.help)
+			fputs(help, stdout);
+		if (p.version)
+			puts("vecfs " VF_VERSION);
+		err = p.help || p.version ? 1 : finish(&p, args);
+	}
+	free(p.ram);
+	free(p.connections);
+	free(p.timeout);
+	free(p.name_ttl);
+	return err;
+}
+
+void vf_options_fini(struct mount_options *o)
+{
+	free(o->url);
+	free(o->mountpoint);
+	free((char *)o->bucket.endpoint);
+	free((char *)o->bucket.region);
+	free((char *)o->bucket.profile);
+	free((char *)o->bucket.ca_file);
+}

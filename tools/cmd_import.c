@@ -1,0 +1,249 @@
+/* vectool import: texts into an index, through an embedder. */
+#include <fcntl.h>
+#include <stdio.h>
+#include <xxhash.h>
+
+#include "store/util.h"
+#include "tools/ingest.h"
+#include "tools/target.h"
+#include "tools/verb.h"
+
+enum { EMBEDDER_DATA_MAX = 1 << 30 };
+
+static struct {
+	const char *texts, *embed, *metric, *dtype;
+	uint64_t shard_rows, seed;
+	bool compress, skip_empty;
+} opt = {.seed = UINT64_MAX};
+
+static const struct vf_arg options[] = {
+	{"texts", 0, VF_ARG_STRING, &opt.texts, 0, 0},
+	{"embed", 0, VF_ARG_STRING, &opt.embed, 0, 0},
+	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
+	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
+	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
+	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
+	{"skip-empty", 0, VF_ARG_FLAG, &opt.skip_empty, 0, 0},
+	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
+	{0}};
+
+static int read_wish(struct vf_wish *out)
+{
+	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX,
+				.embedder = opt.embed};
+	if (out->has_seed)
+		out->seed = opt.seed;
+	if (!opt.texts || !opt.embed)
+		return vf_fail(-EINVAL,
+			       "import: --texts and --embed are needed");
+	if (strlen(opt.embed) >= VF_EMBEDDER_MAX)
+		return vf_fail(-EINVAL, "import: --embed \"%s\" is too long",
+			       opt.embed);
+	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
+		return vf_fail(-EINVAL,
+			       "import: --metric \"%s\" is none of cosine, "
+			       "euclidean, dot",
+			       opt.metric);
+	if (opt.dtype &&
+	    (vf_dtype_parse(opt.dtype, &out->dtype) || out->dtype == VF_U8))
+		return vf_fail(-EINVAL,
+			       "import: --dtype \"%s\" is none of f32, f16",
+			       opt.dtype);
+	return 0;
+}
+
+/* ---- texts ------------------------------------------------------------------------ */
+
+/* Texts are read twice: what comes through a pipe is kept in a nameless file. */
+static int spool_stdin(int *out_fd)
+{
+	const char *dir = getenv("TMPDIR");
+	VF_AUTO_FREE char *buf = malloc(1 << 20);
+	VF_AUTO_FD int fd = open(dir && *dir ? dir : "/tmp",
+				 O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	if (fd < 0)
+		return vf_fail(-errno, "cannot keep standard input in %s: %s",
+			       dir && *dir ? dir : "/tmp", strerror(errno));
+	while (buf && (n = read(STDIN_FILENO, buf, 1 << 20)) != 0) {
+		int err = n < 0 ? -errno : vf_write_all(fd, buf, (size_t)n);
+		if (vf_interrupted())
+			return vf_fail(-ECANCELED, "interrupted");
+		if (err && err != -EINTR)
+			return vf_fail(err, "standard input: %s",
+				       strerror(-err));
+	}
+	if (!buf)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	*out_fd = fd;
+	fd = -1;
+	return 0;
+}
+
+static int open_texts(int *out_fd, const char **out_name)
+{
+	if (!strcmp(opt.texts, "-")) {
+		*out_name = "standard input";
+		return spool_stdin(out_fd);
+	}
+	*out_name = opt.texts;
+	*out_fd = open(opt.texts, O_RDONLY | O_CLOEXEC);
+	if (*out_fd < 0)
+		return vf_fail(-errno, "%s: %s", opt.texts, strerror(errno));
+	if (lseek(*out_fd, 0, SEEK_CUR) >= 0)
+		return 0;
+	close(*out_fd);
+	return vf_fail(-EINVAL, "%s: is read twice; give a pipe as -",
+		       opt.texts);
+}
+
+/* ---- the embedder ------------------------------------------------------------------- */
+
+/* What the index has learned: a second import embeds as the first did. */
+static int load_embedder(const struct vf_target *t, const struct vf_state *s,
+			 struct vf_embedder **out)
+{
+	const struct vf_object_ref *ref = &s->config.embedder_data;
+	VF_AUTO_FREE char *key = NULL;
+	VF_AUTO_FREE void *data = NULL;
+	size_t len = 0;
+	int err;
+
+	if (strcmp(s->config.embedder, opt.embed))
+		return vf_fail(
+			-EINVAL, "%s: its embedder is %s, not %s", t->name,
+			s->config.embedder[0] ? s->config.embedder : "none",
+			opt.embed);
+	if (asprintf(&key, "%s/embed/%s", t->index, ref->name) < 0)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	err = vf_bucket_get_all(t->bucket, key, EMBEDDER_DATA_MAX, &data, &len);
+	if (err == -ENOENT)
+		vf_log(VF_ERROR, "%s: %s is not there", t->name, key);
+	if (err)
+		return err;
+	if (len != ref->stored_len || XXH3_64bits(data, len) != ref->checksum)
+		return vf_fail(-EBADMSG, "%s: %s is damaged", t->name, key);
+	return vf_embedder_open(opt.embed, data, len, out);
+}
+
+static int open_embedder(const struct vf_target *t, struct vf_embedder **out,
+			 bool *out_learn)
+{
+	struct vf_state *s;
+	int err = vf_index_find(t->bucket, t->index, &s);
+
+	if (err)
+		return err;
+	*out_learn = !s || !s->configured;
+	if (*out_learn)
+		err = vf_embedder_open(opt.embed, NULL, 0, out);
+	else
+		err = load_embedder(t, s, out);
+	vf_state_free(s);
+	return err;
+}
+
+/* ---- the verb ------------------------------------------------------------------------- */
+
+static int ingest_texts(const struct vf_args *a, const struct vf_target *t,
+			const struct vf_wish *wish, struct vf_embedder *e,
+			bool learn, struct vf_source *source,
+			struct vf_ingest_result *out)
+{
+	VF_AUTO_BUF struct vf_buf data = {0};
+	struct vf_ingest in = {.bucket = t->bucket,
+			       .target = t->name,
+			       .index = t->index,
+			       .source = source,
+			       .wish = *wish,
+			       .embedder_data = learn ? &data : NULL,
+			       .shard_rows = opt.shard_rows,
+			       .compress = opt.compress,
+			       .quiet = a->common.quiet,
+			       .n_threads = (unsigned)a->common.n_threads};
+	int err = learn ? vf_embedder_save(e, &data) : 0;
+
+	if (err)
+		return vf_fail(err, "%s: %s", opt.embed, vf_strerror(err));
+	return vf_ingest_run(&in, out);
+}
+
+static int import_texts(const struct vf_args *a, const struct vf_target *t,
+			const struct vf_wish *wish, struct vf_embedder *e,
+			bool learn)
+{
+	struct vf_source_texts_options texts = {.e = e,
+						.learn = learn,
+						.skip_empty = opt.skip_empty,
+						.quiet = a->common.quiet};
+	struct vf_ingest_result r = {0};
+	struct vf_source *source;
+	uint64_t start = vf_now_ns(), skipped;
+	int err = open_texts(&texts.fd, &texts.name);
+
+	if (!err)
+		err = vf_source_texts_open(&texts, &source, &skipped);
+	if (err)
+		return err;
+	err = ingest_texts(a, t, wish, e, learn, source, &r);
+	vf_source_free(source);
+	if (err || a->common.quiet)
+		return err;
+	printf("%llu texts in %zu shard%s, %.2f s: commit %llu of %s",
+	       (unsigned long long)r.n_rows, r.n_shards,
+	       r.n_shards == 1 ? "" : "s", (double)(vf_now_ns() - start) / 1e9,
+	       (unsigned long long)r.head, t->name);
+	if (skipped)
+		printf(" (%llu without a word passed over)",
+		       (unsigned long long)skipped);
+	putchar('\n');
+	return 0;
+}
+
+static int run_import(const struct vf_args *a)
+{
+	struct vf_embedder *e = NULL;
+	struct vf_wish wish;
+	struct vf_target t;
+	bool learn;
+	int err = read_wish(&wish);
+
+	if (!err)
+		err = vf_target_open(a->operands[0], &a->common, &t);
+	if (err)
+		return err;
+	err = open_embedder(&t, &e, &learn);
+	if (!err) {
+		err = import_texts(a, &t, &wish, e, learn);
+		vf_embedder_free(e);
+	}
+	vf_target_close(&t);
+	return err;
+}
+
+const struct vf_verb vf_verb_import = {
+	.name = "import",
+	.summary = "turn texts into vectors and add them",
+	.help = "usage: vectool import TARGET --texts FILE.jsonl --embed "
+		"hash:DIM [OPTIONS]\n\n"
+		"Each line is {\"key\": \"...\", \"text\": \"...\", "
+		"\"metadata\": {...}}; metadata may be\n"
+		"absent, other members are passed over.  The first import "
+		"learns how rare words\n"
+		"are, and the index keeps that: later imports and vecquery "
+		"--text embed alike.\n\n"
+		"  --texts FILE       - is standard input\n"
+		"  --embed hash:DIM   words and character n-grams hashed into "
+		"DIM dimensions\n"
+		"  --skip-empty       pass over texts without a word\n"
+		"  --metric M, --dtype T, --shard-rows N, --compress, --seed "
+		"N: as for put\n\n"
+		"Example:\n"
+		"  vectool import /data/bucket/articles --texts articles.jsonl "
+		"--embed hash:1024\n",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_import,
+};

@@ -1,0 +1,119 @@
+/* vectool put: the rows of a .npy file into an index. */
+#include <stdio.h>
+
+#include "store/util.h"
+#include "tools/ingest.h"
+#include "tools/target.h"
+#include "tools/verb.h"
+
+static struct {
+	const char *keys, *metadata, *metric, *dtype;
+	uint64_t shard_rows, seed;
+	bool compress;
+} opt = {.seed = UINT64_MAX};
+
+static const struct vf_arg options[] = {
+	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
+	{"metadata", 0, VF_ARG_STRING, &opt.metadata, 0, 0},
+	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
+	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
+	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
+	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
+	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
+	{0}};
+
+static int read_wish(struct vf_wish *out)
+{
+	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX};
+	if (out->has_seed)
+		out->seed = opt.seed;
+	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
+		return vf_fail(-EINVAL,
+			       "put: --metric \"%s\" is none of cosine, "
+			       "euclidean, dot",
+			       opt.metric);
+	if (opt.dtype &&
+	    (vf_dtype_parse(opt.dtype, &out->dtype) || out->dtype == VF_U8))
+		return vf_fail(-EINVAL,
+			       "put: --dtype \"%s\" is none of f32, f16",
+			       opt.dtype);
+	return 0;
+}
+
+static int put_rows(const struct vf_args *a, const struct vf_target *t,
+		    const struct vf_wish *wish)
+{
+	struct vf_ingest in = {.bucket = t->bucket,
+			       .target = t->name,
+			       .index = t->index,
+			       .wish = *wish,
+			       .shard_rows = opt.shard_rows,
+			       .compress = opt.compress,
+			       .quiet = a->common.quiet,
+			       .n_threads = (unsigned)a->common.n_threads};
+	struct vf_ingest_result r = {0};
+	uint64_t start = vf_now_ns();
+	int err = vf_source_npy_open(a->operands[1], opt.keys, opt.metadata,
+				     &in.source);
+
+	if (err)
+		return err;
+	err = vf_ingest_run(&in, &r);
+	vf_source_free(in.source);
+	if (!err && !a->common.quiet)
+		printf("%llu rows in %zu shard%s, %.2f s: commit %llu of %s\n",
+		       (unsigned long long)r.n_rows, r.n_shards,
+		       r.n_shards == 1 ? "" : "s",
+		       (double)(vf_now_ns() - start) / 1e9,
+		       (unsigned long long)r.head, t->name);
+	return err;
+}
+
+static int run_put(const struct vf_args *a)
+{
+	struct vf_wish wish;
+	struct vf_target t;
+	int err = read_wish(&wish);
+
+	if (!err)
+		err = vf_target_open(a->operands[0], &a->common, &t);
+	if (err)
+		return err;
+	err = put_rows(a, &t, &wish);
+	vf_target_close(&t);
+	return err;
+}
+
+const struct vf_verb vf_verb_put = {
+	.name = "put",
+	.summary = "add the rows of a .npy file",
+	.help = "usage: vectool put TARGET FILE.npy [OPTIONS]\n\n"
+		"Adds all rows of a NumPy file (<f4, <f2 or |u1) in one "
+		"commit: all of them\n"
+		"appear, or, after any error, none.  Makes the index when it "
+		"is absent.\n\n"
+		"  --keys FILE        line i is the key of row i (default: "
+		"numbers that go on\n"
+		"                     from the last put)\n"
+		"  --metadata FILE    line i is a JSON object for row i: "
+		"strings, numbers,\n"
+		"                     booleans or lists of these\n"
+		"  --metric M         of a new index: cosine (default), "
+		"euclidean, dot\n"
+		"  --dtype T          of a new index: f32, or f16, which is the "
+		"default for <f2\n"
+		"  --shard-rows N     rows of a shard (default: 1 GiB of "
+		"vectors or 262144)\n"
+		"  --compress         store vectors as zstd too\n"
+		"  --seed N           of the rotation of codes of a new index "
+		"(random)\n\n"
+		"Examples:\n"
+		"  vectool put /data/bucket/products base.npy\n"
+		"  vectool put s3://bucket/prefix/products base.npy --keys "
+		"ids.txt \\\n"
+		"      --metadata rows.jsonl --metric dot\n",
+	.min_operands = 2,
+	.max_operands = 2,
+	.options = options,
+	.run = run_put,
+};

@@ -1,0 +1,186 @@
+/* vectool stat: what an index is, from its log alone. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "store/util.h"
+#include "tools/ingest.h"
+#include "tools/target.h"
+#include "tools/verb.h"
+
+static struct {
+	bool json;
+} opt;
+
+static const struct vf_arg options[] = {
+	{"json", 0, VF_ARG_FLAG, &opt.json, 0, 0}, {0}};
+
+struct totals {
+	uint64_t stored, plain; /* bytes of all objects of all shards */
+	double fill;		/* rows / rows of as many full shards */
+	double row_stored;	/* bytes per row */
+};
+
+static void add_object(struct totals *t, const struct vf_object_ref *o)
+{
+	t->stored += o->stored_len;
+	t->plain += o->len;
+}
+
+static void sum_shards(const struct vf_state *s, struct totals *t)
+{
+	*t = (struct totals){0};
+	for (size_t i = 0; i < s->n_shards; i++) {
+		add_object(t, &s->shards[i].vectors);
+		add_object(t, &s->shards[i].records);
+		add_object(t, &s->shards[i].codes);
+	}
+	if (!s->n_rows)
+		return;
+	t->row_stored = (double)t->stored / (double)s->n_rows;
+	t->fill =
+		(double)s->n_rows /
+		((double)s->n_shards *
+		 (double)vf_shard_rows_default(s->config.dim, s->config.dtype));
+}
+
+static void format_uuid(const uint8_t u[16], char out[33])
+{
+	vf_hex(u, 16, out);
+}
+
+/* ---- JSON --------------------------------------------------------------------- */
+
+static json_t *object_json(const struct vf_object_ref *o)
+{
+	return json_pack("{s:s, s:I, s:I}", "name", o->name, "stored",
+			 (json_int_t)o->stored_len, "bytes",
+			 (json_int_t)o->len);
+}
+
+static json_t *shards_json(const struct vf_state *s)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < s->n_shards; i++) {
+		const struct vf_shard_ref *r = &s->shards[i];
+		json_array_append_new(
+			list, json_pack("{s:s, s:I, s:o, s:o, s:o}", "name",
+					r->name, "rows", (json_int_t)r->n_rows,
+					"vectors", object_json(&r->vectors),
+					"records", object_json(&r->records),
+					"codes", object_json(&r->codes)));
+	}
+	return list;
+}
+
+static int print_json(const struct vf_target *t, const struct vf_state *s,
+		      const struct totals *sum)
+{
+	const struct vf_index_config *c = &s->config;
+	char uuid[33];
+
+	format_uuid(s->uuid, uuid);
+	json_t *o = json_pack(
+		"{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f, "
+		"s:s?, s:o}",
+		"index", t->index, "bucket", t->url, "uuid", uuid, "version",
+		(json_int_t)s->head, "dim", (json_int_t)c->dim, "metric",
+		s->configured ? vf_metric_name(c->metric) : "", "dtype",
+		s->configured ? vf_dtype_name(c->dtype) : "", "rows",
+		(json_int_t)s->n_rows, "stored", (json_int_t)sum->stored,
+		"bytes", (json_int_t)sum->plain, "fill", sum->fill,
+		"bytes_per_row", sum->row_stored, "embedder",
+		c->embedder[0] ? c->embedder : NULL, "shards", shards_json(s));
+	VF_AUTO_FREE char *text =
+		o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
+
+	json_decref(o);
+	if (!text)
+		return vf_fail(-ENOMEM, "%s: %s", t->name, strerror(ENOMEM));
+	puts(text);
+	return 0;
+}
+
+/* ---- text ---------------------------------------------------------------------- */
+
+static void print_shard(const struct vf_shard_ref *r, size_t i)
+{
+	char a[24], b[24], c[24], d[24], e[24];
+
+	printf("%5zu %10" PRIu64 "  %10s %10s  %10s %10s  %10s  %s\n", i,
+	       r->n_rows, vf_format_size(r->vectors.stored_len, a),
+	       vf_format_size(r->vectors.len, b),
+	       vf_format_size(r->records.stored_len, c),
+	       vf_format_size(r->records.len, d),
+	       vf_format_size(r->codes.stored_len, e), r->name);
+}
+
+static void print_text(const struct vf_target *t, const struct vf_state *s,
+		       const struct totals *sum)
+{
+	const struct vf_index_config *c = &s->config;
+	char uuid[33], a[24], b[24];
+
+	format_uuid(s->uuid, uuid);
+	printf("index      %s\nbucket     %s\nuuid       %s\n"
+	       "version    %" PRIu64 "\n",
+	       t->index, t->url, uuid, s->head);
+	if (!s->configured) {
+		puts("not configured yet: no record has been written");
+		return;
+	}
+	printf("dimension  %u\nmetric     %s\ntype       %s\n"
+	       "embedder   %s\nrows       %" PRIu64 "\n",
+	       c->dim, vf_metric_name(c->metric), vf_dtype_name(c->dtype),
+	       c->embedder[0] ? c->embedder : "none", s->n_rows);
+	printf("stored     %s (%s decompressed), %.1f bytes per row\n"
+	       "shards     %zu, %.0f%% full\n",
+	       vf_format_size(sum->stored, a), vf_format_size(sum->plain, b),
+	       sum->row_stored, s->n_shards, 100 * sum->fill);
+	if (s->n_shards)
+		printf("%5s %10s  %10s %10s  %10s %10s  %10s  %s\n", "shard",
+		       "rows", "vectors", "(plain)", "records", "(plain)",
+		       "codes", "name");
+	for (size_t i = 0; i < s->n_shards; i++)
+		print_shard(&s->shards[i], i);
+}
+
+static int run_stat(const struct vf_args *a)
+{
+	struct vf_target t;
+	struct vf_state *s;
+	struct totals sum;
+	int err = vf_target_open(a->operands[0], &a->common, &t);
+
+	if (err)
+		return err;
+	err = vf_target_state(&t, &s);
+	if (!err) {
+		sum_shards(s, &sum);
+		if (opt.json)
+			err = print_json(&t, s, &sum);
+		else
+			print_text(&t, s, &sum);
+		vf_state_free(s);
+	}
+	vf_target_close(&t);
+	return err;
+}
+
+const struct vf_verb vf_verb_stat = {
+	.name = "stat",
+	.summary = "say what an index is and what it takes",
+	.help = "usage: vectool stat TARGET [--json]\n\n"
+		"Version (commit number), UUID, dimension, metric, element "
+		"type, rows, and the\n"
+		"shards with their sizes, stored and decompressed.  Reads the "
+		"log only.\n\n"
+		"Examples:\n"
+		"  vectool stat s3://bucket/prefix/products\n"
+		"  vectool stat --json /data/bucket/products | jq .rows\n",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_stat,
+};

@@ -1,0 +1,73 @@
+/* What an index is, and what a user may want of it. */
+#include "tools/ingest.h"
+
+uint64_t vf_shard_rows_default(uint32_t dim, enum vf_dtype dtype)
+{
+	uint64_t row_len = dim * vf_dtype_size(dtype);
+	uint64_t n = (UINT64_C(1) << 30) / row_len;
+
+	return VF_MIN(n, (uint64_t)VF_SHARD_ROWS_MAX);
+}
+
+int vf_index_find(struct vf_bucket *b, const char *index, struct vf_state **out)
+{
+	*out = NULL;
+	int err = vf_state_load(b, index, out);
+	return err == -ENOENT ? 0 : err;
+}
+
+static int refuse(const char *target, const char *what, const char *has,
+		  const char *asked)
+{
+	return vf_fail(-EINVAL, "%s: its %s is %s, not %s", target, what, has,
+		       asked);
+}
+
+static int check_wish(const char *target, const struct vf_index_config *c,
+		      const struct vf_wish *w)
+{
+	if (w->metric && w->metric != c->metric)
+		return refuse(target, "metric", vf_metric_name(c->metric),
+			      vf_metric_name(w->metric));
+	if (w->dtype && w->dtype != c->dtype)
+		return refuse(target, "element type", vf_dtype_name(c->dtype),
+			      vf_dtype_name(w->dtype));
+	if (w->has_seed && w->seed != c->rotation_seed)
+		return vf_fail(-EINVAL,
+			       "%s: its rotation seed is %llu, not %llu",
+			       target, (unsigned long long)c->rotation_seed,
+			       (unsigned long long)w->seed);
+	if (w->embedder && strcmp(w->embedder, c->embedder))
+		return refuse(target, "embedder",
+			      c->embedder[0] ? c->embedder : "none",
+			      w->embedder);
+	return 0;
+}
+
+int vf_config_settle(const char *target, const struct vf_state *s,
+		     const struct vf_wish *w, const struct vf_source *source,
+		     struct vf_index_config *out)
+{
+	if (s && s->configured) {
+		*out = s->config;
+		if (source->dim != out->dim)
+			return vf_fail(-EINVAL,
+				       "%s: its dimension is %u, but the rows "
+				       "of %s have %u elements",
+				       target, out->dim, source->name,
+				       source->dim);
+		return check_wish(target, out, w);
+	}
+	*out = (struct vf_index_config){
+		.dim = source->dim,
+		.metric = w->metric ? w->metric : VF_COSINE,
+		.dtype = w->dtype		   ? w->dtype
+			 : source->dtype == VF_F16 ? VF_F16
+						   : VF_F32,
+		.rotation_seed = w->seed};
+	if (!w->has_seed)
+		vf_random(&out->rotation_seed, sizeof(out->rotation_seed));
+	if (w->embedder)
+		strncpy(out->embedder, w->embedder, sizeof(out->embedder) - 1);
+	return 0;
+}

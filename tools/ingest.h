@@ -1,0 +1,58 @@
+/*
+ * The write path of put and import: rows of a source become shards of an
+ * index, in one record.  Either all of them appear or the bucket is as before.
+ */
+#ifndef VF_TOOLS_INGEST_H
+#define VF_TOOLS_INGEST_H
+
+#include "store/commit.h"
+#include "tools/source.h"
+
+/* What the user asked for; zero: nothing said. */
+struct vf_wish {
+	enum vf_metric metric;
+	enum vf_dtype dtype;
+	bool has_seed;
+	uint64_t seed;
+	const char *embedder; /* NULL: rows are vectors already */
+};
+
+struct vf_ingest {
+	struct vf_bucket *bucket; /* borrowed, as all below */
+	const char *target;	  /* for messages */
+	const char *index;
+	struct vf_source *source;
+	struct vf_wish wish;
+	const struct vf_buf *embedder_data; /* to be stored with a new index */
+	uint64_t shard_rows;		    /* 0: default */
+	bool compress, quiet;
+	unsigned n_threads;
+};
+
+struct vf_ingest_result {
+	uint64_t n_rows, head;
+	size_t n_shards;
+	bool created; /* the index is new */
+};
+
+/* Rows of a full shard by default: 1 GiB of vectors, or VF_SHARD_ROWS_MAX. */
+uint64_t vf_shard_rows_default(uint32_t dim, enum vf_dtype dtype);
+
+/*
+ * The state of @index or NULL when there is none.  Returns 0; -errno, logged.
+ */
+int vf_index_find(struct vf_bucket *b, const char *index,
+		  struct vf_state **out);
+
+/*
+ * Check @wish and the shape of the rows against what is there, or settle what
+ * a new index gets.  @s NULL or not configured: a new one.  Logged.
+ */
+int vf_config_settle(const char *target, const struct vf_state *s,
+		     const struct vf_wish *wish, const struct vf_source *source,
+		     struct vf_index_config *out);
+
+/* Returns 0; -EINPROGRESS; -ECANCELED after a signal; -errno.  All logged. */
+int vf_ingest_run(const struct vf_ingest *in, struct vf_ingest_result *out);
+
+#endif
