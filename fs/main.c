@@ -71,7 +71,9 @@ static int check_mountpoint(struct mount_options *o)
 	struct statfs fs;
 	VF_AUTO_FREE char *above = NULL;
 
-	if (stat(o->mountpoint, &st) || !realpath(o->mountpoint, dir))
+	/* stat alone may be answered from attributes of a dead mount */
+	if (stat(o->mountpoint, &st) || statfs(o->mountpoint, &fs) ||
+	    !realpath(o->mountpoint, dir))
 		return explain_stat(o->mountpoint);
 	if (!S_ISDIR(st.st_mode)) {
 		fprintf(stderr, "vecfs: %s: not a directory\n", o->mountpoint);
@@ -81,8 +83,7 @@ static int check_mountpoint(struct mount_options *o)
 		above = NULL;
 		return -1;
 	}
-	if (!statfs(dir, &fs) && fs.f_type == FUSE_MAGIC &&
-	    !stat(above, &up) && up.st_dev != st.st_dev) {
+	if (fs.f_type == FUSE_MAGIC && !stat(above, &up) && up.st_dev != st.st_dev) {
 		fprintf(stderr,
 			"vecfs: %s: something is mounted there already; "
 			"unmount it with: fusermount3 -u %s\n",

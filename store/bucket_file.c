@@ -410,8 +410,7 @@ static bool is_listed(int dir, const char *prefix, const struct dirent *e,
 	struct stat st;
 
 	if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
-	    (!*prefix && (!strncmp(e->d_name, TMP_PREFIX, strlen(TMP_PREFIX)) ||
-			  !strcmp(e->d_name, ".vecfs"))))
+	    (!*prefix && !strncmp(e->d_name, TMP_PREFIX, strlen(TMP_PREFIX))))
 		return false;
 	*out_folder = e->d_type == DT_DIR;
 	if (e->d_type == DT_DIR || e->d_type == DT_REG)

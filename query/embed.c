@@ -1,0 +1,59 @@
+/*
+ * Embedders by name; calls go to the one that was chosen.
+ */
+#include "query/embed.h"
+#include "query/embed_hash.h"
+
+#include <ctype.h>
+
+enum { EMBED_DIM_MAX = VF_DIM_MAX };
+
+static int parse_dim(const char *s, uint32_t *out)
+{
+	uint32_t v = 0;
+
+	for (; isdigit((unsigned char)*s) && v <= EMBED_DIM_MAX; s++)
+		v = v * 10 + (uint32_t)(*s - '0');
+	*out = v;
+	return *s || v < VF_DIM_MIN || v > EMBED_DIM_MAX ? -EINVAL : 0;
+}
+
+int vf_embedder_open(const char *spec, const void *data, size_t len,
+		     struct vf_embedder **out)
+{
+	uint32_t dim;
+
+	*out = NULL;
+	if (strncmp(spec, "hash:", 5))
+		return vf_fail(-EINVAL,
+			       "%s: no such embedder; there is hash:DIM, for "
+			       "example hash:1024",
+			       spec);
+	if (parse_dim(spec + 5, &dim))
+		return vf_fail(-EINVAL,
+			       "%s: the dimension has to be %d to %d", spec,
+			       VF_DIM_MIN, EMBED_DIM_MAX);
+	return vf_embed_hash_open(dim, data, len, out);
+}
+
+void vf_embedder_free(struct vf_embedder *e)
+{
+	if (e)
+		e->ops->free(e);
+}
+
+int vf_embedder_learn(struct vf_embedder *e, const char *text, size_t len)
+{
+	return e->ops->learn(e, text, len);
+}
+
+int vf_embedder_embed(const struct vf_embedder *e, const char *text, size_t len,
+		      float *out)
+{
+	return e->ops->embed(e, text, len, out);
+}
+
+int vf_embedder_save(const struct vf_embedder *e, struct vf_buf *out)
+{
+	return e->ops->save(e, out);
+}
