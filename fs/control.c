@@ -24,12 +24,12 @@ static json_t *index_list(struct fs *fs)
 	for (const struct index_view *v = fs->indexes; v; v = vf_live_next(v)) {
 		const struct vf_state *s = vf_live_state(v);
 		json_array_append_new(
-			a, json_pack("{s:s, s:I, s:I, s:I, s:I}", "name",
-				     s->name, "head", (json_int_t)s->head,
-				     "head_age_ms",
-				     (json_int_t)vf_live_age_ms(v), "rows",
-				     (json_int_t)s->n_rows, "shards",
-				     (json_int_t)s->n_shards));
+			a,
+			json_pack("{s:s, s:I, s:I, s:I, s:I}", "name", s->name,
+				  "head", (json_int_t)s->head, "head_age_ms",
+				  (json_int_t)vf_live_age_ms(v), "rows",
+				  (json_int_t)s->n_rows, "shards",
+				  (json_int_t)s->n_shards));
 	}
 	pthread_mutex_unlock(&fs->mtx);
 	return a;
@@ -40,8 +40,8 @@ static int status_text(struct fs *fs, const struct vf_cache_stats *c,
 {
 	json_t *o = json_pack(
 		"{s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "version", VF_VERSION,
-		"bucket", vf_bucket_url(fs->bucket), "pid", (json_int_t)getpid(),
-		"uptime_s",
+		"bucket", vf_bucket_url(fs->bucket), "pid",
+		(json_int_t)getpid(), "uptime_s",
 		(json_int_t)((vf_now_ns() - fs->start_ns) / 1000000000),
 		"inodes", (json_int_t)fs->n_inodes, "hidden_names",
 		(json_int_t)atomic_load(&fs->n_hidden), "indexes",
@@ -58,15 +58,15 @@ static int status_text(struct fs *fs, const struct vf_cache_stats *c,
 				  (json_int_t)c->n_hit, "misses",
 				  (json_int_t)c->n_miss, "evictions",
 				  (json_int_t)c->n_evict));
-		json_object_set_new(
-			o, "requests",
-			json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "get",
-				  (json_int_t)b->n_get, "head",
-				  (json_int_t)b->n_head, "list",
-				  (json_int_t)b->n_list, "retries",
-				  (json_int_t)b->n_retry, "errors",
-				  (json_int_t)b->n_error, "bytes_in",
-				  (json_int_t)b->bytes_in));
+		json_object_set_new(o, "requests",
+				    json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}",
+					      "get", (json_int_t)b->n_get,
+					      "head", (json_int_t)b->n_head,
+					      "list", (json_int_t)b->n_list,
+					      "retries", (json_int_t)b->n_retry,
+					      "errors", (json_int_t)b->n_error,
+					      "bytes_in",
+					      (json_int_t)b->bytes_in));
 		text = json_dumps(o, JSON_INDENT(2));
 		json_decref(o);
 	}
@@ -86,7 +86,8 @@ static int metrics_text(struct fs *fs, const struct vf_cache_stats *c,
 	const struct metric all[] = {
 		{"reads_total", "counter", "Reads answered.",
 		 atomic_load(&fs->n_reads)},
-		{"read_errors_total", "counter", "Reads answered with an error.",
+		{"read_errors_total", "counter",
+		 "Reads answered with an error.",
 		 atomic_load(&fs->n_read_errors)},
 		{"read_bytes_total", "counter", "Bytes given to readers.",
 		 atomic_load(&fs->bytes_read)},
@@ -113,8 +114,8 @@ static int metrics_text(struct fs *fs, const struct vf_cache_stats *c,
 		 b->n_retry},
 		{"bucket_errors_total", "counter", "Requests that failed.",
 		 b->n_error},
-		{"bucket_in_bytes_total", "counter", "Bytes of objects received.",
-		 b->bytes_in},
+		{"bucket_in_bytes_total", "counter",
+		 "Bytes of objects received.", b->bytes_in},
 		{"hidden_names_total", "counter",
 		 "Names met that cannot be shown as files.",
 		 atomic_load(&fs->n_hidden)},
@@ -153,8 +154,8 @@ static int head_text(struct fs *fs, const struct inode *i, struct vf_buf *out)
 	err = vf_live_get(fs, i->path, &v);
 	if (err)
 		return err == -ENOENT ? -ENODATA : err;
-	err = vf_buf_printf(out, "%" PRIu64 " %" PRIu64,
-			    vf_live_state(v)->head, vf_live_age_ms(v));
+	err = vf_buf_printf(out, "%" PRIu64 " %" PRIu64, vf_live_state(v)->head,
+			    vf_live_age_ms(v));
 	vf_live_put(fs, v);
 	return err;
 }

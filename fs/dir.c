@@ -141,8 +141,8 @@ static int list_bucket(struct listing *l)
 {
 	VF_AUTO_FREE char *prefix = NULL;
 
-	if (asprintf(&prefix, "%s%s", l->dir->path,
-		     *l->dir->path ? "/" : "") < 0) {
+	if (asprintf(&prefix, "%s%s", l->dir->path, *l->dir->path ? "/" : "") <
+	    0) {
 		prefix = NULL;
 		return -ENOMEM;
 	}
@@ -335,7 +335,8 @@ static void read_entries(fuse_req_t req, size_t size, off_t off, bool plus,
 void vf_fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		   struct fuse_file_info *fi)
 {
-	read_entries(req, size, off, false, (struct listing *)(uintptr_t)fi->fh);
+	read_entries(req, size, off, false,
+		     (struct listing *)(uintptr_t)fi->fh);
 }
 
 void vf_fs_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

@@ -35,8 +35,8 @@ static void finish_object(void *arg, int err, size_t len,
 	struct object_fetch *f = arg;
 
 	if (!err && len != f->len)
-		err = vf_fail(-EREMOTEIO, "%s: %zu bytes came, not %zu",
-			      f->key, len, f->len);
+		err = vf_fail(-EREMOTEIO, "%s: %zu bytes came, not %zu", f->key,
+			      len, f->len);
 	/* The version that was opened is gone, one way or the other. */
 	f->done(f->arg, err == -ENOENT ? -ESTALE : err);
 	free(f);
@@ -133,8 +133,7 @@ static int copy_frame(const struct view_fetch *f, uint32_t n)
 	const struct vf_frames *fr = &f->view->frames;
 	uint64_t from = fr->out_off[n], to = fr->out_off[n + 1];
 	uint64_t lo = VF_MAX(from, f->off), hi = VF_MIN(to, f->off + f->len);
-	const uint8_t *in =
-		f->stored + (fr->in_off[n] - fr->in_off[f->first]);
+	const uint8_t *in = f->stored + (fr->in_off[n] - fr->in_off[f->first]);
 	size_t in_len = fr->in_off[n + 1] - fr->in_off[n];
 	VF_AUTO_FREE uint8_t *whole = NULL;
 	int err;

@@ -19,8 +19,8 @@
 struct mount_options {
 	char *url, *mountpoint;
 	struct vf_bucket_options bucket;
-	size_t ram_len;		/* bytes of the cache */
-	unsigned name_ttl_ms;	/* how long a name may be answered from memory */
+	size_t ram_len;	      /* bytes of the cache */
+	unsigned name_ttl_ms; /* how long a name may be answered from memory */
 	bool foreground, debug, allow_other;
 };
 
@@ -33,31 +33,32 @@ struct fs {
 	uint64_t start_ns;
 	time_t start_s;
 	pthread_mutex_t mtx;
-	struct inode **table;	/* [mtx] by path and version */
-	size_t n_inodes, mask;	/* [mtx] */
-	struct inode *root;	/* [fixed] */
-	struct index_view *indexes; /* [mtx] list, see live.c */
+	struct inode **table;	       /* [mtx] by path and version */
+	size_t n_inodes, mask;	       /* [mtx] */
+	struct inode *root;	       /* [fixed] */
+	struct index_view *indexes;    /* [mtx] list, see live.c */
 	atomic_uint_fast64_t n_hidden; /* names met that cannot be shown */
 	atomic_uint_fast64_t n_reads, n_read_errors, bytes_read;
 };
 
 enum kind {
-	FOLDER,	  /* of the bucket */
-	OBJECT,	  /* as it is stored */
-	VIEW,	  /* a .zst of ours, decompressed */
-	LIVE,	  /* the made-up folder of an index */
-	LINK,	  /* live/NNN.npy and NNN.jsonl */
-	ALIVE,	  /* live/NNN.alive.npy */
-	CONTROL,  /* .vecfs */
-	STATUS, METRICS, /* its files, made at open */
+	FOLDER,	 /* of the bucket */
+	OBJECT,	 /* as it is stored */
+	VIEW,	 /* a .zst of ours, decompressed */
+	LIVE,	 /* the made-up folder of an index */
+	LINK,	 /* live/NNN.npy and NNN.jsonl */
+	ALIVE,	 /* live/NNN.alive.npy */
+	CONTROL, /* .vecfs */
+	STATUS,
+	METRICS, /* its files, made at open */
 };
 
 struct inode {
-	enum kind kind;	    /* [fixed], as all below but the marked */
-	char *path;	    /* below the mount, "" for the root */
-	char *key;	    /* stored object, for OBJECT and VIEW */
+	enum kind kind; /* [fixed], as all below but the marked */
+	char *path;	/* below the mount, "" for the root */
+	char *key;	/* stored object, for OBJECT and VIEW */
 	char etag[VF_ETAG_MAX];
-	uint64_t size;	    /* as shown */
+	uint64_t size; /* as shown */
 	uint64_t stored_len;
 	int64_t mtime_ns;
 	uint64_t number;    /* st_ino: a hash of path and version */

@@ -126,13 +126,13 @@ void vf_inode_forget(struct fs *fs, struct inode *i, uint64_t n)
 
 void vf_inode_stat(const struct fs *fs, const struct inode *i, struct stat *out)
 {
-	bool folder = i->kind == FOLDER || i->kind == LIVE ||
-		      i->kind == CONTROL;
+	bool folder =
+		i->kind == FOLDER || i->kind == LIVE || i->kind == CONTROL;
 	int64_t ns = i->mtime_ns ? i->mtime_ns : fs->start_s * 1000000000;
 
 	*out = (struct stat){.st_ino = i->number,
 			     .st_nlink = folder ? 2 : 1,
-			     .st_mode = folder		 ? S_IFDIR | 0555
+			     .st_mode = folder		  ? S_IFDIR | 0555
 					: i->kind == LINK ? S_IFLNK | 0777
 							  : S_IFREG | 0444,
 			     .st_uid = fs->uid,

@@ -80,8 +80,7 @@ static int load(struct fs *fs, const char *name, struct index_view **out)
 	return *out ? 0 : -ENOMEM;
 }
 
-static int refresh(struct fs *fs, struct index_view *v,
-		   struct index_view **out)
+static int refresh(struct fs *fs, struct index_view *v, struct index_view **out)
 {
 	struct vf_state *next;
 	int err = vf_state_refresh(fs->bucket, v->state, &next);

@@ -83,7 +83,8 @@ static int check_mountpoint(struct mount_options *o)
 		above = NULL;
 		return -1;
 	}
-	if (fs.f_type == FUSE_MAGIC && !stat(above, &up) && up.st_dev != st.st_dev) {
+	if (fs.f_type == FUSE_MAGIC && !stat(above, &up) &&
+	    up.st_dev != st.st_dev) {
 		fprintf(stderr,
 			"vecfs: %s: something is mounted there already; "
 			"unmount it with: fusermount3 -u %s\n",
@@ -101,8 +102,7 @@ static int check_device(void)
 
 	if (fd >= 0)
 		return 0;
-	fprintf(stderr,
-		"vecfs: /dev/fuse: %s; %s\n", strerror(errno),
+	fprintf(stderr, "vecfs: /dev/fuse: %s; %s\n", strerror(errno),
 		errno == ENOENT
 			? "load the module (modprobe fuse), or start the "
 			  "container with --device /dev/fuse --cap-add SYS_ADMIN"

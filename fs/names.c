@@ -25,8 +25,7 @@ void vf_found_fini(struct found *f)
 	free(f->target);
 }
 
-static int set_key(struct found *f, const char *key,
-		   const struct vf_object *o)
+static int set_key(struct found *f, const char *key, const struct vf_object *o)
 {
 	f->inode.key = f->key = strdup(key);
 	if (!f->key)
@@ -73,8 +72,8 @@ static int find_in_live(struct fs *fs, const struct vf_state *s,
 	if (!strcmp(end, ".alive.npy")) {
 		f->inode.kind = ALIVE;
 		f->inode.n_rows = r->n_rows;
-		f->inode.size = vf_npy_bool_header(r->n_rows, header) +
-				r->n_rows;
+		f->inode.size =
+			vf_npy_bool_header(r->n_rows, header) + r->n_rows;
 		/* Shards never change, and nothing kills rows yet. */
 		strcpy(f->inode.etag, r->name);
 		return 0;
@@ -113,8 +112,9 @@ static int find_in_shard(struct fs *fs, const struct vf_state *s,
 	if (err)
 		return err;
 	if (object.size != ref->stored_len)
-		return vf_fail(-EBADMSG, "%s: %llu bytes, but the log says %llu",
-			       key, (unsigned long long)object.size,
+		return vf_fail(-EBADMSG,
+			       "%s: %llu bytes, but the log says %llu", key,
+			       (unsigned long long)object.size,
 			       (unsigned long long)ref->stored_len);
 	err = set_key(f, key, &object);
 	f->inode.kind = view ? VIEW : OBJECT;
@@ -174,7 +174,8 @@ static int find(struct fs *fs, const struct inode *dir, const char *name,
 	const char *shard;
 	int err;
 
-	if (dir->kind == CONTROL || (dir == fs->root && !strcmp(name, ".vecfs")))
+	if (dir->kind == CONTROL ||
+	    (dir == fs->root && !strcmp(name, ".vecfs")))
 		return find_control(dir, name, f);
 	if (dir->kind == LIVE) {
 		snprintf(index, sizeof(index), "%.*s",

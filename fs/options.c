@@ -114,7 +114,7 @@ static bool take_string(struct parsed *p, const char *arg)
 
 static int take_operand(struct parsed *p, const char *arg)
 {
-	char **to = !p->o->url ? &p->o->url
+	char **to = !p->o->url		? &p->o->url
 		    : !p->o->mountpoint ? &p->o->mountpoint
 					: NULL;
 
@@ -155,8 +155,9 @@ static int take(void *data, const char *arg, int key, struct fuse_args *rest)
 
 static int bad(const char *option, const char *value)
 {
-	fprintf(stderr, "vecfs: %s=%s: not a number that it can take; see "
-			"vecfs --help\n",
+	fprintf(stderr,
+		"vecfs: %s=%s: not a number that it can take; see "
+		"vecfs --help\n",
 		option, value);
 	return -EINVAL;
 }
@@ -229,8 +230,8 @@ static int finish(struct parsed *p, struct fuse_args *args)
 		err = add_source(args, p->o->url);
 	if (!err && p->allow_other)
 		err = fuse_opt_add_arg(args, "-oallow_other") ||
-				      fuse_opt_add_arg(
-					      args, "-odefault_permissions")
+				      fuse_opt_add_arg(args,
+						       "-odefault_permissions")
 			      ? -ENOMEM
 			      : 0;
 	if (!err && p->debug)

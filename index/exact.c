@@ -40,9 +40,10 @@ static void inner(enum vf_metric metric, bool half, uint32_t dim,
 		double norms = sqrt(sq[i]) * sqrt(qsq);
 		if (metric == VF_DOT)
 			out_dist[i] = finish(-dot[i]);
-		else /* a zero vector has no direction: no angle, no likeness */
-			out_dist[i] =
-				finish(norms > 0 ? 1 - dot[i] / norms : 1);
+		else /* a zero vector has no direction: no angle, no likeness;
+			below 0 is rounding */
+			out_dist[i] = finish(
+				norms > 0 ? fmax(1 - dot[i] / norms, 0) : 1);
 	}
 }
 

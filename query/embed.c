@@ -30,9 +30,8 @@ int vf_embedder_open(const char *spec, const void *data, size_t len,
 			       "example hash:1024",
 			       spec);
 	if (parse_dim(spec + 5, &dim))
-		return vf_fail(-EINVAL,
-			       "%s: the dimension has to be %d to %d", spec,
-			       VF_DIM_MIN, EMBED_DIM_MAX);
+		return vf_fail(-EINVAL, "%s: the dimension has to be %d to %d",
+			       spec, VF_DIM_MIN, EMBED_DIM_MAX);
 	return vf_embed_hash_open(dim, data, len, out);
 }
 

@@ -262,8 +262,7 @@ static int load(struct hash_embedder *e, const uint8_t *p, size_t len)
 	if (len < HEADER_LEN + 8 || memcmp(p, magic, 8) ||
 	    vf_le64(p + len - 8) != XXH3_64bits(p, len - 8))
 		return -EBADMSG;
-	if (vf_le32(p + 8) != FORMAT_VERSION ||
-	    vf_le32(p + 24) != LOG2_BUCKETS)
+	if (vf_le32(p + 8) != FORMAT_VERSION || vf_le32(p + 24) != LOG2_BUCKETS)
 		return -ENOTSUP;
 	if (vf_le32(p + 12) != e->base.dim ||
 	    vf_le32(p + 28) != len - HEADER_LEN - 8)
@@ -317,13 +316,14 @@ int vf_embed_hash_open(uint32_t dim, const void *data, size_t len,
 		err = load(e, data, len);
 	if (err) {
 		hash_free(&e->base);
-		return err == -ENOMEM ? err
-				      : vf_fail(err, "hash:%u: its data object "
-						     "is %s",
-						dim,
-						err == -EBADMSG
-							? "damaged"
-							: "of a newer format");
+		return err == -ENOMEM
+			       ? err
+			       : vf_fail(err,
+					 "hash:%u: its data object "
+					 "is %s",
+					 dim,
+					 err == -EBADMSG ? "damaged"
+							 : "of a newer format");
 	}
 	*out = &e->base;
 	return 0;

@@ -9,7 +9,7 @@
 #include "store/commit.h"
 #include "store/frames.h"
 
-/* ---- stored objects, opened for random reading (file.c) ------------------------ */
+/* ---- stored objects, opened for random reading (stored.c) ------------------------ */
 
 struct vf_file {
 	char *path;	    /* as opened */

@@ -10,10 +10,10 @@
 #include "store/npy.h"
 
 enum {
-	ROW_GAP = 4096,		/* bytes between rows that are read along */
-	LINE_GAP = 64 << 10,	/* one block of a mount's cache */
-	LINES_MAX = 4 << 20,	/* more than this is not hinted for lines */
-	CHUNK = 1 << 20,	/* bytes of one read of an exact search */
+	ROW_GAP = 4096,	     /* bytes between rows that are read along */
+	LINE_GAP = 64 << 10, /* one block of a mount's cache */
+	LINES_MAX = 4 << 20, /* more than this is not hinted for lines */
+	CHUNK = 1 << 20,     /* bytes of one read of an exact search */
 };
 
 struct range {

@@ -68,8 +68,16 @@ static int parse_count(const char *s, uint32_t *out)
 	return 0;
 }
 
-enum option_id { OPT_NPY = 256, OPT_VECTOR, OPT_KEY, OPT_TEXT, OPT_CANDIDATES,
-	OPT_EXACT, OPT_FORMAT, OPT_NO_METADATA };
+enum option_id {
+	OPT_NPY = 256,
+	OPT_VECTOR,
+	OPT_KEY,
+	OPT_TEXT,
+	OPT_CANDIDATES,
+	OPT_EXACT,
+	OPT_FORMAT,
+	OPT_NO_METADATA
+};
 
 static const struct option options[] = {
 	{"npy", required_argument, NULL, OPT_NPY},
@@ -106,7 +114,8 @@ static int parse_option(struct args *a, int c)
 		break;
 	case OPT_CANDIDATES:
 		if (parse_count(optarg, &a->search.candidates))
-			return usage_error("--candidates takes a number from 1");
+			return usage_error(
+				"--candidates takes a number from 1");
 		break;
 	case OPT_EXACT:
 		a->search.exact = true;
@@ -147,7 +156,8 @@ static int parse_args(int argc, char **argv, struct args *a)
 						  : "one index at a time");
 	a->index = argv[optind];
 	if (!!a->npy + !!a->vector + !!a->key + !!a->text != 1)
-		return usage_error("give one of --npy, --vector, --key, --text");
+		return usage_error(
+			"give one of --npy, --vector, --key, --text");
 	return -1;
 }
 
@@ -213,8 +223,7 @@ static size_t text_width(const char *s)
 	return n;
 }
 
-static void print_table(const struct vf_answer *a, uint64_t number,
-			bool many)
+static void print_table(const struct vf_answer *a, uint64_t number, bool many)
 {
 	size_t width = terminal_width(), keys = 3;
 
@@ -320,8 +329,7 @@ static int run_npy(struct run *r, const char *path)
 				   npy.data_off + i * row_len);
 		if (err)
 			return vf_fail(err, "%s: row %llu: %s", path,
-				       (unsigned long long)i,
-				       vf_strerror(err));
+				       (unsigned long long)i, vf_strerror(err));
 		vf_widen(npy.dtype, row, npy.dim, q);
 		err = run_query(r, q);
 	}

@@ -45,8 +45,8 @@ static int parse_line(const struct vf_shard *s, uint64_t row, char **out_key,
 			       s->records.path, (unsigned long long)row);
 	}
 	*out_key = strdup(key);
-	*out_metadata = metadata ? json_dumps(metadata, JSON_COMPACT)
-				 : strdup("{}");
+	*out_metadata =
+		metadata ? json_dumps(metadata, JSON_COMPACT) : strdup("{}");
 	json_decref(j);
 	return *out_key && *out_metadata ? 0 : -ENOMEM;
 }
@@ -129,8 +129,8 @@ int vf_view_search(struct vf_view *v, const float *q, const struct vf_search *s,
 		   struct vf_answer **out)
 {
 	uint64_t start = vf_now_ns(), rows = v->state->n_rows;
-	uint32_t wanted = s->candidates ? s->candidates
-					: VF_MAX(100u, 10 * s->k);
+	uint32_t wanted =
+		s->candidates ? s->candidates : VF_MAX(100u, 10 * s->k);
 	int err = check_query(v, q, s);
 
 	*out = NULL;

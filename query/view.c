@@ -266,8 +266,8 @@ int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
 	int err = vf_file_read(&s->vectors, VF_NPY_DATA_OFF + row * v->row_len,
 			       v->row_len, out);
 
-	if (!err && vf_crc32c(0, out, v->row_len) !=
-			    vf_index_row_crc(s->ix, row))
+	if (!err &&
+	    vf_crc32c(0, out, v->row_len) != vf_index_row_crc(s->ix, row))
 		return vf_fail(-EBADMSG, "%s: row %llu is damaged",
 			       s->vectors.path, (unsigned long long)row);
 	return err;

@@ -11,7 +11,11 @@ static uint32_t next_code_point(struct vf_words *w)
 {
 	static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
 	uint8_t c = *w->at;
-	size_t n = c < 0x80 ? 1 : c < 0xc0 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : 4;
+	size_t n = c < 0x80   ? 1
+		   : c < 0xc0 ? 0
+		   : c < 0xe0 ? 2
+		   : c < 0xf0 ? 3
+			      : 4;
 	uint32_t v = n == 1 ? c : c & (0x7f >> n);
 
 	if (!n || c > 0xf4 || (size_t)(w->end - w->at) < n)
@@ -40,17 +44,17 @@ static bool is_letter(uint32_t v)
 	if (v < 0x80)
 		return within(v, '0', '9') || within(v, 'a', 'z') ||
 		       within(v, 'A', 'Z');
-	return v >= 0xc0 ? v != 0xd7 && v != 0xf7 &&
-				   !within(v, 0x2000, 0x2bff) &&
-				   !within(v, 0x2e00, 0x2e7f) &&
-				   !within(v, 0x3000, 0x3004) &&
-				   !within(v, 0x3008, 0x3020) &&
-				   !within(v, 0xe000, 0xf8ff) &&
-				   !within(v, 0xfe00, 0xfe6f) &&
-				   !within(v, 0xff00, 0xff0f) &&
-				   !within(v, 0xff1a, 0xff20) &&
-				   !within(v, 0x1f000, 0x1faff)
-			 : v == 0xaa || v == 0xb5 || v == 0xba;
+	return v >= 0xc0
+		       ? v != 0xd7 && v != 0xf7 && !within(v, 0x2000, 0x2bff) &&
+				 !within(v, 0x2e00, 0x2e7f) &&
+				 !within(v, 0x3000, 0x3004) &&
+				 !within(v, 0x3008, 0x3020) &&
+				 !within(v, 0xe000, 0xf8ff) &&
+				 !within(v, 0xfe00, 0xfe6f) &&
+				 !within(v, 0xff00, 0xff0f) &&
+				 !within(v, 0xff1a, 0xff20) &&
+				 !within(v, 0x1f000, 0x1faff)
+		       : v == 0xaa || v == 0xb5 || v == 0xba;
 }
 
 static uint32_t to_lower(uint32_t v)

@@ -43,15 +43,15 @@ struct block { /* all [mtx] but data */
 
 struct vf_cache {
 	pthread_mutex_t mtx;
-	size_t block_len;	/* [fixed] */
-	size_t n_blocks;	/* [fixed] */
-	uint8_t *arena;		/* [fixed] */
-	struct block *blocks;	/* [fixed] array */
-	struct block **table;	/* [mtx] */
-	size_t mask;		/* [fixed] table size - 1 */
-	struct block *free;	/* [mtx] */
-	struct block lru;	/* [mtx] ring: .older is the newest */
-	size_t n_used;		/* [mtx] */
+	size_t block_len;	     /* [fixed] */
+	size_t n_blocks;	     /* [fixed] */
+	uint8_t *arena;		     /* [fixed] */
+	struct block *blocks;	     /* [fixed] array */
+	struct block **table;	     /* [mtx] */
+	size_t mask;		     /* [fixed] table size - 1 */
+	struct block *free;	     /* [mtx] */
+	struct block lru;	     /* [mtx] ring: .older is the newest */
+	size_t n_used;		     /* [mtx] */
 	struct vf_cache_stats stats; /* [mtx] counters only */
 };
 
@@ -98,9 +98,9 @@ int vf_cache_open(size_t ram_len, size_t block_len, struct vf_cache **out)
 	c->mask = table_len - 1;
 	c->table = calloc(table_len, sizeof(*c->table));
 	c->blocks = calloc(c->n_blocks, sizeof(*c->blocks));
-	c->arena = mmap(NULL, c->n_blocks * c->block_len,
-			PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	c->arena =
+		mmap(NULL, c->n_blocks * c->block_len, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	c->lru.newer = c->lru.older = &c->lru;
 	if (c->arena == MAP_FAILED)
 		c->arena = NULL;
@@ -150,8 +150,8 @@ int vf_cached_open(struct vf_cache *c, const uint8_t id[16], uint64_t size,
 void vf_cached_put(struct vf_cached *o)
 {
 	/* acq_rel: the last one sees what all others did to the source */
-	if (!o || atomic_fetch_sub_explicit(&o->refs, 1,
-					    memory_order_acq_rel) > 1)
+	if (!o ||
+	    atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) > 1)
 		return;
 	o->source->free(o->source);
 	free(o);

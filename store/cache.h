@@ -60,9 +60,9 @@ VF_API void vf_cached_read(struct vf_cached *o, uint64_t off, size_t len,
 			   void *buf, vf_fetch_fn *done, void *arg);
 
 struct vf_cache_stats {
-	uint64_t n_hit, n_miss; /* blocks asked for */
-	uint64_t n_wait;	/* of the misses: found a fetch under way */
-	uint64_t n_fetch;	/* sent to a source */
+	uint64_t n_hit, n_miss;	    /* blocks asked for */
+	uint64_t n_wait;	    /* of the misses: found a fetch under way */
+	uint64_t n_fetch;	    /* sent to a source */
 	uint64_t n_evict, n_bypass; /* bypass: no block was free */
 	uint64_t ram_len, used_len, block_len; /* bytes */
 };

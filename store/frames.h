@@ -10,7 +10,7 @@
 #include "store/util.h"
 
 enum {
-	VF_FRAME_MAX = 1 << 20,	      /* decompressed bytes of one frame */
+	VF_FRAME_MAX = 1 << 20, /* decompressed bytes of one frame */
 	VF_FRAME_DEFAULT = 64 << 10,
 	VF_FRAMES_FOOTER_LEN = 9,
 };

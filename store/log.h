@@ -30,7 +30,7 @@
 
 enum {
 	VF_RECORD_HEADER_LEN = 96,
-	VF_RECORD_MAX = 16 << 20, /* bytes of one record */
+	VF_RECORD_MAX = 16 << 20,	 /* bytes of one record */
 	VF_SHARD_NAME_LEN = 20 + 1 + 32, /* <head>-<nonce>: %020u-%032x */
 	VF_EMBEDDER_MAX = 64,
 	VF_OBJECT_NAME_MAX = 63,
@@ -51,9 +51,9 @@ struct vf_object_ref {
 struct vf_index_config {
 	uint32_t dim;
 	enum vf_metric metric;
-	enum vf_dtype dtype;	/* of vectors.npy: VF_F32 or VF_F16 */
+	enum vf_dtype dtype; /* of vectors.npy: VF_F32 or VF_F16 */
 	uint64_t rotation_seed;
-	char embedder[VF_EMBEDDER_MAX]; /* "hash:1024", or "" */
+	char embedder[VF_EMBEDDER_MAX];	    /* "hash:1024", or "" */
 	struct vf_object_ref embedder_data; /* in embed/; name "" when none */
 };
 
@@ -82,10 +82,10 @@ struct vf_record {
 	uint8_t uuid[16];
 	uint64_t number;
 	uint8_t nonce[16];
-	uint64_t previous;  /* checksum of record number - 1 */
-	char writer[64];    /* for people only */
-	int64_t time_s;	    /* since 1970, for people only */
-	struct vf_op *ops;  /* owned after parse */
+	uint64_t previous; /* checksum of record number - 1 */
+	char writer[64];   /* for people only */
+	int64_t time_s;	   /* since 1970, for people only */
+	struct vf_op *ops; /* owned after parse */
 	size_t n_ops;
 };
 

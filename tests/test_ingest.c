@@ -321,7 +321,8 @@ static void sizes_have_units_and_do_not_overflow(void)
 	CU_ASSERT(!vf_parse_size("0", &v) && v == 0);
 	CU_ASSERT(!vf_parse_size("2G", &v) && v == UINT64_C(2) << 30);
 	CU_ASSERT(!vf_parse_size("3k", &v) && v == 3072);
-	CU_ASSERT(!vf_parse_size("18446744073709551615", &v) && v == UINT64_MAX);
+	CU_ASSERT(!vf_parse_size("18446744073709551615", &v) &&
+		  v == UINT64_MAX);
 	CU_ASSERT_EQUAL(vf_parse_size("18446744073709551616", &v), -EINVAL);
 	CU_ASSERT_EQUAL(vf_parse_size("99999999999T", &v), -EINVAL);
 	CU_ASSERT_EQUAL(vf_parse_size("", &v), -EINVAL);

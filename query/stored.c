@@ -25,8 +25,7 @@ static int check_len(const char *path, int fd, uint64_t want)
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size != want)
 		return vf_fail(-EBADMSG,
 			       "%s: %lld bytes, but the log says %llu", path,
-			       (long long)st.st_size,
-			       (unsigned long long)want);
+			       (long long)st.st_size, (unsigned long long)want);
 	return 0;
 }
 
@@ -161,8 +160,7 @@ static int read_zstd(const struct vf_file *f, uint64_t off, size_t len,
 			err = vf_pread_all(f->fd, in, in_len,
 					   f->frames.in_off[i]);
 		if (!err)
-			err = vf_frame_decompress(in, in_len, frame,
-						  frame_len);
+			err = vf_frame_decompress(in, in_len, frame, frame_len);
 		if (err)
 			return fail_read(f, f->frames.in_off[i], err);
 		memcpy(out, frame + (off - from), n);
