@@ -23,8 +23,11 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 		siglongjmp(*way_back, 1);
 	if (previous.sa_flags & SA_SIGINFO) {
 		previous.sa_sigaction(sig, info, context);
-	} else if (previous.sa_handler == SIG_DFL) {
+	} else if (previous.sa_handler == SIG_DFL ||
+		   (previous.sa_handler == SIG_IGN && info->si_code > 0)) {
 		signal(SIGBUS, SIG_DFL); /* and the access faults again */
+		if (info->si_code <= 0)
+			raise(sig); /* sent by a process: nothing repeats it */
 	} else if (previous.sa_handler != SIG_IGN) {
 		previous.sa_handler(sig);
 	}
@@ -46,18 +49,18 @@ int vf_guard_install(void)
 
 int vf_guarded_copy(void *dst, const void *src, size_t len)
 {
-	sigjmp_buf back;
+	sigjmp_buf back, *outer = way_back; /* set when a signal cut in */
 
 	if (!atomic_load_explicit(&is_installed, memory_order_acquire))
 		return -EFAULT;
 	if (sigsetjmp(back, 0)) {
-		way_back = NULL;
+		way_back = outer;
 		return -EFAULT;
 	}
 	way_back = &back;
 	atomic_signal_fence(memory_order_seq_cst);
 	memcpy(dst, src, len);
 	atomic_signal_fence(memory_order_seq_cst);
-	way_back = NULL;
+	way_back = outer;
 	return 0;
 }

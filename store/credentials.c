@@ -86,8 +86,8 @@ char *vf_credentials_find(const char *text, size_t len, const char *section,
 		if (!here || found || !eq ||
 		    !equals((struct line){l.at, (size_t)(eq - l.at)}, name))
 			continue;
-		struct line v = trim((struct line){
-			eq + 1, l.len - (size_t)(eq + 1 - l.at)});
+		struct line v = trim(
+			(struct line){eq + 1, l.len - (size_t)(eq + 1 - l.at)});
 		found = v.len ? strndup(v.at, v.len) : NULL;
 	}
 	return found;
@@ -158,8 +158,8 @@ static void wipe(char *s)
 static bool read_files(const char *profile, struct vf_credentials *c)
 {
 	size_t len = 0, config_len = 0;
-	char *text = read_file("AWS_SHARED_CREDENTIALS_FILE", "credentials",
-			       &len);
+	char *text =
+		read_file("AWS_SHARED_CREDENTIALS_FILE", "credentials", &len);
 	char *config = read_file("AWS_CONFIG_FILE", "config", &config_len);
 	bool keys = !c->access_key, there;
 	char section[256];

@@ -22,8 +22,8 @@ enum {
 	CONNECTIONS_DEFAULT = 64,
 	TIMEOUT_DEFAULT_MS = 60000,
 	CONNECT_TIMEOUT_MS = 5000,
-	STALL_S = 15,		/* no byte for so long: try again */
-	IDLE_MAX_S = 50,	/* servers close idle connections after 60 s */
+	STALL_S = 15,	 /* no byte for so long: try again */
+	IDLE_MAX_S = 50, /* servers close idle connections after 60 s */
 	BACKOFF_FIRST_MS = 50,
 	BACKOFF_MAX_MS = 5000,
 	BODY_PER_S = 256 << 10, /* slowest sending that is waited for */
@@ -36,18 +36,18 @@ struct call {
 	struct vf_http_answer answer;
 	char text[VF_HTTP_TEXT_MAX + 1];
 	char error[CURL_ERROR_SIZE];
-	CURL *easy;		     /* while active */
-	struct curl_slist *headers;  /* while active */
-	bool overflow;		     /* more bytes than asked for */
-	bool fresh;		     /* the last attempt met a dead connection */
+	CURL *easy;		    /* while active */
+	struct curl_slist *headers; /* while active */
+	bool overflow;		    /* more bytes than asked for */
+	bool fresh;		    /* the last attempt met a dead connection */
 	uint64_t start_ns, deadline_ns, ready_ns;
 	struct call *next;
 };
 
 struct vf_http {
-	pthread_t thread;	 /* [fixed] */
-	CURLM *multi;		 /* [fixed] used by the thread alone, and wakeup */
-	char *ca_file;		 /* [fixed] */
+	pthread_t thread; /* [fixed] */
+	CURLM *multi;	  /* [fixed] used by the thread alone, and wakeup */
+	char *ca_file;	  /* [fixed] */
 	unsigned max_active, timeout_ms; /* [fixed] */
 	pthread_mutex_t mtx;
 	struct call *queue, **queue_end; /* [mtx] */
@@ -316,20 +316,20 @@ static bool may_retry(const struct call *c, uint64_t ready_ns, bool unheard)
 	uint64_t limit = c->deadline_ns;
 
 	if (unheard && c->c.connect_ms)
-		limit = VF_MIN(limit, c->start_ns +
-					      c->c.connect_ms * 1000000ull);
+		limit = VF_MIN(limit,
+			       c->start_ns + c->c.connect_ms * 1000000ull);
 	/* Nobody heard it: sending it again cannot double it. */
 	return ready_ns < limit && (!c->c.once || unheard) && !c->overflow;
 }
 
 static void explain_failure(struct call *c, CURLcode rc)
 {
-	const char *why = c->overflow ? "more bytes came than were asked for"
+	const char *why = c->overflow	? "more bytes came than were asked for"
 			  : c->error[0] ? c->error
 					: curl_easy_strerror(rc);
 
-	c->answer.text_len = (size_t)snprintf(c->text, sizeof(c->text), "%s",
-					      why);
+	c->answer.text_len =
+		(size_t)snprintf(c->text, sizeof(c->text), "%s", why);
 }
 
 static void judge(struct vf_http *h, struct call *c, CURLcode rc)
@@ -453,10 +453,10 @@ static int poll_ms(const struct vf_http *h)
 
 	if (h->n_active < h->max_active)
 		for (const struct call *c = h->waiting; c; c = c->next)
-			ms = VF_MIN(ms, c->ready_ns <= now
-						? 0
-						: (c->ready_ns - now) / 1000000 +
-							  1);
+			ms = VF_MIN(ms, c->ready_ns <= now ? 0
+							   : (c->ready_ns -
+							      now) / 1000000 +
+								     1);
 	return (int)ms;
 }
 

@@ -16,13 +16,13 @@ struct vf_http;
 enum { VF_HTTP_ETAG_MAX = 80, VF_HTTP_TEXT_MAX = 16 << 10 };
 
 struct vf_http_answer {
-	int err;    /* 0: an answer came, whatever its status; -EREMOTEIO:
+	int err;	 /* 0: an answer came, whatever its status; -EREMOTEIO:
 		       none; -ECANCELED */
-	int status; /* 200, 404, ... */
-	size_t body_len;	/* bytes in the call's buffer */
-	bool has_length;	/* Content-Length came */
+	int status;	 /* 200, 404, ... */
+	size_t body_len; /* bytes in the call's buffer */
+	bool has_length; /* Content-Length came */
 	uint64_t content_length;
-	bool has_range;		/* Content-Range came: first-last/total, or
+	bool has_range; /* Content-Range came: first-last/total, or
 				   "*" for first-last: then last < first */
 	uint64_t first, last, total;
 	char etag[VF_HTTP_ETAG_MAX]; /* without quotes; "" when none */

@@ -4,6 +4,7 @@
  */
 #include "store/s3_xml.h"
 
+#include <ctype.h>
 #include <expat.h>
 
 enum { TEXT_MAX = 8 << 10 };
@@ -225,17 +226,19 @@ static int decode(char *s)
 	char *to = s;
 
 	for (; *s; s++) {
-		uint8_t byte;
 		char hex[3] = {0};
 		if (*s == '+') {
 			*to++ = ' ';
 		} else if (*s != '%') {
 			*to++ = *s;
 		} else {
-			strncpy(hex, s + 1, 2);
-			if (vf_unhex(hex, &byte, 1) || !byte)
+			if (!isxdigit((unsigned char)s[1]) ||
+			    !isxdigit((unsigned char)s[2]))
 				return -EBADMSG;
-			*to++ = (char)byte;
+			memcpy(hex, s + 1, 2);
+			*to = (char)strtoul(hex, NULL, 16);
+			if (!*to++)
+				return -EBADMSG;
 			s += 2;
 		}
 	}
