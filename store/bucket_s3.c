@@ -1,384 +1,384 @@
 /*
- * s3://bucket/prefix: any server that speaks S3.
+ * A bucket on a server that speaks S3.
  *
- *   endpoint given  path style, http://host:port/bucket/key
- *   AWS             virtual-host style, https://bucket.s3.REGION.amazonaws.com
+ *   s3_request.c   one signed request and what its answer means
+ *   s3_list.c      listings           s3_upload.c   streams, in parts
+ *   this file      open and close, head, get, put, delete
  *
- * Every GET names the version it wants (If-Match) and what comes back is
- * checked against what was asked: status, Content-Range, length, ETag.
+ * Every answer to a range GET is held against what was asked for; a server or
+ * proxy that answers something else gives an error, never wrong bytes.
  */
 #include "store/s3_request.h"
-#include "store/s3_xml.h"
 
-#include <inttypes.h>
+#include <ctype.h>
 #include <stdio.h>
 
-enum {
-	LIST_MAX = 16 << 20, /* bytes of one page of a listing */
-	OPEN_CONNECT_MS = 2000,
-};
+enum { CONNECT_FIRST_MS = 2000 };
 
-static struct s3_bucket *of(struct vf_bucket *b)
+static struct vf_s3 *of(struct vf_bucket *b)
 {
-	return (struct s3_bucket *)b;
+	return (struct vf_s3 *)b;
 }
 
-static void describe(const struct vf_http_answer *a, uint64_t size,
-		     struct vf_object *out)
+/* ---- head ------------------------------------------------------------------------------ */
+
+static int describe_whole(const struct vf_s3_request *r, struct vf_object *out)
 {
-	*out = (struct vf_object){.size = size,
-				  .mtime_ns = a->mtime_s * 1000000000};
-	memcpy(out->etag, a->etag, sizeof(a->etag));
-}
-static_assert((int)VF_HTTP_ETAG_MAX == (int)VF_ETAG_MAX, "one ETag");
-
-/* ---- reading ----------------------------------------------------------------------------- */
-
-static int s3_head(struct vf_bucket *b, const char *key, struct vf_object *out)
-{
-	VF_AUTO_FREE char *full = vf_s3_key(of(b), key);
-	VF_AUTO_FREE struct s3_request *r = calloc(1, sizeof(*r));
-
-	if (!full || !r)
-		return -ENOMEM;
-	r->s3 = of(b);
-	r->method = "HEAD";
-	r->key = full;
-	atomic_fetch_add(&r->s3->n_head, 1);
-	vf_s3_send(r);
-	if (r->answer.err || r->answer.status != 200) {
-		int err = vf_s3_meaning(&r->answer);
-		return err == -ENOENT
-			       ? err
-			       : vf_s3_fail(r, &r->answer, VF_ERROR, err);
-	}
 	if (!r->answer.has_length)
-		return vf_fail(-EREMOTEIO, "HEAD %s: no Content-Length", full);
-	describe(&r->answer, r->answer.content_length, out);
+		return vf_s3_fail(r, -EREMOTEIO,
+				  "the answer does not tell the size");
+	vf_s3_describe(&r->answer, r->answer.content_length, out);
 	return 0;
 }
 
-struct getting {
-	struct s3_request r;
-	struct vf_get get;
-	char *key; /* full */
-	char etag[VF_ETAG_MAX];
+static int s3_head(struct vf_bucket *b, const char *key, struct vf_object *out)
+{
+	struct vf_s3_request r = {.s3 = of(b),
+				  .op = VF_S3_HEAD,
+				  .key = key,
+				  .may_be_absent = true};
+	int err = vf_s3_call(&r);
+
+	return err ? err : describe_whole(&r, out);
+}
+
+/* ---- get ------------------------------------------------------------------------------- */
+
+struct get {
+	struct vf_s3_request r;
+	vf_get_fn *done;
+	void *arg;
+	uint64_t off;
+	char etag[VF_ETAG_MAX + 1]; /* one too long is refused later */
+	char key[];
 };
 
-/* A range came: is it the one that was asked for, of the right version? */
-static int check_range(const struct getting *g, const struct vf_http_answer *a)
+static void end_get(struct get *g, int err, size_t len,
+		    const struct vf_object *object)
 {
-	uint64_t last = VF_MIN(g->r.last, a->total - 1);
-	const char *wrong = NULL;
-
-	if (!a->has_range || a->first != g->r.first || a->last != last)
-		wrong = "another range";
-	else if (a->body_len != last - a->first + 1)
-		wrong = "another length";
-	else if (g->etag[0] && strcmp(a->etag, g->etag))
-		wrong = "another version";
-	if (!wrong)
-		return 0;
-	return vf_fail(-EREMOTEIO,
-		       "GET %s: %s came than was asked for (bytes %" PRIu64
-		       "-%" PRIu64 ")",
-		       g->key, wrong, g->r.first, g->r.last);
-}
-
-/* The whole object came though a range was asked: right only if it is one. */
-static int check_whole(const struct getting *g, const struct vf_http_answer *a)
-{
-	if (!g->r.first && (!g->etag[0] || !strcmp(a->etag, g->etag)) &&
-	    (!a->has_length || a->content_length == a->body_len))
-		return 0;
-	return vf_fail(-EREMOTEIO,
-		       "GET %s: the whole object came, not bytes %" PRIu64
-		       "-%" PRIu64,
-		       g->key, g->r.first, g->r.last);
-}
-
-static int judge_get(const struct getting *g, const struct vf_http_answer *a,
-		     size_t *out_len, struct vf_object *out)
-{
-	int err = vf_s3_meaning(a);
-
-	*out_len = a->body_len;
-	if (!a->err && a->status == 206) {
-		describe(a, a->total, out);
-		return check_range(g, a);
-	}
-	if (!a->err && a->status == 200) {
-		describe(a, a->body_len, out);
-		return check_whole(g, a);
-	}
-	*out_len = 0;
-	if (!a->err && a->status == 416) { /* at or beyond the end */
-		describe(a, a->total, out);
-		return 0;
-	}
-	if (err == -ENOENT || err == -ESTALE) {
-		char code[64];
-		vf_s3_xml_find(a->text, a->text_len, "Code", code,
-			       sizeof(code));
-		if (strcmp(code, "NoSuchBucket"))
-			return err;
-	}
-	return vf_s3_fail(&g->r, a, VF_ERROR, err);
-}
-
-static void finish_get(struct s3_request *r, const struct vf_http_answer *a)
-{
-	struct getting *g = (struct getting *)r;
-	struct vf_object object = {0};
-	size_t len;
-	int err = judge_get(g, a, &len, &object);
-
-	g->get.done(g->get.arg, err, err ? 0 : len, &object);
-	free(g->key);
+	g->done(g->arg, err, err ? 0 : len, err ? NULL : object);
 	free(g);
+}
+
+/* A HEAD in place of a GET: nothing was asked for, or nothing is there. */
+static void end_empty(struct vf_s3_request *r, int err)
+{
+	struct get *g = r->arg;
+	struct vf_object object;
+
+	if (!err)
+		err = describe_whole(r, &object);
+	if (!err && r->len && g->off < object.size)
+		err = *g->etag ? vf_s3_fail(r, -EREMOTEIO,
+					    "the server finds no bytes at %llu "
+					    "of %llu",
+					    (unsigned long long)g->off,
+					    (unsigned long long)object.size)
+			       : -ESTALE; /* it grew in between */
+	end_get(g, err, 0, &object);
+}
+
+static void start_head(struct get *g, uint64_t asked)
+{
+	g->r.op = VF_S3_HEAD;
+	g->r.buf = NULL;
+	g->r.buf_len = 0;
+	g->r.len = asked;
+	g->r.done = end_empty;
+	vf_s3_start(&g->r);
+}
+
+/* The bytes of @r came; are they those that were asked for? */
+static int check_range(const struct vf_s3_request *r, uint64_t *out_size)
+{
+	const struct vf_http_answer *a = &r->answer;
+	uint64_t want = 0;
+
+	if (a->status == 200 && !r->off) { /* whole, and not too much */
+		*out_size = a->body_len;
+		return 0;
+	}
+	if (a->status != 206)
+		return vf_s3_fail(r, -EREMOTEIO,
+				  "the server answered %d to a range of bytes",
+				  a->status);
+	if (a->has_range && a->total > r->off)
+		want = VF_MIN(r->len, a->total - r->off);
+	if (!want || a->first != r->off || a->last != r->off + want - 1)
+		return vf_s3_fail(r, -EREMOTEIO,
+				  "the server sent bytes %llu-%llu/%llu, not "
+				  "the %llu at %llu",
+				  (unsigned long long)a->first,
+				  (unsigned long long)a->last,
+				  (unsigned long long)a->total,
+				  (unsigned long long)r->len,
+				  (unsigned long long)r->off);
+	if (a->body_len != want)
+		return vf_s3_fail(r, -EREMOTEIO, "%zu bytes came, not %llu",
+				  a->body_len, (unsigned long long)want);
+	*out_size = a->total;
+	return 0;
+}
+
+static void end_range(struct vf_s3_request *r, int err)
+{
+	struct get *g = r->arg;
+	struct vf_object object;
+	uint64_t size = 0;
+
+	if (err == -ERANGE) { /* beyond the end: of which version? */
+		start_head(g, r->len);
+		return;
+	}
+	if (!err)
+		err = check_range(r, &size);
+	if (!err && *g->etag && strcmp(g->etag, r->answer.etag))
+		err = vf_s3_fail(r, -EREMOTEIO,
+				 "asked for version %s, the server sent %s",
+				 g->etag, r->answer.etag);
+	if (!err)
+		vf_s3_describe(&r->answer, size, &object);
+	end_get(g, err, r->answer.body_len, &object);
 }
 
 static void s3_get_start(struct vf_bucket *b, const struct vf_get *get)
 {
-	struct getting *g = calloc(1, sizeof(*g));
-	struct vf_object none = {0};
+	size_t key_len = strlen(get->key);
+	struct get *g = malloc(sizeof(*g) + key_len + 1);
+	uint64_t last;
 
-	if (g)
-		g->key = vf_s3_key(of(b), get->key);
-	if (!g || !g->key) {
-		free(g);
-		get->done(get->arg, -ENOMEM, 0, &none);
+	if (!g) {
+		get->done(get->arg, -ENOMEM, 0, NULL);
 		return;
 	}
-	g->get = *get;
-	if (get->etag)
-		snprintf(g->etag, sizeof(g->etag), "%s", get->etag);
-	g->r = (struct s3_request){.s3 = of(b),
-				   .method = "GET",
-				   .key = g->key,
-				   .has_range = true,
-				   .first = get->off,
-				   .last = get->off + get->len - 1,
-				   .if_match = g->etag,
-				   .buf = get->buf,
-				   .buf_len = get->len};
-	atomic_fetch_add(&g->r.s3->n_get, 1);
-	vf_s3_start(&g->r, finish_get);
+	*g = (struct get){.done = get->done, .arg = get->arg, .off = get->off};
+	memcpy(g->key, get->key, key_len + 1);
+	snprintf(g->etag, sizeof(g->etag), "%s", get->etag ? get->etag : "");
+	g->r = (struct vf_s3_request){.s3 = of(b),
+				      .op = VF_S3_GET,
+				      .key = g->key,
+				      .etag = g->etag,
+				      .may_be_absent = true,
+				      .off = get->off,
+				      .len = get->len,
+				      .buf = get->buf,
+				      .buf_len = get->len,
+				      .done = end_range,
+				      .arg = g};
+	if (!get->len || VF_ADD(get->off, (uint64_t)get->len, &last))
+		start_head(g, 0); /* no object reaches that far */
+	else
+		vf_s3_start(&g->r);
 }
 
-/* ---- writing ------------------------------------------------------------------------------- */
-
-static int judge_conditional(const struct s3_request *r)
-{
-	const struct vf_http_answer *a = &r->answer;
-
-	if (!a->err && a->status == 412)
-		return -EEXIST;
-	/* What happened is unknown; the caller will look. */
-	return vf_s3_fail(r, a, VF_WARN, vf_s3_meaning(a));
-}
-
-int vf_s3_put(struct s3_bucket *s, const char *full_key, const void *data,
-	      size_t len, unsigned flags, struct vf_object *out)
-{
-	VF_AUTO_FREE struct s3_request *r = calloc(1, sizeof(*r));
-	bool conditional = flags & VF_PUT_IF_ABSENT;
-
-	if (!r)
-		return -ENOMEM;
-	r->s3 = s;
-	r->method = "PUT";
-	r->key = full_key;
-	r->body = data;
-	r->body_len = len;
-	r->if_none_match = conditional;
-	r->once = conditional;
-	atomic_fetch_add(&s->n_put, 1);
-	vf_s3_send(r);
-	if (r->answer.err || r->answer.status / 100 != 2)
-		return conditional ? judge_conditional(r)
-				   : vf_s3_fail(r, &r->answer, VF_ERROR,
-						vf_s3_meaning(&r->answer));
-	if (out)
-		describe(&r->answer, len, out);
-	return 0;
-}
+/* ---- put, delete ------------------------------------------------------------------------- */
 
 static int s3_put(struct vf_bucket *b, const char *key, const void *data,
 		  size_t len, unsigned flags, struct vf_object *out)
 {
-	VF_AUTO_FREE char *full = vf_s3_key(of(b), key);
+	struct vf_s3_request r = {.s3 = of(b),
+				  .op = VF_S3_PUT,
+				  .key = key,
+				  .if_absent = flags & VF_PUT_IF_ABSENT,
+				  .body = data,
+				  .body_len = len};
+	int err = vf_s3_call(&r);
 
-	return full ? vf_s3_put(of(b), full, data, len, flags, out) : -ENOMEM;
+	if (!err)
+		vf_s3_describe(&r.answer, len, out);
+	return err;
 }
 
 static int s3_delete(struct vf_bucket *b, const char *key)
 {
-	VF_AUTO_FREE char *full = vf_s3_key(of(b), key);
-	VF_AUTO_FREE struct s3_request *r = calloc(1, sizeof(*r));
+	struct vf_s3_request r = {.s3 = of(b),
+				  .op = VF_S3_DELETE,
+				  .key = key,
+				  .may_be_absent = true};
+	int err = vf_s3_call(&r);
 
-	if (!full || !r)
-		return -ENOMEM;
-	r->s3 = of(b);
-	r->method = "DELETE";
-	r->key = full;
-	atomic_fetch_add(&r->s3->n_delete, 1);
-	vf_s3_send(r);
-	if (!r->answer.err &&
-	    (r->answer.status / 100 == 2 || r->answer.status == 404))
-		return 0;
-	return vf_s3_fail(r, &r->answer, VF_ERROR, vf_s3_meaning(&r->answer));
+	return err == -ENOENT ? 0 : err;
 }
 
-/* ---- listing ------------------------------------------------------------------------------- */
+/* ---- where the server is ------------------------------------------------------------------- */
 
-struct listing {
-	struct s3_bucket *s;
-	char *prefix, *start_after; /* full; start_after may be NULL */
-	bool folders;
-	unsigned max_keys, connect_ms; /* 0: the server's, no limit */
-};
-
-static void add_query(struct s3_request *r, const char *name, const char *value)
+static const char *variable(const char *name)
 {
-	assert(r->n_query < S3_QUERY_MAX);
-	r->query[r->n_query++] = (struct vf_sigv4_pair){name, value};
+	const char *v = getenv(name);
+
+	return v && *v ? v : NULL;
 }
 
-static int get_page(const struct listing *l, const char *token,
-		    struct vf_s3_page *out)
+/* "http://host:port/path" into origin, host and root, without the bucket. */
+static int take_endpoint(struct vf_s3 *s3, const char *endpoint)
 {
-	VF_AUTO_FREE struct s3_request *r = calloc(1, sizeof(*r));
-	VF_AUTO_BUF struct vf_buf body = {0};
-	char max_keys[16];
+	const char *host = strstr(endpoint, "://"), *path;
+	size_t n = strlen(endpoint);
+
+	for (const char *c = endpoint; *c; c++)
+		if (!isgraph((unsigned char)*c) || strchr("@?#%\"\\", *c))
+			host = NULL;
+	if (!host || (strncmp(endpoint, "http://", 7) &&
+		      strncmp(endpoint, "https://", 8)))
+		return vf_fail(-EINVAL,
+			       "\"%s\" is no endpoint; use http://host:port or "
+			       "https://host:port",
+			       endpoint);
+	host += 3;
+	while (endpoint + n > host && endpoint[n - 1] == '/')
+		n--;
+	path = memchr(host, '/', (size_t)(endpoint + n - host));
+	if (!path)
+		path = endpoint + n;
+	if (path == host)
+		return vf_fail(-EINVAL, "\"%s\" names no host", endpoint);
+	s3->origin = strndup(endpoint, (size_t)(path - endpoint));
+	s3->host = strndup(host, (size_t)(path - host));
+	s3->root = strndup(path, (size_t)(endpoint + n - path));
+	return s3->origin && s3->host && s3->root ? 0 : -ENOMEM;
+}
+
+/* Move the bucket's name into the host, or into the path. */
+static int add_bucket(struct vf_s3 *s3, bool virtual_host)
+{
+	VF_AUTO_FREE char *origin = s3->origin;
+	VF_AUTO_FREE char *host = s3->host;
+	VF_AUTO_FREE char *root = s3->root;
+	const char *tls = !strncmp(origin, "https", 5) ? "s" : "";
+	const char *name = s3->name;
+	const char *dot = virtual_host ? "." : "", *slash = virtual_host ? "" : "/";
+
+	s3->origin = s3->host = s3->root = NULL;
+	if (asprintf(&s3->host, "%s%s%s", virtual_host ? name : "", dot,
+		     host) < 0)
+		s3->host = NULL;
+	if (!s3->host || asprintf(&s3->origin, "http%s://%s", tls, s3->host) < 0)
+		s3->origin = NULL;
+	if (asprintf(&s3->root, "%s%s%s", root, slash,
+		     virtual_host ? "" : name) < 0)
+		s3->root = NULL;
+	return s3->origin && s3->host && s3->root ? 0 : -ENOMEM;
+}
+
+static int find_server(struct vf_s3 *s3, const struct vf_bucket_options *opt)
+{
+	const char *endpoint = opt->endpoint;
+	VF_AUTO_FREE char *aws = NULL;
+	/* A dot in the name is one that a certificate for *.s3 does not cover. */
+	bool dots = strchr(s3->name, '.') != NULL;
 	int err;
 
-	*out = (struct vf_s3_page){0};
-	if (!r)
+	if (!endpoint)
+		endpoint = variable("AWS_ENDPOINT_URL_S3");
+	if (!endpoint)
+		endpoint = variable("AWS_ENDPOINT_URL");
+	if (!endpoint)
+		endpoint = s3->credentials.endpoint;
+	if (!endpoint && asprintf(&aws, "https://s3.%s.amazonaws.com%s",
+				  s3->region,
+				  strncmp(s3->region, "cn-", 3) ? "" : ".cn") <
+				 0) {
+		aws = NULL;
 		return -ENOMEM;
-	r->s3 = l->s;
-	r->method = "GET";
-	r->grow = &body;
-	r->grow_max = LIST_MAX;
-	r->connect_ms = l->connect_ms;
-	add_query(r, "list-type", "2");
-	add_query(r, "encoding-type", "url");
-	add_query(r, "prefix", l->prefix);
-	if (l->folders)
-		add_query(r, "delimiter", "/");
-	if (token)
-		add_query(r, "continuation-token", token);
-	else if (l->start_after)
-		add_query(r, "start-after", l->start_after);
-	if (l->max_keys) {
-		snprintf(max_keys, sizeof(max_keys), "%u", l->max_keys);
-		add_query(r, "max-keys", max_keys);
 	}
-	atomic_fetch_add(&l->s->n_list, 1);
-	vf_s3_send(r);
-	if (r->answer.err || r->answer.status != 200)
-		return vf_s3_fail(r, &r->answer, VF_ERROR,
-				  vf_s3_meaning(&r->answer));
-	err = vf_s3_page_parse(body.data, body.len, out);
-	if (err == -EBADMSG)
-		err = vf_fail(-EREMOTEIO,
-			      "LIST s3://%s/%s at %s: the answer is no listing",
-			      l->s->name, l->prefix, l->s->origin);
-	return err;
+	err = take_endpoint(s3, endpoint ? endpoint : aws);
+	return err ? err
+		   : add_bucket(s3, opt->virtual_host || (!endpoint && !dots));
 }
 
-static int visit_page(const struct listing *l, const struct vf_s3_page *p,
-		      vf_list_fn *fn, void *arg)
+static int find_region(struct vf_s3 *s3, const struct vf_bucket_options *opt)
 {
-	size_t skip = strlen(l->s->prefix);
-	int rc = 0;
+	const char *region = opt->region;
 
-	for (size_t i = 0; !rc && i < p->n; i++) {
-		const struct vf_s3_page_entry *e = &p->entries[i];
-		if (strncmp(e->key, l->prefix, strlen(l->prefix)))
-			return vf_fail(-EREMOTEIO,
-				       "LIST %s: %s came, which does not begin "
-				       "so",
-				       l->prefix, e->key);
-		rc = fn(arg, &(struct vf_list_entry){.key = e->key + skip,
-						     .folder = e->folder,
-						     .object = e->object});
+	if (!region)
+		region = variable("AWS_REGION");
+	if (!region)
+		region = variable("AWS_DEFAULT_REGION");
+	if (!region)
+		region = s3->credentials.region;
+	if (!region)
+		region = "us-east-1";
+	for (const char *c = region; *c; c++)
+		if (!isalnum((unsigned char)*c) && !strchr("-_.", *c))
+			return vf_fail(-EINVAL, "\"%s\" is no region", region);
+	s3->region = strdup(region);
+	return s3->region ? 0 : -ENOMEM;
+}
+
+/* ---- open and close ---------------------------------------------------------------------------- */
+
+static bool is_bucket_name(const char *s, size_t n)
+{
+	if (n < 3 || n > 255 || !isalnum((unsigned char)s[0]))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!isalnum((unsigned char)s[i]) && !strchr("-_.", s[i]))
+			return false;
+	return true;
+}
+
+/* As of a key: no part may be empty, "." or "..". */
+static bool is_prefix(const char *s)
+{
+	while (*s) {
+		size_t n = strcspn(s, "/");
+		if (!n || (n == 1 && s[0] == '.') ||
+		    (n == 2 && s[0] == '.' && s[1] == '.'))
+			return false;
+		s += n + (s[n] == '/');
 	}
-	return rc;
+	return true;
 }
 
-static int visit_pages(const struct listing *l, vf_list_fn *fn, void *arg)
+static int take_url(struct vf_s3 *s3, const char *url)
 {
-	VF_AUTO_FREE char *token = NULL;
-	bool more = true;
-	int rc = 0;
+	const char *name = url + strlen("s3://");
+	size_t n = strcspn(name, "/");
+	const char *prefix = name + n + (name[n] == '/');
 
-	while (!rc && more) {
-		struct vf_s3_page p;
-		rc = get_page(l, token, &p);
-		if (!rc)
-			rc = visit_page(l, &p, fn, arg);
-		more = p.truncated;
-		if (!rc && more && token && !strcmp(token, p.token))
-			rc = vf_fail(-EREMOTEIO,
-				     "LIST %s: the server repeats itself",
-				     l->prefix);
-		free(token);
-		token = VF_STEAL(p.token);
-		vf_s3_page_fini(&p);
-	}
-	return rc;
-}
-
-static int s3_list(struct vf_bucket *b, const char *prefix, bool folders,
-		   const char *start_after, vf_list_fn *fn, void *arg)
-{
-	struct s3_bucket *s = of(b);
-	VF_AUTO_FREE char *full = vf_s3_key(s, prefix);
-	VF_AUTO_FREE char *after =
-		start_after ? vf_s3_key(s, start_after) : NULL;
-	struct listing l = {.s = s,
-			    .prefix = full,
-			    .start_after = after,
-			    .folders = folders};
-
-	if (!full || (start_after && !after))
-		return -ENOMEM;
-	return visit_pages(&l, fn, arg);
-}
-
-/* ---- open and close -------------------------------------------------------------------------- */
-
-static void s3_stats(struct vf_bucket *b, struct vf_bucket_stats *out)
-{
-	struct s3_bucket *s = of(b);
-	struct vf_http_stats http;
-
-	vf_http_stats(s->http, &http);
-	*out = (struct vf_bucket_stats){.n_get = s->n_get,
-					.n_put = s->n_put,
-					.n_head = s->n_head,
-					.n_list = s->n_list,
-					.n_delete = s->n_delete,
-					.n_retry = http.n_retry,
-					.n_error = s->n_error,
-					.bytes_in = s->bytes_in,
-					.bytes_out = s->bytes_out};
+	if (!is_bucket_name(name, n) || !is_prefix(prefix) ||
+	    strlen(prefix) > VF_OBJECT_KEY_MAX / 2)
+		return vf_fail(-EINVAL,
+			       "%s: no such URL can be; use s3://bucket or "
+			       "s3://bucket/prefix",
+			       url);
+	s3->name = strndup(name, n);
+	if (asprintf(&s3->prefix, "%s%s", prefix, *prefix ? "/" : "") < 0)
+		s3->prefix = NULL;
+	return s3->name && s3->prefix ? 0 : -ENOMEM;
 }
 
 static void s3_close(struct vf_bucket *b)
 {
-	struct s3_bucket *s = of(b);
+	struct vf_s3 *s3 = of(b);
 
-	vf_http_close(s->http);
-	vf_credentials_fini(&s->credentials);
-	free(s->origin);
-	free(s->host);
-	free(s->root);
-	free(s->name);
-	free(s->prefix);
-	free(s->region);
-	free(s);
+	vf_http_close(s3->http);
+	vf_credentials_fini(&s3->credentials);
+	free(s3->name);
+	free(s3->prefix);
+	free(s3->origin);
+	free(s3->host);
+	free(s3->root);
+	free(s3->region);
+	free(s3);
+}
+
+static void s3_stats(struct vf_bucket *b, struct vf_bucket_stats *out)
+{
+	struct vf_s3 *s3 = of(b);
+	struct vf_http_stats http;
+
+	vf_http_stats(s3->http, &http);
+	*out = (struct vf_bucket_stats){
+		.n_get = s3->n_sent[VF_S3_GET],
+		.n_put = s3->n_sent[VF_S3_PUT] + s3->n_sent[VF_S3_POST],
+		.n_head = s3->n_sent[VF_S3_HEAD],
+		.n_list = s3->n_sent[VF_S3_LIST],
+		.n_delete = s3->n_sent[VF_S3_DELETE],
+		.n_retry = http.n_retry,
+		.n_error = s3->n_error,
+		.bytes_in = s3->bytes_in,
+		.bytes_out = s3->bytes_out};
 }
 
 static const struct vf_bucket_ops s3_ops = {
@@ -391,133 +391,39 @@ static const struct vf_bucket_ops s3_ops = {
 	.upload_commit = vf_s3_upload_commit,
 	.upload_abort = vf_s3_upload_abort,
 	.delete = s3_delete,
-	.list = s3_list,
+	.list = vf_s3_list,
 	.stats = s3_stats,
 };
-
-/* "s3://bucket/a/b" */
-static int parse_url(struct s3_bucket *s, const char *url)
-{
-	const char *name = url + 5;
-	size_t n = strcspn(name, "/");
-	const char *rest = name[n] ? name + n + 1 : "";
-
-	if (n < 3 || n > 63 ||
-	    strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-			 "0123456789.-_") < n)
-		return vf_fail(-EINVAL, "%s: not the name of an S3 bucket",
-			       url);
-	s->name = strndup(name, n);
-	if (asprintf(&s->prefix, "%s%s", rest, *rest ? "/" : "") < 0)
-		s->prefix = NULL;
-	return s->name && s->prefix ? 0 : -ENOMEM;
-}
-
-static const char *first_of(const char *a, const char *b, const char *c,
-			    const char *d)
-{
-	return a && *a ? a : b && *b ? b : c && *c ? c : d;
-}
-
-static int parse_endpoint(struct s3_bucket *s, const char *endpoint,
-			  bool virtual_host)
-{
-	const char *host = strstr(endpoint, "://");
-	size_t scheme_len = host ? (size_t)(host - endpoint) : 0;
-
-	if (!host || (strncmp(endpoint, "http://", 7) &&
-		      strncmp(endpoint, "https://", 8)))
-		return vf_fail(-EINVAL,
-			       "endpoint %s: has to begin with http:// or "
-			       "https://",
-			       endpoint);
-	host += 3;
-	size_t n = strcspn(host, "/");
-	if (!n || host[n + strspn(host + n, "/")])
-		return vf_fail(-EINVAL,
-			       "endpoint %s: has to be SCHEME://HOST "
-			       "or SCHEME://HOST:PORT",
-			       endpoint);
-	if (asprintf(&s->host, "%s%s%.*s", virtual_host ? s->name : "",
-		     virtual_host ? "." : "", (int)n, host) < 0)
-		s->host = NULL;
-	if (s->host && asprintf(&s->origin, "%.*s://%s", (int)scheme_len,
-				endpoint, s->host) < 0)
-		s->origin = NULL;
-	if (asprintf(&s->root, "%s%s", virtual_host ? "" : "/",
-		     virtual_host ? "" : s->name) < 0)
-		s->root = NULL;
-	return s->host && s->origin && s->root ? 0 : -ENOMEM;
-}
-
-static int address(struct s3_bucket *s, const struct vf_bucket_options *opt)
-{
-	const char *endpoint =
-		first_of(opt->endpoint, getenv("AWS_ENDPOINT_URL_S3"),
-			 getenv("AWS_ENDPOINT_URL"), s->credentials.endpoint);
-	const char *region = first_of(
-		opt->region, getenv("AWS_REGION"), getenv("AWS_DEFAULT_REGION"),
-		first_of(s->credentials.region, NULL, NULL, "us-east-1"));
-	VF_AUTO_FREE char *aws = NULL;
-
-	s->region = strdup(region);
-	if (!s->region)
-		return -ENOMEM;
-	if (endpoint)
-		return parse_endpoint(s, endpoint, opt->virtual_host);
-	if (asprintf(&aws, "https://s3.%s.amazonaws.com", region) < 0) {
-		aws = NULL;
-		return -ENOMEM;
-	}
-	/* A dot in the name would not match the server's certificate. */
-	return parse_endpoint(s, aws, !strchr(s->name, '.'));
-}
-
-static int stop_at_first(void *arg, const struct vf_list_entry *e)
-{
-	return 1;
-}
-
-/* Wrong names and credentials show here, not at the first read. */
-static int ask_once(struct s3_bucket *s)
-{
-	struct listing l = {.s = s,
-			    .prefix = s->prefix,
-			    .max_keys = 1,
-			    .connect_ms = OPEN_CONNECT_MS};
-	int rc = visit_pages(&l, stop_at_first, NULL);
-
-	return rc > 0 ? 0 : rc;
-}
 
 int vf_bucket_s3_open(const char *url, const struct vf_bucket_options *opt,
 		      struct vf_bucket **out)
 {
-	struct s3_bucket *s = calloc(1, sizeof(*s));
-	struct vf_http_options http = {
-		.max_connections = opt->max_connections,
-		.timeout_ms = opt->timeout_ms,
-		.ca_file = first_of(opt->ca_file, getenv("AWS_CA_BUNDLE"), NULL,
-				    NULL)};
+	struct vf_s3 *s3 = calloc(1, sizeof(*s3));
+	struct vf_http_options http = {.max_connections = opt->max_connections,
+				       .timeout_ms = opt->timeout_ms,
+				       .ca_file = opt->ca_file};
 	int err;
 
-	*out = NULL;
-	if (!s)
+	if (!s3)
 		return -ENOMEM;
-	s->base.ops = &s3_ops;
-	err = parse_url(s, url);
+	s3->base.ops = &s3_ops;
+	if (!http.ca_file)
+		http.ca_file = variable("AWS_CA_BUNDLE");
+	err = take_url(s3, url);
 	if (!err)
-		err = vf_credentials_load(opt->profile, &s->credentials);
+		err = vf_credentials_load(opt->profile, &s3->credentials);
 	if (!err)
-		err = address(s, opt);
+		err = find_region(s3, opt);
 	if (!err)
-		err = vf_http_open(&http, &s->http);
+		err = find_server(s3, opt);
 	if (!err)
-		err = ask_once(s);
+		err = vf_http_open(&http, &s3->http);
+	if (!err)
+		err = vf_s3_probe(s3, CONNECT_FIRST_MS);
 	if (err) {
-		s3_close(&s->base);
+		s3_close(&s3->base);
 		return err;
 	}
-	*out = &s->base;
+	*out = &s3->base;
 	return 0;
 }

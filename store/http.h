@@ -34,6 +34,9 @@ struct vf_http_answer {
 	unsigned n_attempts;
 };
 
+/* Take one header line, "Name: value" with or without its end.  Pure. */
+void vf_http_header(struct vf_http_answer *a, const char *p, size_t len);
+
 /*
  * One call: the caller's memory, untouched by him until done was called.
  * Bodies with a status below 300 go to @buf (exactly @buf_len bytes or fewer;

@@ -1,219 +1,349 @@
 /*
- * From a request to signed HTTP and back.  It is signed anew at each attempt,
- * because the signature holds the time.
+ * A request goes: vf_s3_start -> prepare_request (for each attempt, because a
+ * signature holds the time) -> end_request -> its done.
+ *
+ * The URL's encoding is the one that was signed, and Host is sent as signed.
  */
 #include "store/s3_request.h"
 #include "store/s3_xml.h"
 
-#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
-
-char *vf_s3_key(const struct s3_bucket *s, const char *key)
-{
-	char *full;
-
-	return asprintf(&full, "%s%s", s->prefix, key) < 0 ? NULL : full;
-}
-
-/* ---- building --------------------------------------------------------------------------- */
 
 enum { HEADERS_MAX = 8 };
 
+static const struct {
+	const char *method, *verb; /* verb: as messages have it */
+} ops[VF_S3_OPS] = {
+	[VF_S3_GET] = {"GET", "GET"},	       [VF_S3_PUT] = {"PUT", "PUT"},
+	[VF_S3_HEAD] = {"HEAD", "HEAD"},       [VF_S3_LIST] = {"GET", "LIST"},
+	[VF_S3_DELETE] = {"DELETE", "DELETE"}, [VF_S3_POST] = {"POST", "POST"},
+};
+
+/* ---- building ------------------------------------------------------------------------ */
+
 struct headers {
-	struct vf_sigv4_pair pairs[HEADERS_MAX];
+	struct vf_sigv4_pair pair[HEADERS_MAX];
 	size_t n;
-	char time[17], range[64], if_match[VF_ETAG_MAX + 2];
+	char time[20];
+	char range[64];
+	char if_match[VF_ETAG_MAX + 2];
 };
 
 static void add_header(struct headers *h, const char *name, const char *value)
 {
 	assert(h->n < HEADERS_MAX);
-	h->pairs[h->n++] = (struct vf_sigv4_pair){name, value};
+	h->pair[h->n++] = (struct vf_sigv4_pair){name, value};
 }
 
-static void gather_headers(const struct s3_request *r, struct headers *h)
+static void fill_headers(const struct vf_s3_request *r, struct headers *h)
 {
+	const struct vf_credentials *c = &r->s3->credentials;
 	time_t now = time(NULL);
 	struct tm tm;
 
+	h->n = 0;
 	gmtime_r(&now, &tm);
 	strftime(h->time, sizeof(h->time), "%Y%m%dT%H%M%SZ", &tm);
 	add_header(h, "host", r->s3->host);
-	add_header(h, "x-amz-date", h->time);
 	add_header(h, "x-amz-content-sha256", r->payload_hash);
-	if (r->s3->credentials.session_token)
-		add_header(h, "x-amz-security-token",
-			   r->s3->credentials.session_token);
-	if (r->has_range) {
-		snprintf(h->range, sizeof(h->range),
-			 "bytes=%" PRIu64 "-%" PRIu64, r->first, r->last);
+	add_header(h, "x-amz-date", h->time);
+	if (c->session_token)
+		add_header(h, "x-amz-security-token", c->session_token);
+	if (r->len) {
+		snprintf(h->range, sizeof(h->range), "bytes=%llu-%llu",
+			 (unsigned long long)r->off,
+			 (unsigned long long)(r->off + r->len - 1));
 		add_header(h, "range", h->range);
 	}
-	if (r->if_match && *r->if_match) {
-		snprintf(h->if_match, sizeof(h->if_match), "\"%s\"",
-			 r->if_match);
+	if (r->etag && *r->etag) {
+		snprintf(h->if_match, sizeof(h->if_match), "\"%s\"", r->etag);
 		add_header(h, "if-match", h->if_match);
 	}
-	if (r->if_none_match)
+	if (r->if_absent)
 		add_header(h, "if-none-match", "*");
 }
 
-static int prepare(void *arg, struct vf_buf *url, struct vf_buf *lines)
+static int make_path(const struct vf_s3_request *r, struct vf_buf *out)
 {
-	struct s3_request *r = arg;
-	struct s3_bucket *s = r->s3;
-	struct headers h = {0};
-	VF_AUTO_FREE char *path = NULL;
-	VF_AUTO_BUF struct vf_buf authorization = {0};
-	int err;
+	const struct vf_s3 *s3 = r->s3;
 
-	if (asprintf(&path, "%s/%s", s->root, r->key ? r->key : "") < 0) {
-		path = NULL;
-		return -ENOMEM;
-	}
-	gather_headers(r, &h);
-	const struct vf_sigv4_request sig = {.method = r->method,
-					     .path = path,
-					     .query = r->query,
-					     .n_query = r->n_query,
-					     .headers = h.pairs,
-					     .n_headers = h.n,
-					     .payload_hash = r->payload_hash};
-	const struct vf_sigv4_scope scope = {s->credentials.access_key,
-					     s->credentials.secret_key,
-					     s->region, "s3", h.time};
-	err = vf_sigv4_authorization(&sig, &scope, &authorization);
+	if (r->key)
+		return vf_buf_printf(out, "%s/%s%s", s3->root, s3->prefix,
+				     r->key);
+	return vf_buf_printf(out, "%s", *s3->root ? s3->root : "/");
+}
+
+static int make_url(const struct vf_s3_request *r,
+		    const struct vf_sigv4_request *sign, struct vf_buf *url)
+{
+	int err = vf_buf_printf(url, "%s", r->s3->origin);
+
 	if (!err)
-		err = vf_buf_printf(url, "%s", s->origin);
-	if (!err)
-		err = vf_sigv4_encode(url, path, true);
+		err = vf_sigv4_encode(url, sign->path, true);
 	if (!err && r->n_query)
 		err = vf_buf_append(url, "?", 1);
+	return err ? err : vf_sigv4_query(sign, url);
+}
+
+static int make_headers(const struct vf_s3_request *r, const struct headers *h,
+			const struct vf_sigv4_request *sign, struct vf_buf *out)
+{
+	const struct vf_sigv4_scope scope = {r->s3->credentials.access_key,
+					     r->s3->credentials.secret_key,
+					     r->s3->region, "s3", h->time};
+	int err = 0;
+
+	for (size_t i = 0; !err && i < h->n; i++)
+		err = vf_buf_printf(out, "%s: %s\n", h->pair[i].name,
+				    h->pair[i].value);
 	if (!err)
-		err = vf_sigv4_query(&sig, url);
-	for (size_t i = 0; !err && i < h.n; i++)
-		err = vf_buf_printf(lines, "%s: %s\n", h.pairs[i].name,
-				    h.pairs[i].value);
-	return err ? err
-		   : vf_buf_printf(lines, "authorization: %s\n",
-				   (char *)authorization.data);
+		err = vf_buf_printf(out, "authorization: ");
+	if (!err)
+		err = vf_sigv4_authorization(sign, &scope, out);
+	return err ? err : vf_buf_append(out, "\n", 1);
 }
 
-/* ---- sending ------------------------------------------------------------------------------ */
-
-static void finish(void *arg, const struct vf_http_answer *a)
+static int prepare_request(void *arg, struct vf_buf *url, struct vf_buf *lines)
 {
-	struct s3_request *r = arg;
+	struct vf_s3_request *r = arg;
+	VF_AUTO_BUF struct vf_buf path = {0};
+	struct headers h;
+	int err = make_path(r, &path);
 
+	if (err)
+		return err;
+	fill_headers(r, &h);
+	const struct vf_sigv4_request sign = {
+		.method = ops[r->op].method,
+		.path = (char *)path.data,
+		.query = r->query,
+		.n_query = r->n_query,
+		.headers = h.pair,
+		.n_headers = h.n,
+		.payload_hash = r->payload_hash,
+	};
+	err = make_url(r, &sign, url);
+	if (!err)
+		err = make_headers(r, &h, &sign, lines);
+	if (!err)
+		atomic_fetch_add(&r->s3->n_sent[r->op], 1);
+	return err;
+}
+
+/* ---- judging ---------------------------------------------------------------------------- */
+
+int vf_s3_fail(const struct vf_s3_request *r, int err, const char *fmt, ...)
+{
+	const struct vf_s3 *s3 = r->s3;
+	const char *key = r->key ? r->key : "";
+	/* "s3://bucket/p/" of a LIST reads better without its slash. */
+	size_t cut = !*key && *s3->prefix;
+	char text[1024];
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	if (err != -ECANCELED)
+		atomic_fetch_add(&r->s3->n_error, 1);
+	vf_log(err == -EREMOTEIO && r->if_absent ? VF_INFO : VF_ERROR,
+	       "s3://%s%s%.*s%s: %s: %s (%s)", s3->name,
+	       *key || *s3->prefix ? "/" : "",
+	       (int)(strlen(s3->prefix) - cut), s3->prefix, key,
+	       ops[r->op].verb, text, s3->origin);
+	return err;
+}
+
+static bool is_code(const struct vf_s3_request *r, const char *code)
+{
+	return !strcmp(r->code, code);
+}
+
+/* The meaning of a status from 300 on; see vf_s3_call. */
+static int mean_status(const struct vf_s3_request *r)
+{
+	int status = r->answer.status;
+
+	if (is_code(r, "QuotaExceeded") || status == 507)
+		return -ENOSPC;
+	switch (status) {
+	case 404:
+		return is_code(r, "NoSuchBucket") || !r->may_be_absent
+			       ? -EREMOTEIO
+			       : -ENOENT;
+	case 408:
+	case 409:
+	case 429:
+		return -EREMOTEIO;
+	case 412:
+		return r->if_absent ? -EEXIST : -ESTALE;
+	case 416:
+		return -ERANGE;
+	case 501:
+		return r->if_absent ? -ENOTSUP : -EREMOTEIO;
+	}
+	return status >= 400 && status < 500 && !is_code(r, "RequestTimeout")
+		       ? -EACCES
+		       : -EREMOTEIO;
+}
+
+/* What to do about it, where the answer tells. */
+static void hint(const struct vf_s3_request *r, const struct vf_http_answer *a,
+		 char *out, size_t cap)
+{
+	char region[32], endpoint[128];
+
+	out[0] = '\0';
+	vf_s3_xml_find(a->text, a->text_len, "Region", region, sizeof(region));
+	if (!region[0])
+		snprintf(region, sizeof(region), "%s", a->region);
+	vf_s3_xml_find(a->text, a->text_len, "Endpoint", endpoint,
+		       sizeof(endpoint));
+	if (a->status == 501 && r->if_absent)
+		snprintf(out, cap,
+			 "; this server cannot create objects only if absent "
+			 "(If-None-Match), which commits need");
+	else if (region[0] && strcmp(region, r->s3->region))
+		snprintf(out, cap, "; the bucket is in region %s: "
+				   "set AWS_REGION", region);
+	else if (endpoint[0])
+		snprintf(out, cap, "; the bucket is at %s", endpoint);
+}
+
+static int fail_status(struct vf_s3_request *r, const struct vf_http_answer *a,
+		       int err)
+{
+	char message[320], more[160];
+
+	vf_s3_xml_find(a->text, a->text_len, "Message", message,
+		       sizeof(message));
+	hint(r, a, more, sizeof(more));
+	return vf_s3_fail(r, err, "HTTP %d%s%s%s%s%s", a->status,
+			  r->code[0] ? " " : "", r->code,
+			  message[0] ? ": " : "", message, more);
+}
+
+static int judge(struct vf_s3_request *r, const struct vf_http_answer *a)
+{
+	int err;
+
+	if (a->err == -EREMOTEIO)
+		return vf_s3_fail(r, a->err, "%s (%u attempts)", a->text,
+				  a->n_attempts);
+	if (a->err || a->status < 300)
+		return a->err;
+	vf_s3_xml_find(a->text, a->text_len, "Code", r->code, sizeof(r->code));
+	err = mean_status(r);
+	if (err == -ENOENT || err == -EEXIST || err == -ESTALE ||
+	    err == -ERANGE)
+		return err;
+	return fail_status(r, a, err);
+}
+
+static void end_request(void *arg, const struct vf_http_answer *a)
+{
+	struct vf_s3_request *r = arg;
+	int err;
+
+	r->answer = *a;
+	r->answer.text = NULL;
+	err = judge(r, a);
 	atomic_fetch_add(&r->s3->bytes_in, a->body_len);
-	r->done(r, a);
+	if (!err)
+		atomic_fetch_add(&r->s3->bytes_out, r->body_len);
+	r->done(r, err);
 }
 
-void vf_s3_start(struct s3_request *r,
-		 void (*done)(struct s3_request *r,
-			      const struct vf_http_answer *a))
+/* ---- starting ------------------------------------------------------------------------------ */
+
+/* An ETag in a header must not become two headers. */
+static bool is_etag(const char *s)
 {
-	r->done = done;
+	for (; *s; s++)
+		if ((unsigned char)*s <= ' ' || *s == '"' || *s == 0x7f)
+			return false;
+	return true;
+}
+
+void vf_s3_start(struct vf_s3_request *r)
+{
+	struct vf_http_call call = {
+		.method = ops[r->op].method,
+		.body = r->body,
+		.body_len = r->body_len,
+		.buf = r->buf,
+		.buf_len = r->buf_len,
+		.grow = r->grow,
+		.grow_max = r->grow_max,
+		.once = r->if_absent,
+		.connect_ms = r->connect_ms,
+		.prepare = prepare_request,
+		.done = end_request,
+		.arg = r,
+	};
+
+	r->code[0] = '\0';
+	if (r->etag && (strlen(r->etag) >= VF_ETAG_MAX || !is_etag(r->etag))) {
+		r->done(r, -ESTALE); /* no version can be called so */
+		return;
+	}
+	if (r->key &&
+	    strlen(r->s3->prefix) + strlen(r->key) > VF_OBJECT_KEY_MAX) {
+		r->done(r, vf_s3_fail(r, -EINVAL,
+				      "key and prefix have more than %d bytes",
+				      VF_OBJECT_KEY_MAX));
+		return;
+	}
 	if (r->body_len)
 		vf_sigv4_hash(r->body, r->body_len, r->payload_hash);
 	else
-		memcpy(r->payload_hash, vf_sigv4_empty,
-		       sizeof(r->payload_hash));
-	atomic_fetch_add(&r->s3->bytes_out, r->body_len);
-	vf_http_start(r->s3->http,
-		      &(struct vf_http_call){.method = r->method,
-					     .body = r->body,
-					     .body_len = r->body_len,
-					     .buf = r->buf,
-					     .buf_len = r->buf_len,
-					     .grow = r->grow,
-					     .grow_max = r->grow_max,
-					     .once = r->once,
-					     .connect_ms = r->connect_ms,
-					     .prepare = prepare,
-					     .done = finish,
-					     .arg = r});
+		memcpy(r->payload_hash, vf_sigv4_empty, sizeof(vf_sigv4_empty));
+	vf_http_start(r->s3->http, &call);
 }
 
-static void wake(struct s3_request *r, const struct vf_http_answer *a)
+struct waiter {
+	pthread_mutex_t mtx;
+	pthread_cond_t done;
+	bool is_done; /* [mtx] */
+	int err;      /* [mtx] */
+};
+
+static void wake_waiter(struct vf_s3_request *r, int err)
 {
-	pthread_mutex_lock(&r->mtx);
-	r->answer = *a;
-	snprintf(r->text, sizeof(r->text), "%s", a->text);
-	r->answer.text = r->text;
-	r->ended = true;
-	pthread_cond_signal(&r->cond);
-	pthread_mutex_unlock(&r->mtx);
+	struct waiter *w = r->arg;
+
+	pthread_mutex_lock(&w->mtx);
+	w->err = err;
+	w->is_done = true;
+	pthread_cond_signal(&w->done);
+	pthread_mutex_unlock(&w->mtx);
 }
 
-int vf_s3_send(struct s3_request *r)
+int vf_s3_call(struct vf_s3_request *r)
 {
-	pthread_mutex_init(&r->mtx, NULL);
-	pthread_cond_init(&r->cond, NULL);
-	r->ended = false;
-	vf_s3_start(r, wake);
-	pthread_mutex_lock(&r->mtx);
-	while (!r->ended)
-		pthread_cond_wait(&r->cond, &r->mtx);
-	pthread_mutex_unlock(&r->mtx);
-	pthread_cond_destroy(&r->cond);
-	pthread_mutex_destroy(&r->mtx);
-	return r->answer.err;
+	struct waiter w = {.mtx = PTHREAD_MUTEX_INITIALIZER,
+			   .done = PTHREAD_COND_INITIALIZER};
+
+	r->done = wake_waiter;
+	r->arg = &w;
+	vf_s3_start(r);
+	pthread_mutex_lock(&w.mtx);
+	while (!w.is_done)
+		pthread_cond_wait(&w.done, &w.mtx);
+	pthread_mutex_unlock(&w.mtx);
+	pthread_cond_destroy(&w.done);
+	pthread_mutex_destroy(&w.mtx);
+	return w.err;
 }
 
-/* ---- what an answer means -------------------------------------------------------------------- */
-
-int vf_s3_meaning(const struct vf_http_answer *a)
+void vf_s3_describe(const struct vf_http_answer *a, uint64_t size,
+		    struct vf_object *out)
 {
-	if (a->err)
-		return a->err;
-	switch (a->status) {
-	case 401:
-	case 403:
-		return -EACCES;
-	case 404:
-		return -ENOENT;
-	case 412:
-		return -ESTALE;
-	case 507:
-		return -ENOSPC;
-	default:
-		return -EREMOTEIO;
-	}
-}
-
-static const char *advice(const struct vf_http_answer *a, const char *code)
-{
-	if (a->status == 501)
-		return " (this server cannot do that; see README.md)";
-	if (!strcmp(code, "RequestTimeTooSkewed"))
-		return " (is this machine's clock right?)";
-	return "";
-}
-
-int vf_s3_fail(const struct s3_request *r, const struct vf_http_answer *a,
-	       enum vf_level level, int err)
-{
-	const struct s3_bucket *s = r->s3;
-	char code[128], message[512], where[64] = "";
-
-	if (err == -ECANCELED)
-		return err;
-	atomic_fetch_add(&r->s3->n_error, 1);
-	if (a->err) {
-		vf_log(level, "%s s3://%s/%s at %s: %s", r->method, s->name,
-		       r->key ? r->key : "", s->origin,
-		       a->text && *a->text ? a->text : vf_strerror(a->err));
-		return err;
-	}
-	vf_s3_xml_find(a->text, a->text_len, "Code", code, sizeof(code));
-	vf_s3_xml_find(a->text, a->text_len, "Message", message,
-		       sizeof(message));
-	if (a->status / 100 == 3 && a->region[0])
-		snprintf(where, sizeof(where), "; the bucket is in region %s",
-			 a->region);
-	vf_log(level, "%s s3://%s/%s at %s: %d %s%s%s%s%s", r->method, s->name,
-	       r->key ? r->key : "", s->origin, a->status, code,
-	       *code && *message ? ": " : "", message, where, advice(a, code));
-	return err;
+	static_assert(VF_ETAG_MAX == (int)VF_HTTP_ETAG_MAX, "one limit");
+	*out = (struct vf_object){.size = size};
+	if (a->mtime_s > 0 && a->mtime_s < INT64_MAX / 1000000000)
+		out->mtime_ns = a->mtime_s * 1000000000;
+	memcpy(out->etag, a->etag, sizeof(out->etag));
 }
