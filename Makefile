@@ -145,7 +145,7 @@ $(BIN)/vectool: $(call obj,$(vectool_src)) $(B)/libvecfs.a
 $(BIN)/unit: $(call obj,$(test_src)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(cunit_libs)
-$(BIN)/s3sim: $(call obj,tests/s3sim.c) $(B)/libvecfs.a
+$(BIN)/s3sim: $(call obj,$(wildcard tests/s3sim*.c)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
