@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <ucontext.h>
 
 static atomic_bool is_installed;
 static struct sigaction previous;
@@ -19,8 +20,12 @@ static _Thread_local sigjmp_buf *way_back;
 
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
-	if (way_back)
+	if (way_back) {
+		/* Jumping does not end the handler: its mask would stay. */
+		pthread_sigmask(SIG_SETMASK,
+				&((ucontext_t *)context)->uc_sigmask, NULL);
 		siglongjmp(*way_back, 1);
+	}
 	if (previous.sa_flags & SA_SIGINFO) {
 		previous.sa_sigaction(sig, info, context);
 	} else if (previous.sa_handler == SIG_DFL ||

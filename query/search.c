@@ -27,27 +27,49 @@ void vf_answer_free(struct vf_answer *a)
 	free(a);
 }
 
+/*
+ * Where the metadata of a line is: {"key":"...","metadata":{...}}\n, as the
+ * checksum says that one of ours wrote it.  Its text is handed on as it is,
+ * since numbers of any size are allowed in it and parsing would round them.
+ */
+static const char *find_metadata(const char *line, size_t len, size_t *out_len)
+{
+	static const char head[] = "{\"key\":\"", mid[] = ",\"metadata\":{";
+	const char *s = line + sizeof(head) - 1, *end = line + len - 2;
+
+	if (len < sizeof(head) + sizeof(mid) + 2 ||
+	    memcmp(line, head, sizeof(head) - 1) || memcmp(end, "}\n", 2))
+		return NULL;
+	for (; s < end && *s != '"'; s++)
+		s += *s == '\\';
+	if (s >= end || (size_t)(end - ++s) < sizeof(mid) ||
+	    memcmp(s, mid, sizeof(mid) - 1) || end[-1] != '}')
+		return NULL;
+	s += sizeof(mid) - 2;
+	*out_len = (size_t)(end - s);
+	return s;
+}
+
 static int parse_line(const struct vf_shard *s, uint64_t row, char **out_key,
 		      char **out_metadata)
 {
 	VF_AUTO_FREE char *line = NULL;
-	size_t len;
+	size_t len, metadata_len = 0;
 	int err = vf_shard_line(s, row, &line, &len);
 
 	if (err)
 		return err;
-	json_t *j = json_loadb(line, len, 0, NULL);
-	json_t *metadata = json_object_get(j, "metadata");
+	const char *metadata = find_metadata(line, len, &metadata_len);
+	json_t *j = json_loadb(line, len, JSON_DECODE_INT_AS_REAL, NULL);
 	const char *key = json_string_value(json_object_get(j, "key"));
-	if (!key || (metadata && !json_is_object(metadata))) {
-		json_decref(j);
+	if (key && metadata) {
+		*out_key = strdup(key);
+		*out_metadata = strndup(metadata, metadata_len);
+	}
+	json_decref(j);
+	if (!key || !metadata)
 		return vf_fail(-EBADMSG, "%s: line %llu is no record",
 			       s->records.path, (unsigned long long)row);
-	}
-	*out_key = strdup(key);
-	*out_metadata =
-		metadata ? json_dumps(metadata, JSON_COMPACT) : strdup("{}");
-	json_decref(j);
 	return *out_key && *out_metadata ? 0 : -ENOMEM;
 }
 

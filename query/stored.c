@@ -142,23 +142,23 @@ static int fail_read(const struct vf_file *f, uint64_t off, int err)
 static int read_zstd(const struct vf_file *f, uint64_t off, size_t len,
 		     uint8_t *out)
 {
-	VF_AUTO_FREE uint8_t *in = NULL, *frame = malloc(VF_FRAME_MAX);
+	VF_AUTO_FREE uint8_t *in = NULL, *frame = NULL;
 
-	if (!frame)
-		return -ENOMEM;
 	while (len) {
 		uint32_t i = vf_frames_find(&f->frames, off);
 		uint64_t from = f->frames.out_off[i];
 		size_t frame_len = f->frames.out_off[i + 1] - from;
 		size_t in_len = f->frames.in_off[i + 1] - f->frames.in_off[i];
 		size_t n = VF_MIN(len, (size_t)(from + frame_len - off));
-		uint8_t *p = realloc(in, in_len);
-		int err = p ? 0 : -ENOMEM;
+		int err;
 
-		in = p ? p : in;
-		if (!err)
-			err = vf_pread_all(f->fd, in, in_len,
-					   f->frames.in_off[i]);
+		free(in);
+		free(frame);
+		in = malloc(in_len);
+		frame = malloc(frame_len); /* at most VF_FRAME_MAX */
+		if (!in || !frame)
+			return -ENOMEM;
+		err = vf_pread_all(f->fd, in, in_len, f->frames.in_off[i]);
 		if (!err)
 			err = vf_frame_decompress(in, in_len, frame, frame_len);
 		if (err)
