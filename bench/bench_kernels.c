@@ -1,7 +1,11 @@
 /*
- * Times every kernel variant this CPU has against the scalar reference of the
- * same run, then the two loops that users feel: coding rows and scanning a
- * million codes.  Best of several repetitions, one core.
+ * Times every kernel variant this CPU has against the scalar reference and
+ * against memcpy of the same run, then the two loops that users feel: coding
+ * rows and scanning a shard.  Best of several repetitions, one core.
+ *
+ * Bytes are those of the rows or codes that go in; a memcpy's are those it
+ * copies.  Input is larger than the second-level cache, so that a kernel at
+ * 1 x memcpy or more waits for memory, not for arithmetic.
  */
 #include "index/index.h"
 #include "index/kernels.h"
@@ -54,11 +58,32 @@ static void run_l2sq_f16(const struct vf_kernels *k, struct load *l)
 	k->l2sq_f16(l->x, l->half, ROWS, DIM, l->dot);
 }
 
+static const float *row(const struct load *l, int i)
+{
+	return l->x + (size_t)i * DIM;
+}
+
 static void run_wht(const struct vf_kernels *k, struct load *l)
 {
 	for (int i = 0; i < ROWS; i++) {
-		memcpy(l->work, l->x, DIM * sizeof(float));
+		memcpy(l->work, row(l, i), DIM * sizeof(float));
 		k->wht_f32(l->work, DIM);
+	}
+}
+
+static void run_flip(const struct vf_kernels *k, struct load *l)
+{
+	for (int i = 0; i < ROWS; i++) {
+		memcpy(l->work, row(l, i), DIM * sizeof(float));
+		k->flip_f32(l->work, l->x, DIM);
+	}
+}
+
+static void run_butterfly(const struct vf_kernels *k, struct load *l)
+{
+	for (int i = 0; i < ROWS; i++) {
+		memcpy(l->work, row(l, i), DIM * sizeof(float));
+		k->butterfly_f32(l->work, DIM / 2);
 	}
 }
 
@@ -67,7 +92,8 @@ static void run_code(const struct vf_kernels *k, struct load *l)
 	struct vf_residual r;
 
 	for (int i = 0; i < ROWS; i++)
-		k->code_f32(l->x, l->x + DIM, WORDS, l->codes, &r);
+		k->code_f32(row(l, i), l->x, WORDS,
+			    l->codes + (size_t)i * WORDS * 8, &r);
 }
 
 static void run_widen(const struct vf_kernels *k, struct load *l)
@@ -79,19 +105,33 @@ static void run_widen(const struct vf_kernels *k, struct load *l)
 static void run_narrow(const struct vf_kernels *k, struct load *l)
 {
 	for (int i = 0; i < ROWS; i++)
-		k->narrow_f32(l->x, DIM, l->half);
+		k->narrow_f32(row(l, i), DIM, l->half + (size_t)i * DIM);
+}
+
+/* The yardstick: @k is not used. */
+static void run_memcpy(const struct vf_kernels *k, struct load *l)
+{
+	size_t half = (size_t)SCAN_ROWS * WORDS * 8 / 2;
+
+	memcpy(l->codes, l->codes + half, half);
 }
 
 static const struct {
 	const char *name;
 	run_fn *run;
-	double rows;
+	double rows, row_len; /* bytes of a row */
 } ops[] = {
-	{"b1q4", run_b1q4, SCAN_ROWS},	  {"dot_f32", run_dot_f32, ROWS},
-	{"dot_f16", run_dot_f16, ROWS},	  {"l2sq_f32", run_l2sq_f32, ROWS},
-	{"l2sq_f16", run_l2sq_f16, ROWS}, {"wht_f32", run_wht, ROWS},
-	{"code_f32", run_code, ROWS},	  {"widen_f16", run_widen, ROWS},
-	{"narrow_f32", run_narrow, ROWS},
+	{"b1q4", run_b1q4, SCAN_ROWS, DIM / 8},
+	{"dot_f32", run_dot_f32, ROWS, DIM * 4},
+	{"dot_f16", run_dot_f16, ROWS, DIM * 2},
+	{"l2sq_f32", run_l2sq_f32, ROWS, DIM * 4},
+	{"l2sq_f16", run_l2sq_f16, ROWS, DIM * 2},
+	{"wht_f32", run_wht, ROWS, DIM * 4},
+	{"flip_f32", run_flip, ROWS, DIM * 4},
+	{"butterfly_f32", run_butterfly, ROWS, DIM * 4},
+	{"code_f32", run_code, ROWS, DIM * 4},
+	{"widen_f16", run_widen, ROWS, DIM * 2},
+	{"narrow_f32", run_narrow, ROWS, DIM * 4},
 };
 
 static double best_ns(run_fn *run, const struct vf_kernels *k, struct load *l)
@@ -107,26 +147,39 @@ static double best_ns(run_fn *run, const struct vf_kernels *k, struct load *l)
 	return (double)best;
 }
 
+/* @ref_ns  of the scalar reference; @memcpy_bw  bytes in a nanosecond */
+static void print_op(size_t i, const char *variant, double ns, double ref_ns,
+		     double memcpy_bw)
+{
+	double bw = ops[i].rows * ops[i].row_len / ns;
+
+	printf("%-13s %-16s %10.1f %8.1f %8.1f %8.2f\n", ops[i].name, variant,
+	       ns / ops[i].rows, bw, ref_ns / ns, bw / memcpy_bw);
+}
+
 static void bench_ops(struct load *l)
 {
 	static const char *const names[] = {"avx2", "avx512",
 					    "avx512vpopcntdq"};
+	const struct vf_kernels *scalar = vf_kernels_named("scalar");
+	double copied = (double)SCAN_ROWS * WORDS * 8 / 2;
+	double memcpy_bw = copied / best_ns(run_memcpy, scalar, l);
 
-	printf("%-12s %-16s %12s %8s\n", "kernel", "variant", "ns per row",
-	       "ratio");
+	printf("memcpy of %.0f MiB: %.1f GB/s\n\n", copied / (1 << 20),
+	       memcpy_bw);
+	printf("%-13s %-16s %10s %8s %8s %8s\n", "kernel", "variant",
+	       "ns per row", "GB/s", "x scalar", "x memcpy");
 	for (size_t i = 0; i < VF_N(ops); i++) {
-		double ref = best_ns(ops[i].run, vf_kernels_named("scalar"), l);
-		printf("%-12s %-16s %12.1f %8.1f\n", ops[i].name, "scalar",
-		       ref / ops[i].rows, 1.);
+		double ref = best_ns(ops[i].run, scalar, l);
+		print_op(i, "scalar", ref, ref, memcpy_bw);
 		for (size_t j = 0; j < VF_N(names); j++) {
 			const struct vf_kernels *k = vf_kernels_named(names[j]);
-			if (!k)
-				continue;
-			double ns = best_ns(ops[i].run, k, l);
-			printf("%-12s %-16s %12.1f %8.1f\n", "", names[j],
-			       ns / ops[i].rows, ref / ns);
+			if (k)
+				print_op(i, names[j], best_ns(ops[i].run, k, l),
+					 ref, memcpy_bw);
 		}
 	}
+	printf("\n");
 }
 
 /* A shard of 262144 rows, as open and scan see it. */

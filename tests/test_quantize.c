@@ -2,8 +2,8 @@
  * The estimator against what its paper promises, on pairs whose true distance
  * is known: no bias, and errors inside the bound as often as eps says.
  */
-#include "index/quantize.h"
 #include "index/kernels.h"
+#include "index/quantize.h"
 #include "tests/test.h"
 
 #include <float.h>
@@ -50,8 +50,8 @@ static void make_centres(enum vf_metric metric, uint32_t n, bool apart,
 
 	for (uint32_t i = 0; i < n; i++) {
 		p->leaf[i] = scale * vf_test_normal(seed);
-		p->origin[i] = apart ? scale * vf_test_normal(seed)
-				     : p->leaf[i];
+		p->origin[i] =
+			apart ? scale * vf_test_normal(seed) : p->leaf[i];
 	}
 }
 
@@ -253,8 +253,8 @@ static void planes_hold_each_dimension_within_half_a_step(void)
 		}
 		vf_quantize_query(VF_EUCLIDEAN, n, q, origin, work, &c);
 		for (uint32_t i = 0; i < n; i++) {
-			float v = c.lo + c.step * (float)level(planes, n / 64,
-							       i);
+			float v =
+				c.lo + c.step * (float)level(planes, n / 64, i);
 			CU_ASSERT(fabsf(v - (q[i] - origin[i])) <=
 				  c.step * 0.501f);
 			sum += v;
@@ -310,8 +310,8 @@ static bool are_finite(const struct vf_factors *f)
 
 static void factors_are_finite_whatever_the_row_holds(void)
 {
-	static const float bad[] = {NAN,     INFINITY, -INFINITY, FLT_MAX,
-				    -FLT_MAX, FLT_MIN, 0x1p-149f};
+	static const float bad[] = {NAN,      INFINITY, -INFINITY, FLT_MAX,
+				    -FLT_MAX, FLT_MIN,	0x1p-149f};
 	float x[256], zero[256] = {0};
 	const struct vf_place at = {zero, zero};
 	struct vf_factors f;
