@@ -5,6 +5,7 @@
  *
  *   user.vecfs.etag  version of the stored object
  *   user.vecfs.url   where it is stored
+ *   user.vecfs.passthrough  on a file, "1": the kernel reads the local file
  *   user.vecfs.head  on the folder of an index: newest commit known, and how
  *                    many milliseconds ago that was learned
  */
@@ -35,17 +36,27 @@ static json_t *index_list(struct fs *fs)
 	return a;
 }
 
+static json_t *passthrough_state(struct fs *fs)
+{
+	const char *why = vf_passthrough_why(&fs->passthrough);
+
+	return json_pack("{s:s, s:s}", "state", why ? "off" : "on", "why",
+			 why ? why
+			     : "files of the bucket's directory are read and "
+			       "mapped by the kernel");
+}
+
 static int status_text(struct fs *fs, const struct vf_cache_stats *c,
 		       const struct vf_bucket_stats *b, struct vf_buf *out)
 {
 	json_t *o = json_pack(
-		"{s:s, s:s, s:I, s:I, s:I, s:I, s:o}", "version", VF_VERSION,
-		"bucket", vf_bucket_url(fs->bucket), "pid",
+		"{s:s, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "version",
+		VF_VERSION, "bucket", vf_bucket_url(fs->bucket), "pid",
 		(json_int_t)getpid(), "uptime_s",
 		(json_int_t)((vf_now_ns() - fs->start_ns) / 1000000000),
 		"inodes", (json_int_t)fs->n_inodes, "hidden_names",
 		(json_int_t)atomic_load(&fs->n_hidden), "indexes",
-		index_list(fs));
+		index_list(fs), "passthrough", passthrough_state(fs));
 	VF_AUTO_FREE char *text = NULL;
 
 	if (o) {
@@ -116,6 +127,12 @@ static int metrics_text(struct fs *fs, const struct vf_cache_stats *c,
 		 b->n_error},
 		{"bucket_in_bytes_total", "counter",
 		 "Bytes of objects received.", b->bytes_in},
+		{"passthrough_opens_total", "counter",
+		 "Handles of files that the kernel reads itself.",
+		 atomic_load(&fs->passthrough.n_opens)},
+		{"passthrough_files", "gauge",
+		 "Files open that the kernel reads itself.",
+		 atomic_load(&fs->passthrough.n_ids)},
 		{"hidden_names_total", "counter",
 		 "Names met that cannot be shown as files.",
 		 atomic_load(&fs->n_hidden)},
@@ -160,8 +177,14 @@ static int head_text(struct fs *fs, const struct inode *i, struct vf_buf *out)
 	return err;
 }
 
-static int attribute_text(struct fs *fs, const struct inode *i,
-			  const char *name, struct vf_buf *out)
+static bool is_file(const struct inode *i)
+{
+	return i->kind == OBJECT || i->kind == VIEW || i->kind == ALIVE ||
+	       i->kind == STATUS || i->kind == METRICS;
+}
+
+static int attribute_text(struct fs *fs, struct inode *i, const char *name,
+			  struct vf_buf *out)
 {
 	const char *at = i->key ? i->key : i->path;
 
@@ -172,6 +195,8 @@ static int attribute_text(struct fs *fs, const struct inode *i,
 	if (!strcmp(name, "user.vecfs.url") && (i->key || i->kind == FOLDER))
 		return vf_buf_printf(out, "%s%s%s", vf_bucket_url(fs->bucket),
 				     *at ? "/" : "", at);
+	if (!strcmp(name, "user.vecfs.passthrough") && is_file(i))
+		return vf_buf_printf(out, "%d", vf_fs_is_passed(fs, i));
 	return -ENODATA;
 }
 

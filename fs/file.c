@@ -6,6 +6,9 @@
  *   OBJECT  blocks are range GETs of the version that was looked up
  *   VIEW    blocks are decompressed from frames, whose stored bytes are read
  *           through the cache as well
+ *
+ * An OBJECT of a local directory is passed through where the kernel allows it:
+ * then no read comes here.
  */
 #include "fs/fs.h"
 #include "store/frames.h"
@@ -329,6 +332,76 @@ static void free_text(struct fuse_file_info *fi)
 	free(b);
 }
 
+/* The bucket's file for the first handle, checked to be the version looked up;
+ * -1 when the handle is to be read through the daemon. */
+static int open_backing(struct fs *fs, const struct inode *i, int *out_fd)
+{
+	int err;
+
+	*out_fd = -1;
+	if (i->backing.n_open || !atomic_load(&fs->passthrough.on) ||
+	    i->size != i->stored_len)
+		return 0;
+	err = vf_bucket_open_file(fs->bucket, i->key, i->etag, out_fd);
+	/* With ESTALE the kernel looks the name up again and opens what it
+	 * leads to now. */
+	return err == -ESTALE || err == -ENOENT ? -ESTALE : 0;
+}
+
+/* One more handle; its backing id, or 0. */
+static int open_object_inode(struct fs *fs, struct inode *i, uint32_t *out_id)
+{
+	VF_AUTO_FD int fd = -1;
+	int err;
+
+	pthread_mutex_lock(&i->open_mtx);
+	err = open_backing(fs, i, &fd);
+	if (!err)
+		*out_id =
+			vf_passthrough_open(&fs->passthrough, &i->backing, fd);
+	pthread_mutex_unlock(&i->open_mtx);
+	return err;
+}
+
+static void release_object_inode(struct fs *fs, struct inode *i)
+{
+	pthread_mutex_lock(&i->open_mtx);
+	vf_passthrough_close(&fs->passthrough, &i->backing);
+	pthread_mutex_unlock(&i->open_mtx);
+}
+
+static void open_object_file(fuse_req_t req, struct fs *fs, struct inode *i,
+			     struct fuse_file_info *fi)
+{
+	uint32_t id = 0;
+	int err = open_object_inode(fs, i, &id);
+
+	if (!err && !id && (err = open_data(fs, i)))
+		release_object_inode(fs, i);
+	if (err) {
+		fuse_reply_err(req, vf_fs_errno(err));
+		return;
+	}
+	fi->keep_cache = 1;
+	if (id ? vf_passthrough_reply(req, id) : fuse_reply_open(req, fi))
+		release_object_inode(fs, i); /* interrupted */
+}
+
+bool vf_fs_is_passed(struct fs *fs, struct inode *i)
+{
+	const struct vf_backing *b = &i->backing;
+	bool passed;
+
+	if (i->kind != OBJECT)
+		return false;
+	pthread_mutex_lock(&i->open_mtx);
+	passed = b->n_open ? b->id != 0
+			   : atomic_load(&fs->passthrough.on) && !b->refused &&
+				     i->size == i->stored_len;
+	pthread_mutex_unlock(&i->open_mtx);
+	return passed;
+}
+
 void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
@@ -339,8 +412,12 @@ void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		err = -EROFS;
 	else if (is_text(i))
 		err = open_text(fs, i, fi);
-	else if (i->kind == OBJECT || i->kind == VIEW)
+	else if (i->kind == VIEW)
 		err = open_data(fs, i);
+	if (!err && i->kind == OBJECT) {
+		open_object_file(req, fs, i, fi);
+		return;
+	}
 	if (err) {
 		fuse_reply_err(req, vf_fs_errno(err));
 		return;
@@ -353,9 +430,12 @@ void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 void vf_fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
+	struct inode *i = vf_inode(fs, ino);
 
-	if (is_text(vf_inode(fs, ino)))
+	if (is_text(i))
 		free_text(fi);
+	if (i->kind == OBJECT)
+		release_object_inode(fs, i);
 	fuse_reply_err(req, 0);
 }
 
@@ -407,6 +487,10 @@ void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	atomic_fetch_add(&fs->n_reads, 1);
 	if (is_text(i) || !len) {
 		fuse_reply_buf(req, len ? (char *)text->data + off : NULL, len);
+		return;
+	}
+	if (i->kind == OBJECT && !i->data) { /* passed through: none comes */
+		fuse_reply_err(req, EIO);
 		return;
 	}
 	r = malloc(sizeof(*r) + len);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "fs/passthrough.h"
 #include "store/cache.h"
 #include "store/commit.h"
 #include "store/util.h"
@@ -21,7 +22,10 @@ struct mount_options {
 	struct vf_bucket_options bucket;
 	size_t ram_len;	      /* bytes of the cache */
 	unsigned name_ttl_ms; /* how long a name may be answered from memory */
-	bool foreground, debug, allow_other;
+	bool foreground, debug, allow_other, passthrough_off;
+	unsigned long mount_flags; /* MS_* */
+	bool default_permissions;
+	bool foreign_options; /* some that only libfuse understands */
 };
 
 struct fs {
@@ -33,10 +37,11 @@ struct fs {
 	uint64_t start_ns;
 	time_t start_s;
 	pthread_mutex_t mtx;
-	struct inode **table;	       /* [mtx] by path and version */
-	size_t n_inodes, mask;	       /* [mtx] */
-	struct inode *root;	       /* [fixed] */
-	struct index_view *indexes;    /* [mtx] list, see live.c */
+	struct inode **table;	    /* [mtx] by path and version */
+	size_t n_inodes, mask;	    /* [mtx] */
+	struct inode *root;	    /* [fixed] */
+	struct index_view *indexes; /* [mtx] list, see live.c */
+	struct vf_passthrough passthrough;
 	atomic_uint_fast64_t n_hidden; /* names met that cannot be shown */
 	atomic_uint_fast64_t n_reads, n_read_errors, bytes_read;
 };
@@ -67,7 +72,9 @@ struct inode {
 	uint64_t n_lookup;  /* [fs.mtx] */
 	struct inode *next; /* [fs.mtx] table chain */
 	pthread_mutex_t open_mtx;
-	struct vf_cached *data; /* [open_mtx] opened at the first open */
+	struct vf_cached *data; /* [open_mtx] opened at the first open that is
+				 * not passed through */
+	struct vf_backing backing; /* [open_mtx] of an OBJECT */
 };
 
 /* ---- options.c ------------------------------------------------------------------------ */
@@ -154,6 +161,8 @@ void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		struct fuse_file_info *fi);
 void vf_fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+/* Would a handle opened now be passed through? */
+bool vf_fs_is_passed(struct fs *fs, struct inode *i);
 void vf_fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		    size_t size);
 

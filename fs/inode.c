@@ -75,6 +75,7 @@ static struct inode *copy_inode(const struct inode *want, uint64_t number)
 	i->number = number | 1; /* 0 is no inode number */
 	i->n_lookup = 0;
 	i->data = NULL;
+	i->backing = (struct vf_backing){0};
 	i->path = strdup(want->path);
 	i->key = want->key ? strdup(want->key) : NULL;
 	i->target = want->target ? strdup(want->target) : NULL;

@@ -185,6 +185,9 @@ static int open_fs(struct fs *fs)
 		err = vf_cache_open(fs->opt.ram_len, 0, &fs->cache);
 	if (!err)
 		err = vf_inodes_init(fs);
+	if (!err)
+		vf_passthrough_init(&fs->passthrough, &fs->opt,
+				    vf_bucket_dir(fs->bucket));
 	return err;
 }
 
@@ -196,6 +199,22 @@ static void close_fs(struct fs *fs)
 	vf_cache_close(fs->cache);
 	vf_live_fini(fs);
 	pthread_mutex_destroy(&fs->mtx);
+}
+
+static int mount_session(struct fs *fs, struct fuse_session *se)
+{
+	if (!vf_passthrough_mount(&fs->passthrough, se, &fs->opt))
+		return 0;
+	/* fusermount3 says why when it fails */
+	return fuse_session_mount(se, fs->opt.mountpoint) ? -EIO : 0;
+}
+
+static void unmount_session(struct fs *fs, struct fuse_session *se)
+{
+	if (fs->passthrough.fd >= 0)
+		vf_passthrough_unmount(&fs->passthrough, fs->opt.mountpoint);
+	else
+		fuse_session_unmount(se);
 }
 
 static int serve(struct fs *fs, struct fuse_session *se, int report)
@@ -223,11 +242,11 @@ static int run(struct fs *fs, struct fuse_args *args, int report)
 		se = fuse_session_new(args, &vf_fs_ops, sizeof(vf_fs_ops), fs);
 		err = se ? fuse_set_signal_handlers(se) : -EINVAL;
 	}
-	if (!err && fuse_session_mount(se, fs->opt.mountpoint))
-		err = -EIO; /* fusermount3 has said why */
+	if (!err)
+		err = mount_session(fs, se);
 	if (!err) {
 		err = serve(fs, se, report);
-		fuse_session_unmount(se);
+		unmount_session(fs, se);
 	}
 	close_fs(fs);
 	if (se) {

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/mount.h>
 
 static const char help[] =
 	"Usage: vecfs BUCKET MOUNTPOINT [-o OPTION[,OPTION...]]\n"
@@ -26,6 +27,8 @@ static const char help[] =
 	"  -o timeout_ms=N        one request with its retries (default 60000)\n"
 	"  -o name_ttl_ms=N       how long a name may be answered from memory\n"
 	"                         (default 1000)\n"
+	"  -o passthrough=auto|off  let the kernel read the files of file://\n"
+	"                         itself where it can (default auto)\n"
 	"  -o allow_other         let other users in, by the files' modes\n"
 	"  -h, --help             this text\n"
 	"  -V, --version          the version\n"
@@ -51,7 +54,7 @@ enum key { KEY_IGNORE, KEY_HELP, KEY_VERSION, KEY_ALLOW_OTHER };
 
 struct parsed {
 	struct mount_options *o;
-	char *ram, *connections, *timeout, *name_ttl;
+	char *ram, *connections, *timeout, *name_ttl, *passthrough;
 	int foreground, debug, virtual_host;
 	bool allow_other, help, version, bad;
 };
@@ -66,6 +69,7 @@ static const struct fuse_opt table[] = {
 	OPT("connections=%s", connections, 0),
 	OPT("timeout_ms=%s", timeout, 0),
 	OPT("name_ttl_ms=%s", name_ttl, 0),
+	OPT("passthrough=%s", passthrough, 0),
 	OPT("virtual_host", virtual_host, 1),
 	OPT("-f", foreground, 1),
 	OPT("-d", debug, 1),
@@ -112,6 +116,33 @@ static bool take_string(struct parsed *p, const char *arg)
 	return false;
 }
 
+/*
+ * What libfuse makes of an option that it is left with, for a mount that is
+ * not made by libfuse.  One that is not in the table leaves it to libfuse.
+ */
+static void note_mount_option(struct mount_options *o, const char *arg)
+{
+	static const struct {
+		const char *name;
+		unsigned long set, clear;
+	} all[] = {{"ro", MS_RDONLY, 0},	 {"nosuid", MS_NOSUID, 0},
+		   {"nodev", MS_NODEV, 0},	 {"noexec", MS_NOEXEC, 0},
+		   {"exec", 0, MS_NOEXEC},	 {"noatime", MS_NOATIME, 0},
+		   {"atime", 0, MS_NOATIME},	 {"sync", MS_SYNCHRONOUS, 0},
+		   {"async", 0, MS_SYNCHRONOUS}, {"dirsync", MS_DIRSYNC, 0}};
+
+	for (size_t i = 0; i < VF_N(all); i++)
+		if (!strcmp(arg, all[i].name)) {
+			o->mount_flags |= all[i].set;
+			o->mount_flags &= ~all[i].clear;
+			return;
+		}
+	if (!strcmp(arg, "default_permissions"))
+		o->default_permissions = true;
+	else
+		o->foreign_options = true;
+}
+
 static int take_operand(struct parsed *p, const char *arg)
 {
 	char **to = !p->o->url		? &p->o->url
@@ -149,6 +180,7 @@ static int take(void *data, const char *arg, int key, struct fuse_args *rest)
 	default:
 		if (!strncmp(arg, "x-", 2) || take_string(p, arg))
 			return 0;
+		note_mount_option(p->o, arg);
 		return 1;
 	}
 }
@@ -196,6 +228,13 @@ static int to_numbers(struct parsed *p)
 	if (!err)
 		err = to_number("name_ttl_ms", p->name_ttl, 0, 86400000, &ttl);
 	o->ram_len = ram;
+	if (!err && p->passthrough && strcmp(p->passthrough, "auto") &&
+	    strcmp(p->passthrough, "off")) {
+		fprintf(stderr, "vecfs: passthrough=%s: use auto or off\n",
+			p->passthrough);
+		err = -EINVAL;
+	}
+	o->passthrough_off = p->passthrough && !strcmp(p->passthrough, "off");
 	o->bucket.max_connections = (unsigned)n;
 	o->bucket.timeout_ms = (unsigned)timeout;
 	o->bucket.virtual_host = p->virtual_host != 0;
@@ -203,6 +242,7 @@ static int to_numbers(struct parsed *p)
 	o->debug = p->debug;
 	o->foreground = p->foreground || p->debug;
 	o->allow_other = p->allow_other;
+	o->default_permissions |= p->allow_other;
 	return err;
 }
 
@@ -244,6 +284,7 @@ int vf_options_parse(struct fuse_args *args, struct mount_options *out)
 	struct parsed p = {.o = out};
 	int err = -EINVAL;
 
+	out->mount_flags = MS_NOSUID | MS_NODEV; /* libfuse's default */
 	if (!fuse_opt_parse(args, &p, table, take) && !p.bad) {
 		if (p.help)
 			fputs(help, stdout);
@@ -255,6 +296,7 @@ int vf_options_parse(struct fuse_args *args, struct mount_options *out)
 	free(p.connections);
 	free(p.timeout);
 	free(p.name_ttl);
+	free(p.passthrough);
 	return err;
 }
 

@@ -92,6 +92,18 @@ void vf_bucket_get_start(struct vf_bucket *b, const struct vf_get *get)
 		b->ops->get_start(b, get);
 }
 
+int vf_bucket_open_file(struct vf_bucket *b, const char *key, const char *etag,
+			int *out_fd)
+{
+	int err = check_key(b, key);
+
+	*out_fd = -1;
+	if (err)
+		return err;
+	return b->ops->open_file ? b->ops->open_file(b, key, etag, out_fd)
+				 : -ENOTSUP;
+}
+
 int vf_bucket_put(struct vf_bucket *b, const char *key, const void *data,
 		  size_t len, unsigned flags, struct vf_object *out)
 {

@@ -107,6 +107,16 @@ VF_API int vf_bucket_get(struct vf_bucket *b, const char *key, const char *etag,
 VF_API int vf_bucket_get_all(struct vf_bucket *b, const char *key, size_t max,
 			     void **out_data, size_t *out_len);
 
+/*
+ * The object as an open local file, read-only, the caller's to close; of the
+ * version @etag (NULL or "": any).  It stays that version for as long as nobody
+ * writes into the file itself.
+ * Returns 0; -ENOTSUP (not logged) the bucket is no local directory; -ENOENT;
+ * -ESTALE; -EACCES; -errno.  Threads: any.
+ */
+VF_API int vf_bucket_open_file(struct vf_bucket *b, const char *key,
+			       const char *etag, int *out_fd);
+
 enum { VF_PUT_IF_ABSENT = 1 };
 
 /*

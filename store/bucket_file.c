@@ -74,6 +74,8 @@ static int fail_errno(struct file_bucket *fb, const char *key, const char *what)
 		e = ENOSPC;
 		break;
 	case EPERM:
+	case EXDEV: /* a link that leads out of the bucket */
+	case ELOOP:
 		e = EACCES;
 		break;
 	}
@@ -114,12 +116,14 @@ static int open_parent(struct file_bucket *fb, const char *key, bool make,
 static void remove_empty_parents(struct file_bucket *fb, const char *key)
 {
 	char path[VF_OBJECT_KEY_MAX + 1];
+	const char *name;
 	char *slash;
 
 	snprintf(path, sizeof(path), "%s", key);
 	while ((slash = strrchr(path, '/'))) {
 		*slash = '\0';
-		if (unlinkat(fb->root, path, AT_REMOVEDIR))
+		VF_AUTO_FD int dir = open_parent(fb, path, false, &name);
+		if (dir < 0 || unlinkat(dir, name, AT_REMOVEDIR))
 			return;
 	}
 }
@@ -206,6 +210,24 @@ static void file_get_start(struct vf_bucket *b, const struct vf_get *g)
 	}
 	fb->bytes_in += len;
 	g->done(g->arg, err, len, err ? NULL : &object);
+}
+
+static int file_open_file(struct vf_bucket *b, const char *key,
+			  const char *etag, int *out_fd)
+{
+	VF_AUTO_FD int fd = -1;
+	struct vf_object object;
+	struct stat st;
+	int err = open_object(of(b), key, &st, &fd);
+
+	if (err)
+		return err;
+	describe(&st, &object);
+	if (etag && *etag && strcmp(etag, object.etag))
+		return -ESTALE;
+	*out_fd = fd;
+	fd = -1;
+	return 0;
 }
 
 /* ---- writing ------------------------------------------------------------------------ */
@@ -357,7 +379,8 @@ static int file_delete(struct vf_bucket *b, const char *key)
 
 	fb->n_delete++;
 	if (dir < 0 || unlinkat(dir, name, 0)) {
-		if (errno == ENOENT || errno == ENOTDIR)
+		if (errno == ENOENT || errno == ENOTDIR || errno == EISDIR ||
+		    errno == ENAMETOOLONG) /* all of them no objects */
 			return 0;
 		return fail_errno(fb, key, "cannot delete");
 	}
@@ -442,7 +465,8 @@ static int read_names(struct file_bucket *fb, const char *path, struct names *l)
 		if (is_listed(fd, path, e, &folder))
 			err = add_name(l, e->d_name, folder);
 	closedir(d);
-	qsort(l->name, l->n, sizeof(l->name[0]), compare_names);
+	if (l->n)
+		qsort(l->name, l->n, sizeof(l->name[0]), compare_names);
 	return err;
 }
 
@@ -461,8 +485,13 @@ static int visit_object(const struct walk *w, const char *key)
 	struct vf_list_entry e = {.key = key};
 	struct stat st;
 
-	if (fstatat(w->fb->root, key, &st, 0))
+	if (fstatat(w->fb->root, key, &st, AT_SYMLINK_NOFOLLOW))
 		return 0; /* deleted since */
+	if (S_ISLNK(st.st_mode)) {
+		VF_AUTO_FD int fd = open_beneath(w->fb, key, O_PATH);
+		if (fd < 0 || fstat(fd, &st))
+			return 0; /* it leads out of the bucket */
+	}
 	describe(&st, &e.object);
 	return w->fn(w->arg, &e);
 }
@@ -518,6 +547,18 @@ static int walk_folder(const struct walk *w, const char *path)
 	return rc;
 }
 
+/* Whether keys can begin with the folder @path: "../" is bytes, no way up. */
+static bool are_parts(const char *path)
+{
+	while (*path) {
+		size_t n = strcspn(path, "/");
+		if (strspn(path, ".") == n && n < 3)
+			return false;
+		path += n + 1;
+	}
+	return true;
+}
+
 static int file_list(struct vf_bucket *b, const char *prefix, bool folders,
 		     const char *start_after, vf_list_fn *fn, void *arg)
 {
@@ -536,9 +577,7 @@ static int file_list(struct vf_bucket *b, const char *prefix, bool folders,
 		return 0;
 	snprintf(path, sizeof(path), "%.*s",
 		 slash ? (int)(slash + 1 - prefix) : 0, prefix);
-	if (strstr(path, "//") || path[0] == '/')
-		return 0;
-	return walk_folder(&w, path);
+	return are_parts(path) ? walk_folder(&w, path) : 0;
 }
 
 /* ---- open and close -------------------------------------------------------------------- */
@@ -567,6 +606,7 @@ static const struct vf_bucket_ops file_ops = {
 	.close = file_close,
 	.head = file_head,
 	.get_start = file_get_start,
+	.open_file = file_open_file,
 	.put = file_put,
 	.upload_open = file_upload_open,
 	.upload_write = file_upload_write,

@@ -13,6 +13,8 @@ struct vf_bucket_ops {
 	int (*head)(struct vf_bucket *b, const char *key,
 		    struct vf_object *out);
 	void (*get_start)(struct vf_bucket *b, const struct vf_get *get);
+	int (*open_file)(struct vf_bucket *b, const char *key, const char *etag,
+			 int *out_fd); /* NULL: -ENOTSUP */
 	int (*put)(struct vf_bucket *b, const char *key, const void *data,
 		   size_t len, unsigned flags, struct vf_object *out);
 	int (*upload_open)(struct vf_bucket *b, const char *key,

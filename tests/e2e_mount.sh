@@ -39,7 +39,8 @@ check "--help" vecfs --help
 check "nothing was mounted" bash -c "! mountpoint -q '$mnt'"
 
 # ---- the background
-check "mount in the background" mount_bucket "file://$src" "$mnt" -o ram=1M,name_ttl_ms=100
+check "mount in the background" mount_bucket "file://$src" "$mnt" \
+	-o ram=1M,name_ttl_ms=100,passthrough=off
 fails "a second mount at the same place" "mounted there already" vecfs "file://$src" "$mnt"
 check "the mount is nosuid, nodev, and named" bash -c \
 	"grep ' $mnt ' /proc/mounts | grep 'fuse.vecfs' | grep 'nosuid' | grep 'nodev' | grep -q '^file://$src '"

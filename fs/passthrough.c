@@ -1,0 +1,309 @@
+/*
+ * The session's connection, made by ourselves so that the answer to INIT can
+ * be patched on its way; ids of backing files.
+ *
+ * The kernel's interface, by its names (include/uapi/linux/fuse.h of 6.9; the
+ * headers of older systems lack it):
+ *
+ *   INIT in   flags, flags2        offered: FUSE_INIT_EXT and bit 37
+ *   INIT out  flags, flags2        wanted: the same
+ *             max_stack_depth      the word after flags2: 1, so that a backing
+ *                                  file is on a file system of depth 0
+ *   ioctl     BACKING_OPEN, fd -> id; BACKING_CLOSE, id
+ *   OPEN out  open_flags bit 7, backing id in the word after them
+ */
+#include "fs/fs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+
+enum {
+	OP_INIT = 26,
+	INIT_EXT = 1 << 30,	    /* of flags */
+	INIT2_PASSTHROUGH = 1 << 5, /* of flags2: bit 37 of both */
+	OPEN_PASSTHROUGH = 1 << 7,
+	STACK_DEPTH = 1,
+	OVERLAYFS_MAGIC = 0x794c7630,
+};
+
+struct header_in {
+	uint32_t len, opcode;
+	uint64_t unique, nodeid;
+	uint32_t uid, gid, pid, padding;
+};
+
+struct init_in {
+	struct header_in header;
+	uint32_t major, minor, max_readahead, flags, flags2;
+};
+
+struct header_out {
+	uint32_t len;
+	int32_t error;
+	uint64_t unique;
+};
+
+struct init_out {
+	uint32_t major, minor, max_readahead, flags;
+	uint16_t max_background, congestion_threshold;
+	uint32_t max_write, time_gran;
+	uint16_t max_pages, map_alignment;
+	uint32_t flags2, max_stack_depth;
+	uint32_t unused[6];
+};
+
+struct open_out {
+	uint64_t fh;
+	uint32_t open_flags, backing_id;
+};
+
+struct backing_map {
+	int32_t fd;
+	uint32_t flags;
+	uint64_t padding;
+};
+
+static_assert(sizeof(struct header_in) == 40, "");
+static_assert(offsetof(struct init_in, flags2) == 56, "");
+static_assert(sizeof(struct header_out) == 16, "");
+static_assert(offsetof(struct init_out, flags2) == 32, "");
+static_assert(sizeof(struct init_out) == 64, "");
+static_assert(sizeof(struct open_out) == 16, "");
+static_assert(sizeof(struct backing_map) == 16, "");
+
+#define BACKING_OPEN  _IOW(229, 1, struct backing_map)
+#define BACKING_CLOSE _IOW(229, 2, uint32_t)
+
+/* ---- whether -------------------------------------------------------------------- */
+
+void vf_passthrough_init(struct vf_passthrough *p,
+			 const struct mount_options *opt, const char *dir)
+{
+	const char *why = "the kernel has not answered yet";
+	struct statfs st;
+
+	if (opt->passthrough_off)
+		why = "switched off by passthrough=off";
+	else if (!dir)
+		why = "the bucket is no local directory";
+	else if (opt->foreign_options)
+		why = "a mount option that fusermount3 has to handle";
+	else if (statfs(dir, &st))
+		why = strerrordesc_np(errno);
+	else if (st.f_type == OVERLAYFS_MAGIC)
+		why = "the bucket is on overlayfs";
+	else
+		p->on = true; /* only until vf_passthrough_mount */
+	p->fd = -1;
+	p->why_off = why;
+}
+
+const char *vf_passthrough_why(const struct vf_passthrough *p)
+{
+	return atomic_load(&p->on) ? NULL : atomic_load(&p->why_off);
+}
+
+static void turn_off(struct vf_passthrough *p, const char *why)
+{
+	atomic_store(&p->why_off, why);
+	atomic_store(&p->on, false);
+}
+
+/* ---- the connection ------------------------------------------------------------- */
+
+static int register_file(const struct vf_passthrough *p, int fd,
+			 uint32_t *out_id)
+{
+	struct backing_map map = {.fd = fd};
+	int id = ioctl(p->fd, BACKING_OPEN, &map);
+
+	if (id <= 0)
+		return id ? -errno : -EPROTO;
+	*out_id = (uint32_t)id;
+	return 0;
+}
+
+static void unregister_file(const struct vf_passthrough *p, uint32_t id)
+{
+	ioctl(p->fd, BACKING_CLOSE, &id);
+}
+
+/* INIT was answered: what is left to go wrong is the right to do it, which in
+ * a user namespace even root lacks. */
+static void probe(struct vf_passthrough *p)
+{
+	VF_AUTO_FD int fd = memfd_create("vecfs-probe", MFD_CLOEXEC);
+	uint32_t id = 0;
+	int err = fd < 0 ? -errno : register_file(p, fd, &id);
+
+	if (err) {
+		turn_off(p, err == -EPERM ? "it needs CAP_SYS_ADMIN"
+					  : strerrordesc_np(-err));
+		return;
+	}
+	unregister_file(p, id);
+	atomic_store(&p->on, true);
+}
+
+static struct vf_passthrough *of(void *userdata)
+{
+	return &((struct fs *)userdata)->passthrough;
+}
+
+/* The loop cancels its threads in here: nothing may be held. */
+static ssize_t receive(int fd, void *buf, size_t len, void *userdata)
+{
+	ssize_t n = read(fd, buf, len);
+	const struct init_in *in = buf;
+	struct vf_passthrough *p = of(userdata);
+
+	if (n < (ssize_t)sizeof(struct header_in) ||
+	    in->header.opcode != OP_INIT)
+		return n;
+	if (n >= (ssize_t)sizeof(*in) && in->flags & INIT_EXT &&
+	    in->flags2 & INIT2_PASSTHROUGH)
+		atomic_store(&p->init_unique, in->header.unique);
+	else
+		turn_off(p, "the kernel does not offer it");
+	return n;
+}
+
+static ssize_t send_init(struct vf_passthrough *p, int fd,
+			 const struct iovec *iov)
+{
+	struct init_out out;
+	struct iovec patched[2] = {iov[0], {&out, sizeof(out)}};
+	ssize_t n;
+
+	memcpy(&out, iov[1].iov_base, sizeof(out));
+	out.flags |= INIT_EXT;
+	out.flags2 |= INIT2_PASSTHROUGH;
+	out.max_stack_depth = STACK_DEPTH;
+	n = writev(fd, patched, 2);
+	if (n >= 0)
+		probe(p);
+	return n;
+}
+
+static ssize_t reply(int fd, struct iovec *iov, int count, void *userdata)
+{
+	struct vf_passthrough *p = of(userdata);
+	const struct header_out *h = iov[0].iov_base;
+	uint64_t unique =
+		atomic_load_explicit(&p->init_unique, memory_order_relaxed);
+
+	if (!unique || h->unique != unique)
+		return writev(fd, iov, count);
+	atomic_store(&p->init_unique, 0);
+	if (!h->error && count == 2 &&
+	    iov[1].iov_len == sizeof(struct init_out))
+		return send_init(p, fd, iov);
+	turn_off(p, "libfuse answers INIT in a way that is not known");
+	return writev(fd, iov, count);
+}
+
+static int mount_device(int fd, const struct mount_options *opt)
+{
+	char text[160];
+	struct stat st;
+
+	if (stat(opt->mountpoint, &st))
+		return -errno;
+	snprintf(text, sizeof(text),
+		 "fd=%d,rootmode=%o,user_id=%u,group_id=%u%s%s", fd,
+		 st.st_mode & S_IFMT, getuid(), getgid(),
+		 opt->default_permissions ? ",default_permissions" : "",
+		 opt->allow_other ? ",allow_other" : "");
+	if (mount(opt->url, opt->mountpoint, "fuse.vecfs", opt->mount_flags,
+		  text))
+		return -errno;
+	return 0;
+}
+
+int vf_passthrough_mount(struct vf_passthrough *p, struct fuse_session *se,
+			 const struct mount_options *opt)
+{
+	static const struct fuse_custom_io io = {.writev = reply,
+						 .read = receive};
+	int fd, err;
+
+	if (!atomic_exchange(&p->on, false))
+		return -ENOTSUP;
+	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	err = fd < 0 ? -errno : mount_device(fd, opt);
+	if (!err) {
+		err = fuse_session_custom_io(se, &io, fd);
+		if (err)
+			umount2(opt->mountpoint, MNT_DETACH);
+	}
+	if (!err) {
+		p->fd = fd; /* closed by fuse_session_destroy */
+		return 0;
+	}
+	turn_off(p, err == -EPERM ? "it needs CAP_SYS_ADMIN"
+				  : strerrordesc_np(-err));
+	if (fd >= 0)
+		close(fd);
+	return err;
+}
+
+/*
+ * The connection ends first, as in libfuse: with it open, and nobody reading
+ * it, whoever still has a request under way would wait.  Its number stays
+ * taken until the session closes it.
+ */
+void vf_passthrough_unmount(struct vf_passthrough *p, const char *mountpoint)
+{
+	struct pollfd pfd = {.fd = p->fd};
+	bool is_gone = poll(&pfd, 1, 0) == 1 && pfd.revents & POLLERR;
+	VF_AUTO_FD int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	turn_off(p, "unmounted");
+	if (null >= 0)
+		dup3(null, p->fd, O_CLOEXEC);
+	if (!is_gone)
+		umount2(mountpoint, MNT_DETACH);
+}
+
+/* ---- files ------------------------------------------------------------------------ */
+
+uint32_t vf_passthrough_open(struct vf_passthrough *p, struct vf_backing *b,
+			     int fd)
+{
+	if (!b->n_open && fd >= 0) {
+		b->refused = register_file(p, fd, &b->id) != 0;
+		if (!b->refused)
+			atomic_fetch_add(&p->n_ids, 1);
+	}
+	b->n_open++;
+	if (b->id)
+		atomic_fetch_add(&p->n_opens, 1);
+	return b->id;
+}
+
+void vf_passthrough_close(struct vf_passthrough *p, struct vf_backing *b)
+{
+	if (--b->n_open || !b->id)
+		return;
+	unregister_file(p, b->id);
+	atomic_fetch_sub(&p->n_ids, 1);
+	b->id = 0;
+}
+
+int vf_passthrough_reply(fuse_req_t req, uint32_t id)
+{
+	struct open_out out = {.open_flags = OPEN_PASSTHROUGH,
+			       .backing_id = id};
+
+	return fuse_reply_buf(req, (const char *)&out, sizeof(out));
+}
