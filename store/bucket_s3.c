@@ -48,7 +48,7 @@ struct get {
 	struct vf_s3_request r;
 	vf_get_fn *done;
 	void *arg;
-	uint64_t off;
+	uint64_t off, len;
 	char etag[VF_ETAG_MAX + 1]; /* one too long is refused later */
 	char key[];
 };
@@ -68,7 +68,7 @@ static void end_empty(struct vf_s3_request *r, int err)
 
 	if (!err)
 		err = describe_whole(r, &object);
-	if (!err && r->len && g->off < object.size)
+	if (!err && g->len && g->off < object.size)
 		err = *g->etag ? vf_s3_fail(r, -EREMOTEIO,
 					    "the server finds no bytes at %llu "
 					    "of %llu",
@@ -78,12 +78,12 @@ static void end_empty(struct vf_s3_request *r, int err)
 	end_get(g, err, 0, &object);
 }
 
-static void start_head(struct get *g, uint64_t asked)
+static void start_head(struct get *g)
 {
 	g->r.op = VF_S3_HEAD;
 	g->r.buf = NULL;
 	g->r.buf_len = 0;
-	g->r.len = asked;
+	g->r.len = 0; /* no Range */
 	g->r.done = end_empty;
 	vf_s3_start(&g->r);
 }
@@ -127,7 +127,7 @@ static void end_range(struct vf_s3_request *r, int err)
 	uint64_t size = 0;
 
 	if (err == -ERANGE) { /* beyond the end: of which version? */
-		start_head(g, r->len);
+		start_head(g);
 		return;
 	}
 	if (!err)
@@ -151,7 +151,10 @@ static void s3_get_start(struct vf_bucket *b, const struct vf_get *get)
 		get->done(get->arg, -ENOMEM, 0, NULL);
 		return;
 	}
-	*g = (struct get){.done = get->done, .arg = get->arg, .off = get->off};
+	*g = (struct get){.done = get->done,
+			  .arg = get->arg,
+			  .off = get->off,
+			  .len = get->len};
 	memcpy(g->key, get->key, key_len + 1);
 	snprintf(g->etag, sizeof(g->etag), "%s", get->etag ? get->etag : "");
 	g->r = (struct vf_s3_request){.s3 = of(b),
@@ -165,8 +168,9 @@ static void s3_get_start(struct vf_bucket *b, const struct vf_get *get)
 				      .buf_len = get->len,
 				      .done = end_range,
 				      .arg = g};
+	/* Past what a number holds no object reaches. */
 	if (!get->len || VF_ADD(get->off, (uint64_t)get->len, &last))
-		start_head(g, 0); /* no object reaches that far */
+		start_head(g);
 	else
 		vf_s3_start(&g->r);
 }
@@ -225,11 +229,9 @@ static int take_endpoint(struct vf_s3 *s3, const char *endpoint)
 			       "https://host:port",
 			       endpoint);
 	host += 3;
-	while (endpoint + n > host && endpoint[n - 1] == '/')
+	path = host + strcspn(host, "/");
+	while (endpoint + n > path && endpoint[n - 1] == '/')
 		n--;
-	path = memchr(host, '/', (size_t)(endpoint + n - host));
-	if (!path)
-		path = endpoint + n;
 	if (path == host)
 		return vf_fail(-EINVAL, "\"%s\" names no host", endpoint);
 	s3->origin = strndup(endpoint, (size_t)(path - endpoint));
@@ -246,13 +248,15 @@ static int add_bucket(struct vf_s3 *s3, bool virtual_host)
 	VF_AUTO_FREE char *root = s3->root;
 	const char *tls = !strncmp(origin, "https", 5) ? "s" : "";
 	const char *name = s3->name;
-	const char *dot = virtual_host ? "." : "", *slash = virtual_host ? "" : "/";
+	const char *dot = virtual_host ? "." : "",
+		   *slash = virtual_host ? "" : "/";
 
 	s3->origin = s3->host = s3->root = NULL;
-	if (asprintf(&s3->host, "%s%s%s", virtual_host ? name : "", dot,
-		     host) < 0)
+	if (asprintf(&s3->host, "%s%s%s", virtual_host ? name : "", dot, host) <
+	    0)
 		s3->host = NULL;
-	if (!s3->host || asprintf(&s3->origin, "http%s://%s", tls, s3->host) < 0)
+	if (!s3->host ||
+	    asprintf(&s3->origin, "http%s://%s", tls, s3->host) < 0)
 		s3->origin = NULL;
 	if (asprintf(&s3->root, "%s%s%s", root, slash,
 		     virtual_host ? "" : name) < 0)
@@ -274,10 +278,9 @@ static int find_server(struct vf_s3 *s3, const struct vf_bucket_options *opt)
 		endpoint = variable("AWS_ENDPOINT_URL");
 	if (!endpoint)
 		endpoint = s3->credentials.endpoint;
-	if (!endpoint && asprintf(&aws, "https://s3.%s.amazonaws.com%s",
-				  s3->region,
-				  strncmp(s3->region, "cn-", 3) ? "" : ".cn") <
-				 0) {
+	if (!endpoint &&
+	    asprintf(&aws, "https://s3.%s.amazonaws.com%s", s3->region,
+		     strncmp(s3->region, "cn-", 3) ? "" : ".cn") < 0) {
 		aws = NULL;
 		return -ENOMEM;
 	}
@@ -369,16 +372,16 @@ static void s3_stats(struct vf_bucket *b, struct vf_bucket_stats *out)
 	struct vf_http_stats http;
 
 	vf_http_stats(s3->http, &http);
-	*out = (struct vf_bucket_stats){
-		.n_get = s3->n_sent[VF_S3_GET],
-		.n_put = s3->n_sent[VF_S3_PUT] + s3->n_sent[VF_S3_POST],
-		.n_head = s3->n_sent[VF_S3_HEAD],
-		.n_list = s3->n_sent[VF_S3_LIST],
-		.n_delete = s3->n_sent[VF_S3_DELETE],
-		.n_retry = http.n_retry,
-		.n_error = s3->n_error,
-		.bytes_in = s3->bytes_in,
-		.bytes_out = s3->bytes_out};
+	*out = (struct vf_bucket_stats){.n_get = s3->n_sent[VF_S3_GET],
+					.n_put = s3->n_sent[VF_S3_PUT] +
+						 s3->n_sent[VF_S3_POST],
+					.n_head = s3->n_sent[VF_S3_HEAD],
+					.n_list = s3->n_sent[VF_S3_LIST],
+					.n_delete = s3->n_sent[VF_S3_DELETE],
+					.n_retry = http.n_retry,
+					.n_error = s3->n_error,
+					.bytes_in = s3->bytes_in,
+					.bytes_out = s3->bytes_out};
 }
 
 static const struct vf_bucket_ops s3_ops = {

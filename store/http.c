@@ -78,9 +78,11 @@ static size_t take_body(char *p, size_t size, size_t n, void *arg)
 		a->text_len += VF_MIN(len, room);
 		return len;
 	}
+	if (!c->c.buf && !c->c.grow)
+		return len; /* nobody wants it */
 	if (c->c.buf && len <= c->c.buf_len - a->body_len)
 		memcpy((char *)c->c.buf + a->body_len, p, len);
-	else if (c->c.buf || !c->c.grow ||
+	else if (c->c.buf ||
 		 len > c->c.grow_max - VF_MIN(a->body_len, c->c.grow_max) ||
 		 vf_buf_append(c->c.grow, p, len))
 		c->overflow = true;
@@ -127,7 +129,8 @@ static void set_options(struct vf_http *h, struct call *c, CURL *e,
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, left_ms);
 	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)IDLE_MAX_S);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "vecfs/" VF_VERSION);
-	if (c->fresh)
+	/* libcurl itself sends again what met a closed idle connection. */
+	if (c->fresh || c->c.once)
 		curl_easy_setopt(e, CURLOPT_FRESH_CONNECT, 1L);
 	if (h->ca_file)
 		curl_easy_setopt(e, CURLOPT_CAINFO, h->ca_file);
@@ -230,8 +233,12 @@ static uint64_t back_off_ns(struct vf_http *h, const struct call *c)
 	return (random_below(h, ms) + 1) * 1000000;
 }
 
-static bool says_not_now(int status)
+static bool says_not_now(struct call *c, int status)
 {
+	/* S3 blames the client for a body that came too slowly. */
+	if (status == 400)
+		return memmem(c->text, c->answer.text_len,
+			      "<Code>RequestTimeout<", 21) != NULL;
 	return status >= 500 ? status != 501 && status != 505
 			     : status == 429 || status == 408;
 }
@@ -271,7 +278,8 @@ static void judge(struct vf_http *h, struct call *c, CURLcode rc)
 {
 	bool unheard = rc == CURLE_COULDNT_CONNECT ||
 		       rc == CURLE_COULDNT_RESOLVE_HOST ||
-		       rc == CURLE_COULDNT_RESOLVE_PROXY;
+		       rc == CURLE_COULDNT_RESOLVE_PROXY ||
+		       rc == CURLE_SSL_CONNECT_ERROR;
 	long status = 0, n_new = 1;
 	uint64_t wait = 0;
 
@@ -279,7 +287,7 @@ static void judge(struct vf_http *h, struct call *c, CURLcode rc)
 	curl_easy_getinfo(c->easy, CURLINFO_NUM_CONNECTS, &n_new);
 	end_attempt(h, c);
 	c->answer.status = (int)status;
-	if (!rc && !says_not_now((int)status)) {
+	if (!rc && !says_not_now(c, (int)status)) {
 		finish(c, 0);
 		return;
 	}
@@ -412,6 +420,7 @@ static void cancel_all(struct vf_http *h)
 		h->todo = c->next;
 		finish(c, -ECANCELED);
 	}
+	h->todo_end = &h->todo;
 }
 
 static void *run(void *arg)
@@ -507,9 +516,9 @@ void vf_http_close(struct vf_http *h)
 	pthread_mutex_unlock(&h->mtx);
 	curl_multi_wakeup(h->multi);
 	pthread_join(h->thread, NULL);
-	/* A call that came with the last wake-up. */
-	take_queue(h);
-	cancel_all(h);
+	/* Calls that came with the last wake-up, or from a done. */
+	while (take_queue(h), h->todo)
+		cancel_all(h);
 	free_http(h);
 }
 

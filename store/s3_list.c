@@ -9,7 +9,7 @@
 
 enum {
 	PAGE_LEN_MAX = 16 << 20, /* 1000 keys of 1024 bytes, all encoded: 4 M */
-	EMPTY_PAGES_MAX = 1000,	 /* in a row: the server goes round in circles */
+	EMPTY_PAGES_MAX = 1000, /* in a row: the server goes round in circles */
 };
 
 struct listing {

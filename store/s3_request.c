@@ -150,9 +150,8 @@ int vf_s3_fail(const struct vf_s3_request *r, int err, const char *fmt, ...)
 		atomic_fetch_add(&r->s3->n_error, 1);
 	vf_log(err == -EREMOTEIO && r->if_absent ? VF_INFO : VF_ERROR,
 	       "s3://%s%s%.*s%s: %s: %s (%s)", s3->name,
-	       *key || *s3->prefix ? "/" : "",
-	       (int)(strlen(s3->prefix) - cut), s3->prefix, key,
-	       ops[r->op].verb, text, s3->origin);
+	       *key || *s3->prefix ? "/" : "", (int)(strlen(s3->prefix) - cut),
+	       s3->prefix, key, ops[r->op].verb, text, s3->origin);
 	return err;
 }
 
@@ -206,8 +205,10 @@ static void hint(const struct vf_s3_request *r, const struct vf_http_answer *a,
 			 "; this server cannot create objects only if absent "
 			 "(If-None-Match), which commits need");
 	else if (region[0] && strcmp(region, r->s3->region))
-		snprintf(out, cap, "; the bucket is in region %s: "
-				   "set AWS_REGION", region);
+		snprintf(out, cap,
+			 "; the bucket is in region %s: "
+			 "set AWS_REGION",
+			 region);
 	else if (endpoint[0])
 		snprintf(out, cap, "; the bucket is at %s", endpoint);
 }
@@ -230,8 +231,8 @@ static int judge(struct vf_s3_request *r, const struct vf_http_answer *a)
 	int err;
 
 	if (a->err == -EREMOTEIO)
-		return vf_s3_fail(r, a->err, "%s (%u attempts)", a->text,
-				  a->n_attempts);
+		return vf_s3_fail(r, a->err, "%s, %u attempt%s", a->text,
+				  a->n_attempts, a->n_attempts == 1 ? "" : "s");
 	if (a->err || a->status < 300)
 		return a->err;
 	vf_s3_xml_find(a->text, a->text_len, "Code", r->code, sizeof(r->code));

@@ -48,10 +48,10 @@ struct vf_s3_request {
 	const char *key; /* relative to the URL; NULL: the bucket itself */
 	struct vf_sigv4_pair query[VF_S3_QUERY_MAX];
 	size_t n_query;
-	const char *etag;	/* If-Match; NULL or "": none */
-	bool if_absent;		/* If-None-Match: *, never sent twice */
-	bool may_be_absent;	/* 404 is an answer, not a failure */
-	uint64_t off, len;	/* range of a GET; len 0: no range */
+	const char *etag;   /* If-Match; NULL or "": none */
+	bool if_absent;	    /* If-None-Match: *, never sent twice */
+	bool may_be_absent; /* 404 is an answer, not a failure */
+	uint64_t off, len;  /* range of a GET; len 0: no range */
 	const void *body;
 	size_t body_len;
 	void *buf; /* for what comes: see struct vf_http_call */

@@ -166,8 +166,11 @@ static int64_t parse_time_ns(const char *s)
 {
 	struct tm tm = {0};
 	const char *rest = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
+	int64_t ns;
 
-	return rest ? (int64_t)timegm(&tm) * 1000000000 : 0;
+	if (!rest || VF_MUL((int64_t)timegm(&tm), (int64_t)1000000000, &ns))
+		return 0;
+	return VF_MAX(ns, 0);
 }
 
 static int take_member(struct parsing *s, const char *name,
