@@ -264,6 +264,7 @@ static void finish_piece(struct read *r, int err)
 	free(r);
 }
 
+/* Readers are told last: the cache may be closed as soon as all of them are. */
 static void finish_block(struct vf_cache *c, struct block *b, int err)
 {
 	struct waiter *w;
@@ -278,19 +279,19 @@ static void finish_block(struct vf_cache *c, struct block *b, int err)
 		b->refs++; /* keeps the bytes while waiters copy */
 	}
 	pthread_mutex_unlock(&c->mtx);
+	if (!err) {
+		for (struct waiter *at = w; at; at = at->next)
+			memcpy(at->dst, b->data + at->off, at->len);
+		pthread_mutex_lock(&c->mtx);
+		b->refs--;
+		pthread_mutex_unlock(&c->mtx);
+	}
 	while (w) {
 		struct waiter *next = w->next;
-		if (!err)
-			memcpy(w->dst, b->data + w->off, w->len);
 		finish_piece(w->read, err);
 		free(w);
 		w = next;
 	}
-	if (err)
-		return;
-	pthread_mutex_lock(&c->mtx);
-	b->refs--;
-	pthread_mutex_unlock(&c->mtx);
 }
 
 static void finish_fetch(void *arg, int err)

@@ -41,6 +41,8 @@ int vf_frames_parse(const void *table, size_t len, uint64_t object_len,
 {
 	const uint8_t *b = table;
 	uint64_t table_len, in = 0, total = 0;
+	size_t in_max = ZSTD_compressBound(VF_FRAME_MAX);
+	bool fits = true;
 	uint32_t n;
 
 	*out = (struct vf_frames){0};
@@ -65,12 +67,13 @@ int vf_frames_parse(const void *table, size_t len, uint64_t object_len,
 		out->out_off[i] = total;
 		in += in_len;
 		total += out_len;
-		if (!in_len || !out_len || out_len > VF_FRAME_MAX)
-			in = UINT64_MAX / 2; /* cannot add up any more */
+		/* Both lengths become buffers of the reader. */
+		fits = fits && in_len && in_len <= in_max && out_len &&
+		       out_len <= VF_FRAME_MAX;
 	}
 	out->in_off[n] = in;
 	out->out_off[n] = total;
-	if (in == object_len - len)
+	if (fits && in == object_len - len)
 		return 0;
 	vf_frames_fini(out);
 	return -EBADMSG;

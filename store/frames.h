@@ -32,7 +32,8 @@ int vf_frames_footer(const uint8_t footer[VF_FRAMES_FOOTER_LEN],
 
 /*
  * Parse the table (the last @len bytes of the object).  Frames must add up to
- * exactly the object, none decompresses to more than VF_FRAME_MAX.
+ * exactly the object, none decompresses to more than VF_FRAME_MAX nor is
+ * longer than such a frame can be.
  * Returns 0; -EBADMSG; -ENOMEM.  Release with vf_frames_fini.
  */
 int vf_frames_parse(const void *table, size_t len, uint64_t object_len,

@@ -337,19 +337,35 @@ static void parse_op(struct reader *r, struct vf_op *op)
 	finish_reader(r);
 }
 
+/* Grown as operations prove to be some: "[1,1,..." must not cost gigabytes. */
+static struct vf_op *next_op(struct vf_record *out, size_t *cap)
+{
+	if (out->n_ops == *cap) {
+		size_t n = *cap ? 2 * *cap : 4;
+		struct vf_op *p = realloc(out->ops, n * sizeof(*p));
+		if (!p)
+			return NULL;
+		memset(p + *cap, 0, (n - *cap) * sizeof(*p));
+		out->ops = p;
+		*cap = n;
+	}
+	return &out->ops[out->n_ops++];
+}
+
 static void parse_ops(struct reader *r, struct vf_record *out)
 {
 	json_t *ops = take_member(r, "operations");
+	size_t cap = 0;
 
 	if (!json_is_array(ops))
 		refuse(r, -EBADMSG, "the operations are missing");
-	out->ops = r->err ? NULL
-			  : calloc(json_array_size(ops) + 1, sizeof(*out->ops));
-	if (!r->err && !out->ops)
-		refuse(r, -ENOMEM, "no memory");
 	for (size_t i = 0; !r->err && i < json_array_size(ops); i++) {
 		struct reader in = {.obj = json_array_get(ops, i)};
-		parse_op(&in, &out->ops[out->n_ops++]);
+		struct vf_op *op = next_op(out, &cap);
+		if (!op)
+			refuse(&in, -ENOMEM, "no memory");
+		else
+			parse_op(&in, op);
 		if (in.err)
 			refuse(r, in.err, in.why);
 	}
