@@ -31,8 +31,12 @@ mkdir "$mnt"
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 [ -t 1 ] || say() { printf '\n%s\n' "$*"; }
-run() {
-	printf '$ %s\n' "$*"
+run() { # show a command as one would type it, then do it
+	local word line=
+	for word; do
+		case $word in *' '*) line+=" '$word'" ;; *) line+=" $word" ;; esac
+	done
+	printf '$%s\n' "$line"
 	"$@"
 }
 
