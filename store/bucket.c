@@ -42,9 +42,10 @@ void vf_bucket_close(struct vf_bucket *b)
 {
 	if (!b)
 		return;
-	VF_AUTO_FREE char *url = b->url;
-	VF_AUTO_FREE char *dir = b->dir;
+	char *url = b->url, *dir = b->dir;
 	b->ops->close(b);
+	free(url);
+	free(dir);
 }
 
 const char *vf_bucket_url(const struct vf_bucket *b)

@@ -11,10 +11,8 @@
  * Every path is resolved beneath the root (openat2), so that neither "..", nor
  * a link put there by somebody else, leads out of the bucket.
  */
-#include "store/bucket_impl.h"
-#include "store/util.h"
+#include "store/bucket_file.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdatomic.h>
@@ -22,20 +20,11 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#define TMP_PREFIX ".vecfs-tmp-"
-
-struct file_bucket {
-	struct vf_bucket base;
-	int root; /* [fixed] */
-	_Atomic uint64_t n_get, n_put, n_head, n_list, n_delete, n_error,
-		bytes_in, bytes_out;
-};
-
 struct file_upload {
 	struct vf_upload base;
 	struct file_bucket *fb; /* [fixed] borrowed */
 	char *key;
-	char tmp[sizeof(TMP_PREFIX) + 32];
+	char tmp[sizeof(VF_FILE_TMP_PREFIX) + 32];
 	int fd;
 	uint64_t len;
 };
@@ -47,8 +36,8 @@ static struct file_bucket *of(struct vf_bucket *b)
 
 /* ---- paths ------------------------------------------------------------------------ */
 
-static int open_beneath(const struct file_bucket *fb, const char *path,
-			int flags)
+int vf_file_open_beneath(const struct file_bucket *fb, const char *path,
+			 int flags)
 {
 	struct open_how how = {.flags = (uint64_t)(flags | O_CLOEXEC),
 			       .resolve =
@@ -64,7 +53,7 @@ static int open_beneath(const struct file_bucket *fb, const char *path,
 	return fd;
 }
 
-static int fail_errno(struct file_bucket *fb, const char *key, const char *what)
+int vf_file_fail(struct file_bucket *fb, const char *key, const char *what)
 {
 	int e = errno;
 
@@ -93,10 +82,10 @@ static int open_parent(struct file_bucket *fb, const char *key, bool make,
 
 	*out_name = slash ? slash + 1 : key;
 	if (!slash)
-		return open_beneath(fb, ".", O_DIRECTORY | O_RDONLY);
+		return vf_file_open_beneath(fb, ".", O_DIRECTORY | O_RDONLY);
 	memcpy(path, key, (size_t)(slash - key));
 	path[slash - key] = '\0';
-	fd = open_beneath(fb, path, O_DIRECTORY | O_RDONLY);
+	fd = vf_file_open_beneath(fb, path, O_DIRECTORY | O_RDONLY);
 	if (fd >= 0 || errno != ENOENT || !make)
 		return fd;
 	for (char *at = path;; at++) {
@@ -109,7 +98,7 @@ static int open_parent(struct file_bucket *fb, const char *key, bool make,
 		if (!c)
 			break;
 	}
-	return open_beneath(fb, path, O_DIRECTORY | O_RDONLY);
+	return vf_file_open_beneath(fb, path, O_DIRECTORY | O_RDONLY);
 }
 
 /* Folders do not exist in a bucket: one that is empty goes. */
@@ -128,7 +117,7 @@ static void remove_empty_parents(struct file_bucket *fb, const char *key)
 	}
 }
 
-static void describe(const struct stat *st, struct vf_object *out)
+void vf_file_describe(const struct stat *st, struct vf_object *out)
 {
 	*out = (struct vf_object){.size = (uint64_t)st->st_size,
 				  .mtime_ns = st->st_mtim.tv_sec * 1000000000 +
@@ -145,13 +134,14 @@ static void describe(const struct stat *st, struct vf_object *out)
 static int open_object(struct file_bucket *fb, const char *key, struct stat *st,
 		       int *out_fd)
 {
-	VF_AUTO_FD int fd = open_beneath(fb, key, O_RDONLY | O_NONBLOCK);
+	VF_AUTO_FD int fd =
+		vf_file_open_beneath(fb, key, O_RDONLY | O_NONBLOCK);
 
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP ||
 		       errno == EXDEV || errno == ENAMETOOLONG))
 		return -ENOENT;
 	if (fd < 0 || fstat(fd, st))
-		return fail_errno(fb, key, "cannot read");
+		return vf_file_fail(fb, key, "cannot read");
 	if (!S_ISREG(st->st_mode))
 		return -ENOENT;
 	*out_fd = fd;
@@ -168,7 +158,7 @@ static int file_head(struct vf_bucket *b, const char *key,
 
 	of(b)->n_head++;
 	if (!err)
-		describe(&st, out);
+		vf_file_describe(&st, out);
 	return err;
 }
 
@@ -185,7 +175,7 @@ static int read_range(struct file_bucket *fb, const struct vf_get *g, int fd,
 		return -ESTALE;
 	if (err) {
 		errno = -err;
-		return fail_errno(fb, g->key, "cannot read");
+		return vf_file_fail(fb, g->key, "cannot read");
 	}
 	*out_len = len;
 	return 0;
@@ -202,7 +192,7 @@ static void file_get_start(struct vf_bucket *b, const struct vf_get *g)
 
 	fb->n_get++;
 	if (!err) {
-		describe(&st, &object);
+		vf_file_describe(&st, &object);
 		if (g->etag && *g->etag && strcmp(g->etag, object.etag))
 			err = -ESTALE;
 		else
@@ -222,7 +212,7 @@ static int file_open_file(struct vf_bucket *b, const char *key,
 
 	if (err)
 		return err;
-	describe(&st, &object);
+	vf_file_describe(&st, &object);
 	if (etag && *etag && strcmp(etag, object.etag))
 		return -ESTALE;
 	*out_fd = fd;
@@ -233,16 +223,16 @@ static int file_open_file(struct vf_bucket *b, const char *key,
 /* ---- writing ------------------------------------------------------------------------ */
 
 static int open_tmp(struct file_bucket *fb, const char *key,
-		    char tmp[sizeof(TMP_PREFIX) + 32])
+		    char tmp[sizeof(VF_FILE_TMP_PREFIX) + 32])
 {
 	uint8_t nonce[16];
 
 	vf_random(nonce, sizeof(nonce));
-	strcpy(tmp, TMP_PREFIX);
+	strcpy(tmp, VF_FILE_TMP_PREFIX);
 	vf_hex(nonce, sizeof(nonce), tmp + strlen(tmp));
 	int fd = openat(fb->root, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
 			0666);
-	return fd >= 0 ? fd : fail_errno(fb, key, "cannot create");
+	return fd >= 0 ? fd : vf_file_fail(fb, key, "cannot create");
 }
 
 /* Give the finished temporary file its name; it stays when this fails. */
@@ -258,7 +248,8 @@ static int publish(struct file_bucket *fb, const char *tmp, const char *key,
 		if (dir < 0 && errno == ENOENT)
 			continue;
 		if (dir < 0)
-			return fail_errno(fb, key, "cannot create its folder");
+			return vf_file_fail(fb, key,
+					    "cannot create its folder");
 		if (flags & VF_PUT_IF_ABSENT)
 			rc = linkat(fb->root, tmp, dir, name, 0);
 		else
@@ -268,13 +259,13 @@ static int publish(struct file_bucket *fb, const char *tmp, const char *key,
 		if (rc && errno == EEXIST && (flags & VF_PUT_IF_ABSENT))
 			return -EEXIST;
 		if (rc)
-			return fail_errno(fb, key, "cannot create");
+			return vf_file_fail(fb, key, "cannot create");
 		if (fsync(dir) || fsync(fb->root))
-			return fail_errno(fb, key, "cannot sync its folder");
+			return vf_file_fail(fb, key, "cannot sync its folder");
 		return 0;
 	}
 	errno = EBUSY;
-	return fail_errno(fb, key, "its folder keeps going away");
+	return vf_file_fail(fb, key, "its folder keeps going away");
 }
 
 static int file_upload_open(struct vf_bucket *b, const char *key,
@@ -307,7 +298,7 @@ static int file_upload_write(struct vf_upload *base, const void *data,
 
 	if (err) {
 		errno = -err;
-		return fail_errno(u->fb, u->key, "cannot write");
+		return vf_file_fail(u->fb, u->key, "cannot write");
 	}
 	/* Writeback begins now, so that the fsync at the end finds little. */
 	sync_file_range(u->fd, (off_t)u->len, (off_t)len,
@@ -332,11 +323,11 @@ static int finish_upload(struct file_upload *u, unsigned flags,
 	int err = 0;
 
 	if (fsync(u->fd) || fstat(u->fd, &st))
-		err = fail_errno(fb, u->key, "cannot sync");
+		err = vf_file_fail(fb, u->key, "cannot sync");
 	if (!err)
 		err = publish(fb, u->tmp, u->key, flags);
 	if (!err) {
-		describe(&st, out);
+		vf_file_describe(&st, out);
 		fb->bytes_out += u->len;
 	} else if (err != -EEXIST) {
 		remove_empty_parents(fb, u->key);
@@ -382,202 +373,10 @@ static int file_delete(struct vf_bucket *b, const char *key)
 		if (errno == ENOENT || errno == ENOTDIR || errno == EISDIR ||
 		    errno == ENAMETOOLONG) /* all of them no objects */
 			return 0;
-		return fail_errno(fb, key, "cannot delete");
+		return vf_file_fail(fb, key, "cannot delete");
 	}
 	remove_empty_parents(fb, key);
 	return 0;
-}
-
-/* ---- listing ------------------------------------------------------------------------- */
-
-/* Names of one directory; folders end in '/', so that order is that of keys. */
-struct names {
-	char **name;
-	size_t n, cap;
-};
-
-static void free_names(struct names *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		free(l->name[i]);
-	free(l->name);
-}
-
-static int compare_names(const void *a, const void *b)
-{
-	return strcmp(*(char *const *)a, *(char *const *)b);
-}
-
-static int add_name(struct names *l, const char *name, bool folder)
-{
-	char *s;
-
-	if (l->n == l->cap) {
-		size_t cap = l->cap ? 2 * l->cap : 64;
-		char **p = realloc(l->name, cap * sizeof(*p));
-		if (!p)
-			return -ENOMEM;
-		l->name = p;
-		l->cap = cap;
-	}
-	if (asprintf(&s, "%s%s", name, folder ? "/" : "") < 0)
-		return -ENOMEM;
-	l->name[l->n++] = s;
-	return 0;
-}
-
-/* Whether the entry is an object, a folder, or neither. */
-static bool is_listed(int dir, const char *prefix, const struct dirent *e,
-		      bool *out_folder)
-{
-	struct stat st;
-
-	if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
-	    (!*prefix && !strncmp(e->d_name, TMP_PREFIX, strlen(TMP_PREFIX))))
-		return false;
-	*out_folder = e->d_type == DT_DIR;
-	if (e->d_type == DT_DIR || e->d_type == DT_REG)
-		return true;
-	/* A link counts as what it leads to; a folder behind one is left out,
-	 * because links can make circles. */
-	return !fstatat(dir, e->d_name, &st, 0) && S_ISREG(st.st_mode);
-}
-
-static int read_names(struct file_bucket *fb, const char *path, struct names *l)
-{
-	int fd = open_beneath(fb, *path ? path : ".", O_DIRECTORY | O_RDONLY);
-	struct dirent *e;
-	bool folder;
-	int err = 0;
-	DIR *d;
-
-	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP ||
-		       errno == EXDEV || errno == ENAMETOOLONG))
-		return 0;
-	if (fd < 0)
-		return fail_errno(fb, path, "cannot list");
-	d = fdopendir(fd);
-	if (!d) {
-		close(fd);
-		return fail_errno(fb, path, "cannot list");
-	}
-	while (!err && (e = readdir(d)))
-		if (is_listed(fd, path, e, &folder))
-			err = add_name(l, e->d_name, folder);
-	closedir(d);
-	if (l->n)
-		qsort(l->name, l->n, sizeof(l->name[0]), compare_names);
-	return err;
-}
-
-struct walk {
-	struct file_bucket *fb;
-	const char *prefix;
-	size_t prefix_len;
-	bool folders;
-	const char *start_after; /* "" to begin at the first */
-	vf_list_fn *fn;
-	void *arg;
-};
-
-static int visit_object(const struct walk *w, const char *key)
-{
-	struct vf_list_entry e = {.key = key};
-	struct stat st;
-
-	if (fstatat(w->fb->root, key, &st, AT_SYMLINK_NOFOLLOW))
-		return 0; /* deleted since */
-	if (S_ISLNK(st.st_mode)) {
-		VF_AUTO_FD int fd = open_beneath(w->fb, key, O_PATH);
-		if (fd < 0 || fstat(fd, &st))
-			return 0; /* it leads out of the bucket */
-	}
-	describe(&st, &e.object);
-	return w->fn(w->arg, &e);
-}
-
-/* Whether keys below the folder @path ("a/b/") can still be wanted. */
-static bool may_hold(const struct walk *w, const char *path)
-{
-	size_t n = strlen(path);
-
-	return !strncmp(path, w->prefix, VF_MIN(n, w->prefix_len)) &&
-	       strncmp(path, w->start_after, n) >= 0;
-}
-
-/* A folder of the bucket is one only while an object is below it. */
-static int stop_at_first(void *arg, const struct vf_list_entry *e)
-{
-	return 1;
-}
-
-static int walk_folder(const struct walk *w, const char *path);
-
-static int visit_folder(const struct walk *w, const char *path)
-{
-	struct vf_list_entry e = {.key = path, .folder = true};
-
-	if (!w->folders || strlen(path) <= w->prefix_len)
-		return walk_folder(w, path);
-	struct walk any = {w->fb, "", 0, false, "", stop_at_first, NULL};
-	int rc = walk_folder(&any, path);
-	if (rc < 0)
-		return rc;
-	return rc && strcmp(path, w->start_after) > 0 ? w->fn(w->arg, &e) : 0;
-}
-
-static int walk_folder(const struct walk *w, const char *path)
-{
-	VF_CLEANUP(free_names) struct names l = {0};
-	int rc = read_names(w->fb, path, &l);
-
-	for (size_t i = 0; !rc && i < l.n; i++) {
-		VF_AUTO_FREE char *key = NULL;
-		if (asprintf(&key, "%s%s", path, l.name[i]) < 0)
-			return -ENOMEM;
-		size_t n = strlen(key);
-		if (n > VF_OBJECT_KEY_MAX)
-			continue;
-		if (key[n - 1] == '/')
-			rc = may_hold(w, key) ? visit_folder(w, key) : 0;
-		else if (!strncmp(key, w->prefix, w->prefix_len) &&
-			 strcmp(key, w->start_after) > 0)
-			rc = visit_object(w, key);
-	}
-	return rc;
-}
-
-/* Whether keys can begin with the folder @path: "../" is bytes, no way up. */
-static bool are_parts(const char *path)
-{
-	while (*path) {
-		size_t n = strcspn(path, "/");
-		if (strspn(path, ".") == n && n < 3)
-			return false;
-		path += n + 1;
-	}
-	return true;
-}
-
-static int file_list(struct vf_bucket *b, const char *prefix, bool folders,
-		     const char *start_after, vf_list_fn *fn, void *arg)
-{
-	struct walk w = {of(b),
-			 prefix,
-			 strlen(prefix),
-			 folders,
-			 start_after ? start_after : "",
-			 fn,
-			 arg};
-	char path[VF_OBJECT_KEY_MAX + 1];
-	const char *slash = strrchr(prefix, '/');
-
-	of(b)->n_list++;
-	if (w.prefix_len > VF_OBJECT_KEY_MAX)
-		return 0;
-	snprintf(path, sizeof(path), "%.*s",
-		 slash ? (int)(slash + 1 - prefix) : 0, prefix);
-	return are_parts(path) ? walk_folder(&w, path) : 0;
 }
 
 /* ---- open and close -------------------------------------------------------------------- */
@@ -613,7 +412,7 @@ static const struct vf_bucket_ops file_ops = {
 	.upload_commit = file_upload_commit,
 	.upload_abort = file_upload_abort,
 	.delete = file_delete,
-	.list = file_list,
+	.list = vf_file_list,
 	.stats = file_stats,
 };
 
