@@ -32,7 +32,7 @@ benches   := $(patsubst bench/%.c,$(BIN)/%,$(bench_src))
 # ---- flags --------------------------------------------------------------------
 
 pc = $(shell pkg-config $(1) $(2) 2>/dev/null)
-LIBS_PC := libcurl libcrypto libzstd expat jansson libxxhash
+LIBS_PC := libcurl libcrypto libzstd expat jansson libxxhash liburing
 ours_cflags := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g \
 	-fPIC -fvisibility=hidden -ffp-contract=off -fno-math-errno \
 	-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
@@ -40,7 +40,7 @@ ours_cflags := -std=gnu17 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g \
 	-Werror=incompatible-pointer-types -Wno-unused-parameter \
 	$(call pc,--cflags,$(LIBS_PC)) -pthread
 ours_ldflags := -pthread
-ours_libs := $(call pc,--libs,$(LIBS_PC)) -lm
+ours_libs := $(call pc,--libs,$(LIBS_PC)) -llmdb -lm
 ifdef SAN
 ours_cflags += -fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -O1
 ours_ldflags += -fsanitize=$(SAN)
@@ -165,6 +165,8 @@ unit: $(BIN)/unit
 e2e: $(programs) $(BIN)/s3sim
 	$(Q)BIN=$(BIN) tests/e2e.sh $(E2E)
 
+# Sanitized programs are some ten times slower: fewer queries there.
+check: export VF_E2E_QUERIES ?= $(if $(SAN),20,0)
 check: deps-test-check $(programs) $(BIN)/unit $(BIN)/s3sim
 	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
 
@@ -213,7 +215,7 @@ install: all
 	for h in $(wildcard $(PUBLIC_HEADERS)); do \
 		install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/vecfs/$$h; done
 	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
-	printf 'prefix=%s\nName: vecfs\nDescription: vectors in S3, searched through a mount\nVersion: %s\nCflags: -I$${prefix}/include/vecfs\nLibs: -L$${prefix}/lib -lvecfs\nLibs.private: -lm -pthread\nRequires.private: $(LIBS_PC)\n' \
+	printf 'prefix=%s\nName: vecfs\nDescription: vectors in S3, searched through a mount\nVersion: %s\nCflags: -I$${prefix}/include/vecfs\nLibs: -L$${prefix}/lib -lvecfs\nLibs.private: -llmdb -lm -pthread\nRequires.private: $(LIBS_PC)\n' \
 		$(PREFIX) $(VERSION) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/vecfs.pc
 
 clean:

@@ -251,9 +251,17 @@ int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 	return err;
 }
 
+static void back_off(int try)
+{
+	uint32_t r;
+	vf_random(&r, sizeof(r));
+	usleep(r % (50000u << try));
+}
+
 int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 {
 	VF_AUTO_BUF struct vf_buf text = {0};
+	uint8_t found[16];
 	char key[128];
 	int err;
 
@@ -262,13 +270,24 @@ int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 	err = vf_identity_encode(out_uuid, &text);
 	if (err)
 		return err;
-	err = vf_bucket_put(b, key, text.data, text.len, VF_PUT_IF_ABSENT,
-			    NULL);
-	if (!err)
-		return 0;
-	/* Somebody's, or ours after a lost answer: the one that is there. */
-	int read = read_identity(b, name, out_uuid);
-	return read == -ENOENT ? err : read;
+	for (int try = 0; try < COMMIT_TRIES; try++) {
+		if (try)
+			back_off(try);
+		err = vf_bucket_put(b, key, text.data, text.len,
+				    VF_PUT_IF_ABSENT, NULL);
+		if (!err)
+			return 0;
+		/* Somebody's, or ours after a lost answer: it counts. */
+		int read = read_identity(b, name, found);
+		if (!read)
+			memcpy(out_uuid, found, sizeof(found));
+		if (read != -ENOENT)
+			return read;
+		if (err != -EREMOTEIO && err != -EEXIST)
+			return err; /* refused for good */
+	}
+	return vf_fail(-EREMOTEIO, "%s/%s: cannot be created", vf_bucket_url(b),
+		       key);
 }
 
 /* ---- committing ------------------------------------------------------------------------ */
@@ -299,13 +318,6 @@ static int whose(struct vf_bucket *b, const char *key,
 	return 0;
 }
 
-static void back_off(int try)
-{
-	uint32_t r;
-	vf_random(&r, sizeof(r));
-	usleep(r % (50000u << try));
-}
-
 /*
  * Create the record and learn what became of it.  An answer other than
  * success, a refusal included, says nothing for sure: a lost first answer makes
@@ -328,8 +340,8 @@ static int settle(struct vf_bucket *b, const char *key,
 		if (!seen || seen == -EEXIST)
 			return seen;
 		/* Refused for good, and nothing is there: surely not written. */
-		if (seen == -ENOENT &&
-		    (err == -EACCES || err == -ENOSPC || err == -EROFS))
+		if (seen == -ENOENT && (err == -EACCES || err == -ENOSPC ||
+					err == -EROFS || err == -ENOTSUP))
 			return err;
 	}
 	char nonce[33];
