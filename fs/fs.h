@@ -15,12 +15,14 @@
 #include "fs/passthrough.h"
 #include "store/cache.h"
 #include "store/commit.h"
+#include "store/tier_disk.h"
 #include "store/util.h"
 
 struct mount_options {
 	char *url, *mountpoint;
 	struct vf_bucket_options bucket;
-	size_t ram_len;	      /* bytes of the cache */
+	struct vf_cache_options cache;
+	struct vf_disk_options disk; /* dir NULL: none */
 	unsigned name_ttl_ms; /* how long a name may be answered from memory */
 	bool foreground, debug, allow_other, passthrough_off;
 	unsigned long mount_flags; /* MS_* */
@@ -32,6 +34,8 @@ struct fs {
 	struct mount_options opt; /* [fixed] */
 	struct vf_bucket *bucket; /* [fixed] */
 	struct vf_cache *cache;	  /* [fixed] */
+	struct vf_disk *disk;	  /* [fixed] or NULL */
+	size_t cache_block_len;	  /* [fixed] */
 	uid_t uid;		  /* [fixed] of the mounting user */
 	gid_t gid;
 	uint64_t start_ns;
@@ -145,6 +149,14 @@ const struct vf_object_ref *vf_live_find(const struct vf_state *s,
 					 const char *shard, const char *name,
 					 bool *out_view);
 
+/* ---- data.c ------------------------------------------------------------------------------ */
+
+/*
+ * Open an OBJECT or VIEW in the cache, once; then i->data, but for an empty
+ * one.  Blocks on the bucket for a VIEW's seek table.
+ */
+int vf_fs_data_open(struct fs *fs, struct inode *i);
+
 /* ---- dir.c, file.c, control.c: FUSE operations -------------------------------------------- */
 
 /* The kernel's entry for what was found; its inode counts one look-up more. */
@@ -161,6 +173,9 @@ void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
 void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		struct fuse_file_info *fi);
 void vf_fs_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void vf_fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
+		 struct fuse_file_info *fi, unsigned flags, const void *in,
+		 size_t in_len, size_t out_len);
 /* Would a handle opened now be passed through? */
 bool vf_fs_is_passed(struct fs *fs, struct inode *i);
 void vf_fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,

@@ -201,6 +201,7 @@ const struct fuse_lowlevel_ops vf_fs_ops = {
 	.open = vf_fs_open,
 	.read = vf_fs_read,
 	.release = vf_fs_release,
+	.ioctl = vf_fs_ioctl,
 	.statfs = op_statfs,
 	.access = op_access,
 	.getxattr = vf_fs_getxattr,

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 static const char help[] =
 	"Usage: vecfs BUCKET MOUNTPOINT [-o OPTION[,OPTION...]]\n"
@@ -17,6 +18,14 @@ static const char help[] =
 	"  -d                     the same, and print every FUSE request\n"
 	"  -o ram=SIZE            memory for cached blocks, for example 2G\n"
 	"                         (default 1G, at most a quarter of the RAM)\n"
+	"  -o disk=DIR:SIZE       a second tier on a local disk, for example\n"
+	"                         /nvme/vecfs:50G; kept over restarts\n"
+	"  -o policy=NAME         which blocks leave: lru, lfu or s3fifo\n"
+	"  -o ttl=SECONDS         blocks fetched longer ago leave first\n"
+	"  -o disk_write_mbps=N   write at most so many MB/s to the disk\n"
+	"  -o fetch_size=SIZE     largest request to the bucket (default 4M)\n"
+	"  -o read_ahead=SIZE     most that is read ahead of a sequential\n"
+	"                         reader (default 64M, a quarter of ram; 0: none)\n"
 	"  -o endpoint=URL        an S3 server other than AWS\n"
 	"                         (else AWS_ENDPOINT_URL)\n"
 	"  -o region=NAME         (else AWS_REGION, the profile, us-east-1)\n"
@@ -48,13 +57,16 @@ enum {
 	RAM_DEFAULT = 1 << 30,
 	NAME_TTL_DEFAULT_MS = 1000,
 	RAM_MIN = 16 * (64 << 10),
+	DISK_MIN = 16 << 20,
+	DAY_MS = 86400 * 1000,
 };
 
 enum key { KEY_IGNORE, KEY_HELP, KEY_VERSION, KEY_ALLOW_OTHER };
 
 struct parsed {
 	struct mount_options *o;
-	char *ram, *connections, *timeout, *name_ttl, *passthrough;
+	char *ram, *connections, *timeout, *name_ttl, *passthrough, *disk,
+		*policy, *ttl, *write_mbps, *fetch, *ahead;
 	int foreground, debug, virtual_host;
 	bool allow_other, help, version, bad;
 };
@@ -69,6 +81,12 @@ static const struct fuse_opt table[] = {
 	OPT("connections=%s", connections, 0),
 	OPT("timeout_ms=%s", timeout, 0),
 	OPT("name_ttl_ms=%s", name_ttl, 0),
+	OPT("disk=%s", disk, 0),
+	OPT("policy=%s", policy, 0),
+	OPT("ttl=%s", ttl, 0),
+	OPT("disk_write_mbps=%s", write_mbps, 0),
+	OPT("fetch_size=%s", fetch, 0),
+	OPT("read_ahead=%s", ahead, 0),
 	OPT("passthrough=%s", passthrough, 0),
 	OPT("virtual_host", virtual_host, 1),
 	OPT("-f", foreground, 1),
@@ -213,37 +231,112 @@ static uint64_t default_ram_len(void)
 		      (uint64_t)RAM_MIN);
 }
 
+/* Numbers: option, its text, limits, default, and where it goes. */
+struct number {
+	const char *name;
+	const char *text; /* NULL: not given */
+	uint64_t min, max, value;
+};
+
+enum { RAM, CONNECTIONS, TIMEOUT, NAME_TTL, TTL, WRITE_MBPS, FETCH, AHEAD };
+
 static int to_numbers(struct parsed *p)
 {
 	struct mount_options *o = p->o;
-	uint64_t ram = default_ram_len(), n = 0, timeout = 0,
-		 ttl = NAME_TTL_DEFAULT_MS;
-	int err = to_number("ram", p->ram, RAM_MIN, SIZE_MAX / 2, &ram);
+	struct number n[] = {
+		[RAM] = {"ram", p->ram, RAM_MIN, SIZE_MAX / 2,
+			 default_ram_len()},
+		[CONNECTIONS] = {"connections", p->connections, 1, 4096, 0},
+		[TIMEOUT] = {"timeout_ms", p->timeout, 1, DAY_MS, 0},
+		[NAME_TTL] = {"name_ttl_ms", p->name_ttl, 0, DAY_MS,
+			      NAME_TTL_DEFAULT_MS},
+		[TTL] = {"ttl", p->ttl, 0, UINT32_MAX, 0},
+		[WRITE_MBPS] = {"disk_write_mbps", p->write_mbps, 1, 1000000,
+				0},
+		[FETCH] = {"fetch_size", p->fetch, 64 << 10, 16 << 20, 0},
+		[AHEAD] = {"read_ahead", p->ahead, 0, UINT32_MAX, 0},
+	};
+	int err = 0;
 
-	if (!err)
-		err = to_number("connections", p->connections, 1, 4096, &n);
-	if (!err)
-		err = to_number("timeout_ms", p->timeout, 1, 86400000,
-				&timeout);
-	if (!err)
-		err = to_number("name_ttl_ms", p->name_ttl, 0, 86400000, &ttl);
-	o->ram_len = ram;
-	if (!err && p->passthrough && strcmp(p->passthrough, "auto") &&
+	for (size_t i = 0; !err && i < VF_N(n); i++)
+		err = to_number(n[i].name, n[i].text, n[i].min, n[i].max,
+				&n[i].value);
+	o->cache.ram_len = n[RAM].value;
+	o->cache.ttl_s = o->disk.ttl_s = (uint32_t)n[TTL].value;
+	o->cache.fetch_len = n[FETCH].value;
+	/* Zero is the cache's word for its default; one byte is none at all. */
+	o->cache.ahead_len = p->ahead && !n[AHEAD].value ? 1 : n[AHEAD].value;
+	o->disk.write_mbps = (uint32_t)n[WRITE_MBPS].value;
+	o->bucket.max_connections = (unsigned)n[CONNECTIONS].value;
+	o->bucket.timeout_ms = (unsigned)n[TIMEOUT].value;
+	o->name_ttl_ms = (unsigned)n[NAME_TTL].value;
+	/* A quarter of the connections is always left to those who wait. */
+	o->cache.max_ahead =
+		o->bucket.max_connections
+			? VF_MAX(o->bucket.max_connections * 3 / 4, 1u)
+			: 0;
+	return err;
+}
+
+/* "DIR:SIZE" */
+static int to_disk(struct parsed *p)
+{
+	char *colon = p->disk ? strrchr(p->disk, ':') : NULL;
+	struct vf_disk_options *d = &p->o->disk;
+	char *dir;
+
+	if (!p->disk)
+		return 0;
+	if (!colon || colon == p->disk ||
+	    to_number("disk", colon + 1, DISK_MIN, INT64_MAX, &d->size)) {
+		fprintf(stderr,
+			"vecfs: disk=%s: use disk=DIRECTORY:SIZE, for example "
+			"disk=/nvme/vecfs:50G\n",
+			p->disk);
+		return -EINVAL;
+	}
+	*colon = '\0';
+	if (mkdir(p->disk, 0700) && errno != EEXIST) {
+		fprintf(stderr, "vecfs: %s: %s\n", p->disk, strerror(errno));
+		return -EINVAL;
+	}
+	/* absolute: the daemon leaves the directory it was started in */
+	dir = realpath(p->disk, NULL);
+	if (!dir) {
+		fprintf(stderr, "vecfs: %s: %s\n", p->disk, strerror(errno));
+		return -EINVAL;
+	}
+	d->dir = dir;
+	return 0;
+}
+
+static int to_words(struct parsed *p)
+{
+	struct mount_options *o = p->o;
+	const char *all[] = {"lru", "lfu", "s3fifo"};
+	bool known = !p->policy;
+
+	for (size_t i = 0; p->policy && i < VF_N(all); i++)
+		if (!strcmp(p->policy, all[i]))
+			o->cache.policy = o->disk.policy = all[i], known = true;
+	if (!known) {
+		fprintf(stderr, "vecfs: policy=%s: use lru, lfu or s3fifo\n",
+			p->policy);
+		return -EINVAL;
+	}
+	if (p->passthrough && strcmp(p->passthrough, "auto") &&
 	    strcmp(p->passthrough, "off")) {
 		fprintf(stderr, "vecfs: passthrough=%s: use auto or off\n",
 			p->passthrough);
-		err = -EINVAL;
+		return -EINVAL;
 	}
 	o->passthrough_off = p->passthrough && !strcmp(p->passthrough, "off");
-	o->bucket.max_connections = (unsigned)n;
-	o->bucket.timeout_ms = (unsigned)timeout;
 	o->bucket.virtual_host = p->virtual_host != 0;
-	o->name_ttl_ms = (unsigned)ttl;
 	o->debug = p->debug;
 	o->foreground = p->foreground || p->debug;
 	o->allow_other = p->allow_other;
 	o->default_permissions |= p->allow_other;
-	return err;
+	return 0;
 }
 
 /* fsname is one option: what would end it is escaped. */
@@ -266,6 +359,10 @@ static int finish(struct parsed *p, struct fuse_args *args)
 		return -EINVAL;
 	}
 	int err = to_numbers(p);
+	if (!err)
+		err = to_words(p);
+	if (!err)
+		err = to_disk(p);
 	if (!err)
 		err = add_source(args, p->o->url);
 	if (!err && p->allow_other)
@@ -292,11 +389,12 @@ int vf_options_parse(struct fuse_args *args, struct mount_options *out)
 			puts("vecfs " VF_VERSION);
 		err = p.help || p.version ? 1 : finish(&p, args);
 	}
-	free(p.ram);
-	free(p.connections);
-	free(p.timeout);
-	free(p.name_ttl);
-	free(p.passthrough);
+	char *const texts[] = {p.ram,	   p.connections, p.timeout,
+			       p.name_ttl, p.passthrough, p.disk,
+			       p.policy,   p.ttl,	  p.write_mbps,
+			       p.fetch,	   p.ahead};
+	for (size_t i = 0; i < VF_N(texts); i++)
+		free(texts[i]);
 	return err;
 }
 
@@ -308,4 +406,5 @@ void vf_options_fini(struct mount_options *o)
 	free((char *)o->bucket.region);
 	free((char *)o->bucket.profile);
 	free((char *)o->bucket.ca_file);
+	free((char *)o->disk.dir);
 }

@@ -4,6 +4,8 @@
 #ifndef VF_QUERY_ENGINE_H
 #define VF_QUERY_ENGINE_H
 
+#include <stdatomic.h>
+
 #include "index/index.h"
 #include "query/query.h"
 #include "store/commit.h"
@@ -17,6 +19,7 @@ struct vf_file {
 	uint64_t len;	    /* of the bytes shown: decompressed */
 	const uint8_t *map; /* [len], or NULL: zstd, read frame by frame */
 	struct vf_frames frames;
+	atomic_bool no_ioctl; /* a plain file: it was asked once */
 };
 
 /*
@@ -30,6 +33,16 @@ void vf_file_close(struct vf_file *f);
 
 /* Start reading [off, off + len); does not wait for the bucket. */
 void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len);
+
+/*
+ * The same for many spans: a mount is told of all in one call, so that every
+ * request is under way before the first page is asked for.
+ */
+struct vf_span {
+	uint64_t off, end;
+};
+void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
+		      size_t n);
 
 /*
  * Copy [off, off + len), which lies inside the file.

@@ -45,13 +45,23 @@ static size_t merge_ranges(struct range *r, size_t n, uint64_t gap)
 	return n ? out + 1 : 0;
 }
 
-static void hint_ranges(const struct range *r, size_t n, struct vf_cost *cost)
+static int hint_ranges(const struct range *r, size_t n, struct vf_cost *cost)
 {
+	VF_AUTO_FREE struct vf_span *spans = malloc((n + 1) * sizeof(*spans));
+	size_t first = 0;
+
+	if (!spans)
+		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		vf_file_hint(r[i].file, r[i].off, r[i].end - r[i].off);
+		spans[i] = (struct vf_span){r[i].off, r[i].end};
 		cost->bytes += r[i].end - r[i].off;
+		if (i + 1 < n && r[i + 1].file == r[i].file)
+			continue;
+		vf_file_hint_all(r[i].file, spans + first, i + 1 - first);
+		first = i + 1;
 	}
 	cost->ranges += n;
+	return 0;
 }
 
 static int hint_candidates(struct vf_view *v, const struct vf_topk *c,
@@ -61,6 +71,7 @@ static int hint_candidates(struct vf_view *v, const struct vf_topk *c,
 	VF_AUTO_FREE struct range *lines = malloc((c->n + 1) * sizeof(*lines));
 	uint64_t total = 0;
 	size_t n;
+	int err;
 
 	if (!rows || !lines)
 		return -ENOMEM;
@@ -74,13 +85,13 @@ static int hint_candidates(struct vf_view *v, const struct vf_topk *c,
 		rows[i] = (struct range){&s->vectors, off, off + v->row_len};
 	}
 	n = merge_ranges(rows, c->n, ROW_GAP);
-	hint_ranges(rows, n, cost);
+	err = hint_ranges(rows, n, cost);
 	n = merge_ranges(lines, c->n, LINE_GAP);
 	for (size_t i = 0; i < n; i++)
 		total += lines[i].end - lines[i].off;
-	if (total <= LINES_MAX)
-		hint_ranges(lines, n, cost);
-	return 0;
+	if (!err && total <= LINES_MAX)
+		err = hint_ranges(lines, n, cost);
+	return err;
 }
 
 static int compare_ids(const void *a, const void *b)

@@ -4,9 +4,11 @@
  */
 #include "query/engine.h"
 #include "query/guard.h"
+#include "store/ranges.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -126,6 +128,45 @@ void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len)
 	if (f->map)
 		madvise((void *)(f->map + from), off + len - from,
 			MADV_WILLNEED);
+}
+
+/* False when the file is not one of a mount. */
+static bool tell_mount(struct vf_file *f, const struct vf_span *s, size_t n)
+{
+	VF_AUTO_FREE struct vf_ranges *a = malloc(sizeof(*a));
+
+	if (!a)
+		return false;
+	for (size_t i = 0; i < n; i += a->n) {
+		memset(a, 0, offsetof(struct vf_ranges, r));
+		a->version = 1;
+		a->flags = VF_RANGES_FETCH | VF_RANGES_COUNT;
+		a->n = (uint32_t)VF_MIN(n - i, (size_t)VF_RANGES_MAX);
+		for (uint32_t j = 0; j < a->n; j++)
+			a->r[j] = (struct vf_range){
+				s[i + j].off,
+				(uint32_t)VF_MIN(s[i + j].end - s[i + j].off,
+						 (uint64_t)UINT32_MAX),
+				0};
+		if (ioctl(f->fd, VF_IOC_RANGES, a))
+			return false;
+	}
+	return true;
+}
+
+void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
+		      size_t n)
+{
+	struct vf_file *file = (struct vf_file *)f;
+
+	if (!f->map)
+		return;
+	if (!atomic_load_explicit(&f->no_ioctl, memory_order_relaxed) &&
+	    !tell_mount(file, s, n))
+		atomic_store_explicit(&file->no_ioctl, true,
+				      memory_order_relaxed);
+	for (size_t i = 0; i < n; i++)
+		vf_file_hint(f, s[i].off, s[i].end - s[i].off);
 }
 
 static int fail_read(const struct vf_file *f, uint64_t off, int err)

@@ -1,98 +1,50 @@
 /*
- * state       who may touch the block's bytes
- * EMPTY       nobody; on the free list
- * FETCHING    the source; readers queue as waiters
- * VALID       readers, each with a reference; evicted only without any
- *
- * One mutex guards table, lists and states; it is never held over a copy, a
- * fetch or a callback.
+ * Blocks, their table and their readers.  How they are filled is in
+ * cache_fetch.c; states and locking in cache_impl.h.
  */
-#include "store/cache.h"
-#include "store/util.h"
+#include "store/cache_impl.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 
 enum {
 	BLOCK_DEFAULT = 64 << 10,
+	BLOCK_MIN = 4 << 10,
+	BLOCK_MAX = 1 << 20,
 	BLOCKS_MIN = 16,
-	RUN_MAX = 1 << 20, /* bytes of neighbouring misses in one fetch */
-};
-
-enum state { EMPTY, FETCHING, VALID };
-
-/* One reader's wish for a part of one block. */
-struct waiter {
-	struct read *read;
-	uint32_t off, len; /* in the block */
-	uint8_t *dst;
-	struct waiter *next;
-};
-
-struct block { /* all [mtx] but data */
-	uint8_t id[16];
-	uint64_t number;
-	uint8_t *data; /* [fixed] block_len bytes of the arena */
-	enum state state;
-	uint32_t refs;		 /* readers that copy right now */
-	struct block *hash_next; /* table chain, or free list */
-	struct block *newer, *older;
-	struct waiter *waiters;
-};
-
-struct vf_cache {
-	pthread_mutex_t mtx;
-	size_t block_len;	     /* [fixed] */
-	size_t n_blocks;	     /* [fixed] */
-	uint8_t *arena;		     /* [fixed] */
-	struct block *blocks;	     /* [fixed] array */
-	struct block **table;	     /* [mtx] */
-	size_t mask;		     /* [fixed] table size - 1 */
-	struct block *free;	     /* [mtx] */
-	struct block lru;	     /* [mtx] ring: .older is the newest */
-	size_t n_used;		     /* [mtx] */
-	struct vf_cache_stats stats; /* [mtx] counters only */
-};
-
-struct vf_cached {
-	struct vf_cache *cache;	  /* [fixed] borrowed */
-	struct vf_source *source; /* [fixed] owned */
-	uint8_t id[16];		  /* [fixed] */
-	uint64_t size;		  /* [fixed] */
-	atomic_uint refs;
-};
-
-/* A vf_cached_read under way; n_left counts its pieces and its own set-up. */
-struct read {
-	atomic_uint n_left;
-	atomic_int err;
-	vf_fetch_fn *done;
-	void *arg;
-};
-
-/* A fetch of neighbouring blocks. */
-struct fetch {
-	struct vf_cached *object; /* a reference */
-	uint64_t first;		  /* block number */
-	size_t n, len;		  /* blocks, bytes */
-	struct block **blocks;	  /* [n] */
-	uint8_t *bounce;	  /* [len] when n > 1, else NULL */
+	FETCH_DEFAULT = 4 << 20,
+	AHEAD_DEFAULT = 64 << 20,
+	AHEAD_FETCHES_DEFAULT = 48,
+	RUN_MAX = 256, /* blocks of one fetch on demand */
 };
 
 /* ---- open and close -------------------------------------------------------------------- */
 
-int vf_cache_open(size_t ram_len, size_t block_len, struct vf_cache **out)
+static int fill_defaults(struct vf_cache_options *o)
 {
-	struct vf_cache *c = calloc(1, sizeof(*c));
+	if (!o->block_len)
+		o->block_len = BLOCK_DEFAULT;
+	if (o->block_len < BLOCK_MIN || o->block_len > BLOCK_MAX ||
+	    o->block_len & (o->block_len - 1))
+		return -EINVAL;
+	o->ram_len = VF_MAX(o->ram_len, BLOCKS_MIN * o->block_len);
+	if (!o->fetch_len)
+		o->fetch_len = FETCH_DEFAULT;
+	o->fetch_len = VF_MIN(VF_MAX(o->fetch_len, o->block_len),
+			      RUN_MAX * o->block_len);
+	if (!o->ahead_len)
+		o->ahead_len = AHEAD_DEFAULT;
+	o->ahead_len = VF_MIN(o->ahead_len, o->ram_len / 4);
+	if (o->ahead_len < o->block_len)
+		o->ahead_len = 0;
+	if (!o->max_ahead)
+		o->max_ahead = AHEAD_FETCHES_DEFAULT;
+	return 0;
+}
+
+static int alloc_blocks(struct vf_cache *c)
+{
 	size_t table_len = 64;
 
-	*out = NULL;
-	if (!c)
-		return -ENOMEM;
-	pthread_mutex_init(&c->mtx, NULL);
-	c->block_len = block_len ? block_len : BLOCK_DEFAULT;
-	c->n_blocks = VF_MAX(ram_len / c->block_len, (size_t)BLOCKS_MIN);
 	while (table_len < c->n_blocks)
 		table_len *= 2;
 	c->mask = table_len - 1;
@@ -101,17 +53,40 @@ int vf_cache_open(size_t ram_len, size_t block_len, struct vf_cache **out)
 	c->arena =
 		mmap(NULL, c->n_blocks * c->block_len, PROT_READ | PROT_WRITE,
 		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	c->lru.newer = c->lru.older = &c->lru;
 	if (c->arena == MAP_FAILED)
 		c->arena = NULL;
-	if (!c->table || !c->blocks || !c->arena) {
-		vf_cache_close(c);
+	if (!c->table || !c->blocks || !c->arena)
 		return -ENOMEM;
-	}
 	for (size_t i = c->n_blocks; i-- > 0;) {
 		c->blocks[i].data = c->arena + i * c->block_len;
 		c->blocks[i].hash_next = c->free;
 		c->free = &c->blocks[i];
+	}
+	return 0;
+}
+
+int vf_cache_open(const struct vf_cache_options *opt, struct vf_cache **out)
+{
+	struct vf_cache *c = calloc(1, sizeof(*c));
+	int err;
+
+	*out = NULL;
+	if (!c)
+		return -ENOMEM;
+	c->opt = *opt;
+	pthread_mutex_init(&c->mtx, NULL);
+	c->ahead_end = &c->ahead;
+	err = fill_defaults(&c->opt);
+	c->block_len = c->opt.block_len;
+	c->n_blocks = c->block_len ? c->opt.ram_len / c->block_len : 0;
+	if (!err)
+		err = vf_policy_open(opt->policy, c->n_blocks, opt->ttl_s,
+				     &c->policy);
+	if (!err)
+		err = alloc_blocks(c);
+	if (err) {
+		vf_cache_close(c);
+		return err;
 	}
 	*out = c;
 	return 0;
@@ -121,8 +96,10 @@ void vf_cache_close(struct vf_cache *c)
 {
 	if (!c)
 		return;
+	vf_cache_stop(c);
 	if (c->arena)
 		munmap(c->arena, c->n_blocks * c->block_len);
+	vf_policy_close(c->policy);
 	free(c->blocks);
 	free(c->table);
 	pthread_mutex_destroy(&c->mtx);
@@ -130,7 +107,8 @@ void vf_cache_close(struct vf_cache *c)
 }
 
 int vf_cached_open(struct vf_cache *c, const uint8_t id[16], uint64_t size,
-		   struct vf_source *source, struct vf_cached **out)
+		   const char *label, unsigned flags, struct vf_source *source,
+		   struct vf_cached **out)
 {
 	struct vf_cached *o = calloc(1, sizeof(*o));
 
@@ -144,6 +122,11 @@ int vf_cached_open(struct vf_cache *c, const uint8_t id[16], uint64_t size,
 	o->size = size;
 	memcpy(o->id, id, sizeof(o->id));
 	atomic_init(&o->refs, 1);
+	pthread_mutex_init(&o->ahead_mtx, NULL);
+	/* Without its disk file an object is only cached in RAM. */
+	if (c->opt.disk && !(flags & VF_CACHED_RAM_ONLY) &&
+	    vf_disk_file_get(c->opt.disk, id, size, label, &o->disk))
+		o->disk = NULL;
 	return 0;
 }
 
@@ -154,6 +137,9 @@ void vf_cached_put(struct vf_cached *o)
 	    atomic_fetch_sub_explicit(&o->refs, 1, memory_order_acq_rel) > 1)
 		return;
 	o->source->free(o->source);
+	if (o->disk)
+		vf_disk_file_put(o->disk);
+	pthread_mutex_destroy(&o->ahead_mtx);
 	free(o);
 }
 
@@ -163,74 +149,75 @@ void vf_cache_stats(struct vf_cache *c, struct vf_cache_stats *out)
 	*out = c->stats;
 	out->used_len = c->n_used * c->block_len;
 	pthread_mutex_unlock(&c->mtx);
+	out->n_disk_hit = atomic_load(&c->n_disk_hit);
+	out->bytes_asked = atomic_load(&c->bytes_asked);
+	out->bytes_fetched = atomic_load(&c->bytes_fetched);
+	out->n_flying = atomic_load(&c->n_flying);
+	for (size_t i = 0; i < VF_LATENCY_BUCKETS; i++)
+		out->latency[i] = atomic_load(&c->latency[i]);
 	out->ram_len = c->n_blocks * c->block_len;
 	out->block_len = c->block_len;
+	out->policy = vf_policy_name(c->policy);
 }
 
-/* ---- table and list: caller holds mtx ---------------------------------------------------- */
+/* ---- the table: caller holds mtx ---------------------------------------------------- */
 
-static struct block **chain_of(struct vf_cache *c, const uint8_t id[16],
-			       uint64_t number)
+static uint64_t hash_place(const uint8_t id[16], uint64_t number)
 {
-	uint64_t h = (vf_le64(id) + number) * 0x9e3779b97f4a7c15;
-	return &c->table[(h >> 20) & c->mask];
+	uint64_t h = (vf_le64(id) ^ number) * 0x9e3779b97f4a7c15;
+
+	return h ^ h >> 32;
 }
 
-static struct block *find_block(struct vf_cache *c, const uint8_t id[16],
-				uint64_t number)
+struct block *vf_cache_find(struct vf_cache *c, const uint8_t id[16],
+			    uint64_t number)
 {
-	struct block *b = *chain_of(c, id, number);
+	struct block *b = c->table[hash_place(id, number) & c->mask];
 
 	while (b && (b->number != number || memcmp(b->id, id, 16)))
 		b = b->hash_next;
 	return b;
 }
 
-static void unlink_lru(struct block *b)
-{
-	b->newer->older = b->older;
-	b->older->newer = b->newer;
-}
-
-static void make_newest(struct vf_cache *c, struct block *b)
-{
-	b->older = c->lru.older;
-	b->newer = &c->lru;
-	b->older->newer = b;
-	c->lru.older = b;
-}
-
+/* Back to the free list; the policy has let go of it. */
 static void drop_block(struct vf_cache *c, struct block *b)
 {
-	struct block **at = chain_of(c, b->id, b->number);
+	struct block **at = &c->table[hash_place(b->id, b->number) & c->mask];
 
 	while (*at != b)
 		at = &(*at)->hash_next;
 	*at = b->hash_next;
-	unlink_lru(b);
 	b->state = EMPTY;
 	b->hash_next = c->free;
 	c->free = b;
 	c->n_used--;
 }
 
-/* The least recent block that nobody uses; NULL when all are in use. */
-static struct block *evictable(struct vf_cache *c)
+static uint32_t now_s(void)
 {
-	for (struct block *b = c->lru.newer; b != &c->lru; b = b->newer)
-		if (b->state == VALID && !b->refs)
-			return b;
-	return NULL;
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return (uint32_t)t.tv_sec;
 }
 
-/* A block in state FETCHING for this place, or NULL when none is free. */
-static struct block *claim_block(struct vf_cache *c, const uint8_t id[16],
-				 uint64_t number)
+/* Only VALID blocks are in the policy's hands.  acquire: pairs with the
+ * release of a reader's reference, so that his copy is over. */
+static bool may_leave(void *arg, const struct vf_policy_entry *e)
+{
+	const struct block *b = (const struct block *)e;
+
+	return !atomic_load_explicit(&b->refs, memory_order_acquire);
+}
+
+struct block *vf_cache_claim(struct vf_cache *c, const uint8_t id[16],
+			     uint64_t number)
 {
 	struct block *b, **chain;
 
 	if (!c->free) {
-		b = evictable(c);
+		b = (struct block *)vf_policy_victim(c->policy, may_leave, NULL,
+						     now_s());
 		if (!b)
 			return NULL;
 		drop_block(c, b);
@@ -241,19 +228,18 @@ static struct block *claim_block(struct vf_cache *c, const uint8_t id[16],
 	memcpy(b->id, id, 16);
 	b->number = number;
 	b->state = FETCHING;
-	b->refs = 0;
 	b->waiters = NULL;
-	chain = chain_of(c, id, number);
+	b->queued = NULL;
+	chain = &c->table[hash_place(id, number) & c->mask];
 	b->hash_next = *chain;
 	*chain = b;
-	make_newest(c, b);
 	c->n_used++;
 	return b;
 }
 
 /* ---- completion -------------------------------------------------------------------------- */
 
-static void finish_piece(struct read *r, int err)
+void vf_cache_piece_done(struct read *r, int err)
 {
 	if (err)
 		atomic_store_explicit(&r->err, err, memory_order_relaxed);
@@ -264,8 +250,14 @@ static void finish_piece(struct read *r, int err)
 	free(r);
 }
 
-/* Readers are told last: the cache may be closed as soon as all of them are. */
-static void finish_block(struct vf_cache *c, struct block *b, int err)
+/* release: the copy is over before the block can be replaced */
+static void unref(struct block *b)
+{
+	atomic_fetch_sub_explicit(&b->refs, 1, memory_order_release);
+}
+
+void vf_cache_block_done(struct vf_cache *c, struct block *b, int err,
+			 unsigned flags, struct waiter **told)
 {
 	struct waiter *w;
 
@@ -276,103 +268,118 @@ static void finish_block(struct vf_cache *c, struct block *b, int err)
 		drop_block(c, b);
 	} else {
 		b->state = VALID;
-		b->refs++; /* keeps the bytes while waiters copy */
+		/* Who waited for it asked for it: no scan's block any more. */
+		vf_policy_insert(c->policy, &b->entry,
+				 hash_place(b->id, b->number), w ? 0 : flags,
+				 now_s());
+		/* keeps the bytes while waiters copy */
+		atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
 	}
 	pthread_mutex_unlock(&c->mtx);
-	if (!err) {
-		for (struct waiter *at = w; at; at = at->next)
-			memcpy(at->dst, b->data + at->off, at->len);
-		pthread_mutex_lock(&c->mtx);
-		b->refs--;
-		pthread_mutex_unlock(&c->mtx);
-	}
 	while (w) {
 		struct waiter *next = w->next;
-		finish_piece(w->read, err);
-		free(w);
+		if (!err)
+			memcpy(w->dst, b->data + w->off, w->len);
+		w->next = *told;
+		*told = w;
 		w = next;
 	}
+	if (!err)
+		unref(b);
 }
 
-static void finish_fetch(void *arg, int err)
+void vf_cache_tell(struct waiter *told, int err)
 {
-	struct fetch *f = arg;
-	struct vf_cache *c = f->object->cache;
-
-	for (size_t i = 0; i < f->n; i++) {
-		size_t at = i * c->block_len;
-		if (!err && f->bounce)
-			memcpy(f->blocks[i]->data, f->bounce + at,
-			       VF_MIN(c->block_len, f->len - at));
-		finish_block(c, f->blocks[i], err);
+	while (told) {
+		struct waiter *next = told->next;
+		vf_cache_piece_done(told->read, err);
+		free(told);
+		told = next;
 	}
-	vf_cached_put(f->object);
-	free(f->bounce);
-	free(f->blocks);
-	free(f);
 }
 
 /* ---- reading ----------------------------------------------------------------------------- */
 
-static void start_fetch(struct vf_cached *o, struct block **blocks, size_t n)
+static void note_reading(struct vf_cached *o, uint64_t off, size_t len)
+{
+	uint64_t ahead_off, ahead_len;
+	bool ahead;
+
+	pthread_mutex_lock(&o->ahead_mtx);
+	ahead = vf_readahead_note(&o->ahead, off, len, o->size,
+				  o->cache->opt.ahead_len, &ahead_off,
+				  &ahead_len);
+	pthread_mutex_unlock(&o->ahead_mtx);
+	if (ahead)
+		vf_cache_ahead(o, ahead_off, ahead_len, VF_POLICY_SCAN);
+}
+
+/* All blocks of the range, each with a reference; false when one is not VALID. */
+static bool take_hits(struct vf_cached *o, uint64_t first, size_t n, void **out)
 {
 	struct vf_cache *c = o->cache;
-	struct fetch *f = calloc(1, sizeof(*f));
-	uint64_t off = blocks[0]->number * c->block_len;
-	size_t len = VF_MIN((uint64_t)n * c->block_len, o->size - off);
+	size_t got = 0;
 
-	if (f) {
-		f->blocks = malloc(n * sizeof(*blocks));
-		f->bounce = n > 1 ? malloc(len) : NULL;
+	pthread_mutex_lock(&c->mtx);
+	for (; got < n; got++) {
+		struct block *b = vf_cache_find(c, o->id, first + got);
+		if (!b || b->state != VALID)
+			break;
+		atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+		out[got] = b;
 	}
-	if (!f || !f->blocks || (n > 1 && !f->bounce)) {
-		for (size_t i = 0; i < n; i++)
-			finish_block(c, blocks[i], -ENOMEM);
-		if (f) {
-			free(f->blocks);
-			free(f->bounce);
-		}
-		free(f);
-		return;
-	}
-	memcpy(f->blocks, blocks, n * sizeof(*blocks));
-	f->object = o;
-	f->first = blocks[0]->number;
-	f->n = n;
-	f->len = len;
-	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-	o->source->start(o->source, off, len,
-			 f->bounce ? f->bounce : blocks[0]->data, finish_fetch,
-			 f);
+	for (size_t i = 0; got == n && i < n; i++)
+		vf_policy_hit(c->policy, &((struct block *)out[i])->entry, 1);
+	if (got == n)
+		c->stats.n_hit += n;
+	pthread_mutex_unlock(&c->mtx);
+	for (size_t i = 0; got < n && i < got; i++)
+		unref(out[i]);
+	return got == n;
 }
 
-struct bypass {
-	struct vf_cached *object;
-	struct read *read;
-};
-
-static void finish_bypass(void *arg, int err)
+bool vf_cached_hold(struct vf_cached *o, uint64_t off, size_t len,
+		    struct vf_hold *out)
 {
-	struct bypass *b = arg;
+	size_t block_len = o->cache->block_len, at = off % block_len;
+	size_t n = (at + len + block_len - 1) / block_len;
 
-	finish_piece(b->read, err);
-	vf_cached_put(b->object);
-	free(b);
+	assert(off <= o->size && len <= o->size - off);
+	if (n > VF_HOLD_MAX || !take_hits(o, off / block_len, n, out->blocks))
+		return false;
+	note_reading(o, off, len);
+	atomic_fetch_add_explicit(&o->cache->bytes_asked, len,
+				  memory_order_relaxed);
+	out->n = (int)n;
+	for (size_t i = 0; i < n; i++) {
+		const struct block *b = out->blocks[i];
+		out->iov[i].iov_base = b->data + at;
+		out->iov[i].iov_len = VF_MIN(len, block_len - at);
+		len -= out->iov[i].iov_len;
+		at = 0;
+	}
+	return true;
 }
 
-/* Every block is in use: read past the cache rather than wait for one. */
-static void read_past(struct vf_cached *o, uint64_t off, size_t len,
-		      uint8_t *dst, struct read *r)
+void vf_cached_release(struct vf_hold *h)
 {
-	struct bypass *b = malloc(sizeof(*b));
+	for (int i = 0; i < h->n; i++)
+		unref(h->blocks[i]);
+}
 
-	if (!b) {
-		finish_piece(r, -ENOMEM);
-		return;
+static bool read_hits(struct vf_cached *o, uint64_t off, size_t len,
+		      uint8_t *dst)
+{
+	struct vf_hold h;
+
+	if (!vf_cached_hold(o, off, len, &h))
+		return false;
+	for (int i = 0; i < h.n; i++) {
+		memcpy(dst, h.iov[i].iov_base, h.iov[i].iov_len);
+		dst += h.iov[i].iov_len;
 	}
-	*b = (struct bypass){o, r};
-	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-	o->source->start(o->source, off, len, dst, finish_bypass, b);
+	vf_cached_release(&h);
+	return true;
 }
 
 enum found { HIT, WAIT, CLAIMED, NONE_FREE };
@@ -385,11 +392,10 @@ static enum found look_up(struct vf_cached *o, uint64_t number,
 	struct block *b;
 
 	pthread_mutex_lock(&c->mtx);
-	b = find_block(c, o->id, number);
+	b = vf_cache_find(c, o->id, number);
 	if (b && b->state == VALID) {
-		b->refs++;
-		unlink_lru(b);
-		make_newest(c, b);
+		atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+		vf_policy_hit(c->policy, &b->entry, 1);
 		c->stats.n_hit++;
 		found = HIT;
 	} else {
@@ -397,11 +403,13 @@ static enum found look_up(struct vf_cached *o, uint64_t number,
 		found = b ? WAIT : CLAIMED;
 		c->stats.n_wait += b != NULL;
 		if (!b)
-			b = claim_block(c, o->id, number);
+			b = vf_cache_claim(c, o->id, number);
 		if (b) {
 			w->next = b->waiters;
 			b->waiters = w;
-			c->stats.n_fetch += found == CLAIMED;
+			c->stats.n_fill += found == CLAIMED;
+			if (b->queued)
+				vf_cache_hurry(c, b);
 		} else {
 			c->stats.n_bypass++;
 			found = NONE_FREE;
@@ -410,13 +418,6 @@ static enum found look_up(struct vf_cached *o, uint64_t number,
 	pthread_mutex_unlock(&c->mtx);
 	*out = b;
 	return found;
-}
-
-static void release(struct vf_cache *c, struct block *b)
-{
-	pthread_mutex_lock(&c->mtx);
-	b->refs--;
-	pthread_mutex_unlock(&c->mtx);
 }
 
 /* The part of one block that the read wants; true when it was claimed. */
@@ -429,7 +430,7 @@ static bool read_block(struct vf_cached *o, uint64_t off, size_t len,
 
 	atomic_fetch_add_explicit(&r->n_left, 1, memory_order_relaxed);
 	if (!w) {
-		finish_piece(r, -ENOMEM);
+		vf_cache_piece_done(r, -ENOMEM);
 		return false;
 	}
 	*w = (struct waiter){r, in, (uint32_t)len, dst, NULL};
@@ -437,8 +438,8 @@ static bool read_block(struct vf_cached *o, uint64_t off, size_t len,
 	case HIT:
 		free(w);
 		memcpy(dst, (*out)->data + in, len);
-		release(c, *out);
-		finish_piece(r, 0);
+		unref(*out);
+		vf_cache_piece_done(r, 0);
 		return false;
 	case WAIT:
 		return false;
@@ -446,35 +447,25 @@ static bool read_block(struct vf_cached *o, uint64_t off, size_t len,
 		return true;
 	case NONE_FREE:
 		free(w);
-		read_past(o, off, len, dst, r);
+		vf_cache_bypass(o, off, len, dst, r);
 		return false;
 	}
 	return false;
 }
 
-void vf_cached_read(struct vf_cached *o, uint64_t off, size_t len, void *buf,
-		    vf_fetch_fn *done, void *arg)
+static void read_blocks(struct vf_cached *o, uint64_t off, size_t len,
+			uint8_t *dst, struct read *r)
 {
 	struct vf_cache *c = o->cache;
-	size_t max_run = VF_MAX(RUN_MAX / c->block_len, (size_t)1), n_run = 0;
-	struct block *run[RUN_MAX / 4096], *b;
-	struct read *r = malloc(sizeof(*r));
-	uint8_t *dst = buf;
+	size_t max_run = c->opt.fetch_len / c->block_len, n_run = 0;
+	struct block *run[RUN_MAX], *b;
 
-	assert(off <= o->size && len <= o->size - off);
-	max_run = VF_MIN(max_run, VF_N(run));
-	if (!r) {
-		done(arg, -ENOMEM);
-		return;
-	}
-	*r = (struct read){.done = done, .arg = arg};
-	atomic_init(&r->n_left, 1);
 	while (len) {
 		size_t n = VF_MIN((uint64_t)len,
 				  c->block_len - off % c->block_len);
 		bool claimed = read_block(o, off, n, dst, r, &b);
 		if (n_run && (!claimed || n_run == max_run)) {
-			start_fetch(o, run, n_run);
+			vf_cache_fetch(o, run, n_run);
 			n_run = 0;
 		}
 		if (claimed)
@@ -484,6 +475,95 @@ void vf_cached_read(struct vf_cached *o, uint64_t off, size_t len, void *buf,
 		len -= n;
 	}
 	if (n_run)
-		start_fetch(o, run, n_run);
-	finish_piece(r, 0);
+		vf_cache_fetch(o, run, n_run);
+}
+
+void vf_cached_read(struct vf_cached *o, uint64_t off, size_t len, void *buf,
+		    vf_fetch_fn *done, void *arg)
+{
+	struct read *r;
+
+	assert(off <= o->size && len <= o->size - off);
+	if (read_hits(o, off, len, buf)) {
+		done(arg, 0);
+	} else if (!(r = malloc(sizeof(*r)))) {
+		done(arg, -ENOMEM);
+	} else {
+		*r = (struct read){.done = done, .arg = arg};
+		atomic_fetch_add_explicit(&o->cache->bytes_asked, len,
+					  memory_order_relaxed);
+		atomic_init(&r->n_left, 1);
+		/* keeps the object if done lets go of the caller's */
+		atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
+		read_blocks(o, off, len, buf, r);
+		vf_cache_piece_done(r, 0);
+		note_reading(o, off, len);
+		vf_cache_pump(o->cache);
+		vf_cached_put(o);
+	}
+}
+
+/* ---- other wishes ------------------------------------------------------------------------ */
+
+static uint64_t end_block(const struct vf_cached *o, uint64_t off, uint64_t len)
+{
+	uint64_t end = off + VF_MIN(len, o->size - VF_MIN(off, o->size));
+
+	return (end + o->cache->block_len - 1) / o->cache->block_len;
+}
+
+void vf_cached_touch(struct vf_cached *o, uint64_t off, uint64_t len)
+{
+	struct vf_cache *c = o->cache;
+	uint64_t first = off / c->block_len, end = end_block(o, off, len);
+
+	pthread_mutex_lock(&c->mtx);
+	for (uint64_t i = first; i < end; i++) {
+		struct block *b = vf_cache_find(c, o->id, i);
+		if (b && b->state == VALID)
+			vf_policy_hit(c->policy, &b->entry, 1);
+	}
+	pthread_mutex_unlock(&c->mtx);
+	if (o->disk && end > first)
+		vf_disk_touch(o->disk, first, end - first);
+}
+
+void vf_cached_drop(struct vf_cached *o, uint64_t off, uint64_t len)
+{
+	struct vf_cache *c = o->cache;
+	uint64_t first = off / c->block_len, end = end_block(o, off, len);
+
+	pthread_mutex_lock(&c->mtx);
+	for (uint64_t i = first; i < end; i++) {
+		struct block *b = vf_cache_find(c, o->id, i);
+		if (!b || b->state != VALID || !may_leave(NULL, &b->entry))
+			continue;
+		vf_policy_remove(c->policy, &b->entry);
+		drop_block(c, b);
+	}
+	pthread_mutex_unlock(&c->mtx);
+	if (o->disk && end > first)
+		vf_disk_drop(o->disk, first, end - first);
+}
+
+void vf_cached_info(struct vf_cached *o, uint64_t off, uint64_t len,
+		    struct vf_cached_info *out)
+{
+	struct vf_cache *c = o->cache;
+	uint64_t first = off / c->block_len, end = end_block(o, off, len);
+	struct vf_disk_file_info disk = {0};
+
+	*out = (struct vf_cached_info){.n_blocks =
+					       end > first ? end - first : 0};
+	pthread_mutex_lock(&c->mtx);
+	for (uint64_t i = first; i < end; i++) {
+		struct block *b = vf_cache_find(c, o->id, i);
+		out->n_ram += b && b->state == VALID;
+	}
+	pthread_mutex_unlock(&c->mtx);
+	for (uint64_t i = first; o->disk && i < end; i++)
+		out->n_disk += vf_disk_has(o->disk, i);
+	if (o->disk)
+		vf_disk_file_info(o->disk, &disk);
+	out->n_pinned = disk.n_pinned;
 }

@@ -29,10 +29,19 @@
 #ifndef AGE
 #define AGE 16
 #endif
+#ifndef SURGE_NUM
+#define SURGE_NUM 5
+#define SURGE_DEN 4
+#endif
+#ifndef USUAL_W
+#define USUAL_W 16
+#endif
 enum { IN_WINDOW = 1, COUNTED }; /* of vf_policy_entry.queue */
 enum {
 	WINDOW = WIN, /* percent */
 	AGE_USES = AGE,
+	WATCH_MIN = 1024,
+	LEARN = 16,
 	FREQ_BITS = 6,
 	FREQ_MAX = (1 << FREQ_BITS) - 1,
 	NOTE_MASK = (1 << VF_POLICY_NOTE_BITS) - 1,
@@ -45,6 +54,8 @@ struct lfu {
 	uint64_t filled; /* bit i: counted[i] is not empty */
 	uint64_t n_uses; /* in this epoch */
 	uint64_t epoch;
+	uint64_t n_watched, n_returned;
+	uint32_t usual_share, n_learned;
 	struct vf_policy_ghosts ghosts;
 };
 
@@ -101,11 +112,38 @@ static void halve_counts(struct lfu *l)
 	}
 }
 
-static void count_uses(struct lfu *l, uint32_t n)
+/*
+ * When many more blocks come back than used to, the hot set has moved: the
+ * counts of the old one are worth less than their age says.
+ */
+static void watch_returns(struct lfu *l)
 {
-	l->n_uses += n;
-	if (l->n_uses / AGE_USES >= VF_MAX(l->base.n_blocks, (size_t)1))
+	uint32_t share = (uint32_t)(l->n_returned * 1024 / l->n_watched);
+
+	if (l->n_learned < LEARN) {
+		l->usual_share = share;
+		l->n_learned += share > 0;
+	} else if (share > l->usual_share * SURGE_NUM / SURGE_DEN + 24) {
 		halve_counts(l);
+	}
+	if (share < l->usual_share)
+		l->usual_share -= (l->usual_share - share + 15) / 16;
+	else
+		l->usual_share += (share - l->usual_share) / 16;
+	l->n_watched = l->n_returned = 0;
+}
+
+static void count_uses(struct lfu *l, uint32_t n, bool returned)
+{
+	size_t n_blocks = l->base.n_blocks;
+
+	l->n_uses += n;
+	if (l->n_uses / AGE_USES >= VF_MAX(n_blocks, (size_t)1))
+		halve_counts(l);
+	l->n_watched += n;
+	l->n_returned += returned;
+	if (l->n_watched >= VF_MAX(n_blocks, (size_t)WATCH_MIN))
+		watch_returns(l);
 }
 
 /* ---- queues -------------------------------------------------------------- */
@@ -140,7 +178,7 @@ static void insert_entry(struct vf_policy *p, struct vf_policy_entry *e)
 	unsigned count = 0;
 
 	if (note >= 0) {
-		count_uses(l, 1);
+		count_uses(l, 1, true);
 		count = count_now(l, (uint32_t)note, NOTE_MASK);
 		count = VF_MIN(count + 1, (unsigned)FREQ_MAX);
 	}
@@ -156,7 +194,7 @@ static void hit_entry(struct vf_policy *p, struct vf_policy_entry *e,
 	unsigned count;
 
 	n = VF_MIN(n, (uint32_t)FREQ_MAX);
-	count_uses(l, n);
+	count_uses(l, n, false);
 	count = VF_MIN(count_of(l, e) + n, (unsigned)FREQ_MAX);
 	e->flags &= (uint8_t)~VF_POLICY_SCAN;
 	if (e->queue == COUNTED)

@@ -52,7 +52,7 @@ done
 check "a real .vecfs is hidden and counted" bash -c \
 	"! ls '$mnt/.vecfs/hidden' 2>/dev/null && ls -a '$mnt' >/dev/null && jq -e '.hidden_names >= 1' '$mnt/.vecfs/status.json'"
 check "metrics are Prometheus text" bash -c \
-	"grep -Eq '^vecfs_reads_total [0-9]+\$' '$mnt/.vecfs/metrics' && ! grep -Evq '^(# (HELP|TYPE) vecfs_|vecfs_[a-z_]+ [0-9]+\$)' '$mnt/.vecfs/metrics'"
+	"grep -Eq '^vecfs_reads_total [0-9]+\$' '$mnt/.vecfs/metrics' && ! grep -Evq '^(# (HELP|TYPE) vecfs_|vecfs_[a-z_]+(\\{le=\"[^\"]*\"\\})? [0-9]+\$)' '$mnt/.vecfs/metrics'"
 check "an empty file" cmp "$src/empty" "$mnt/empty"
 check "ls -la" bash -c "[ \$(ls -la '$mnt/p' | wc -l) = 6 ] && ls -laR '$mnt'"
 xattr() { /usr/bin/python3 -c "import os, sys; print(os.getxattr(sys.argv[1], sys.argv[2]).decode())" "$@"; }

@@ -1,0 +1,299 @@
+/*
+ * Where the bytes of an inode come from, as sources of the cache.
+ *
+ *   OBJECT  blocks are range GETs of the version that was looked up
+ *   VIEW    blocks are decompressed from frames, whose stored bytes are read
+ *           through the cache as well; only those go to the disk tier
+ */
+#include "fs/fs.h"
+#include "store/frames.h"
+
+#include <xxhash.h>
+
+/* ---- a stored object ------------------------------------------------------------ */
+
+struct object_source {
+	struct vf_source source;
+	struct vf_bucket *bucket;
+	char *key;
+	char etag[VF_ETAG_MAX];
+};
+
+struct object_fetch {
+	size_t len;
+	vf_fetch_fn *done;
+	void *arg;
+	const char *key; /* the source's, which outlives the fetch */
+};
+
+static void finish_object(void *arg, int err, size_t len,
+			  const struct vf_object *object)
+{
+	struct object_fetch *f = arg;
+
+	if (!err && len != f->len)
+		err = vf_fail(-EREMOTEIO, "%s: %zu bytes came, not %zu", f->key,
+			      len, f->len);
+	/* The version that was opened is gone, one way or the other. */
+	f->done(f->arg, err == -ENOENT ? -ESTALE : err);
+	free(f);
+}
+
+static void start_object(struct vf_source *source, uint64_t off, size_t len,
+			 void *buf, vf_fetch_fn *done, void *arg)
+{
+	struct object_source *s = (struct object_source *)source;
+	struct object_fetch *f = malloc(sizeof(*f));
+
+	if (!f) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	*f = (struct object_fetch){len, done, arg, s->key};
+	vf_bucket_get_start(s->bucket, &(struct vf_get){.key = s->key,
+							.etag = s->etag,
+							.off = off,
+							.len = len,
+							.buf = buf,
+							.done = finish_object,
+							.arg = f});
+}
+
+static void free_object(struct vf_source *source)
+{
+	struct object_source *s = (struct object_source *)source;
+
+	free(s->key);
+	free(s);
+}
+
+/* Equal for equal bytes: the mount serves one bucket. */
+static void identify(const struct inode *i, enum kind kind, uint8_t id[16])
+{
+	VF_AUTO_BUF struct vf_buf b = {0};
+	XXH128_canonical_t canonical;
+
+	if (vf_buf_append(&b, i->key, strlen(i->key) + 1) ||
+	    vf_buf_append(&b, i->etag, strlen(i->etag) + 1) ||
+	    vf_buf_append(&b, &i->stored_len, sizeof(i->stored_len)) ||
+	    vf_buf_append(&b, &kind, sizeof(kind))) {
+		vf_random(id, 16); /* no memory: nothing is shared */
+		return;
+	}
+	XXH128_canonicalFromHash(&canonical, XXH3_128bits(b.data, b.len));
+	memcpy(id, canonical.digest, 16);
+}
+
+static int open_object(struct fs *fs, const struct inode *i,
+		       struct vf_cached **out)
+{
+	struct object_source *s = calloc(1, sizeof(*s));
+	uint8_t id[16];
+
+	if (!s)
+		return -ENOMEM;
+	s->source = (struct vf_source){start_object, free_object};
+	s->bucket = fs->bucket;
+	memcpy(s->etag, i->etag, sizeof(s->etag));
+	s->key = strdup(i->key);
+	if (!s->key) {
+		free(s);
+		return -ENOMEM;
+	}
+	identify(i, OBJECT, id);
+	return vf_cached_open(fs->cache, id, i->stored_len, i->key, 0,
+			      &s->source, out);
+}
+
+/* ---- a decompressed view ------------------------------------------------------------ */
+
+struct view_source {
+	struct vf_source source;
+	struct vf_cached *stored;
+	struct vf_frames frames;
+	char *key;
+};
+
+struct view_fetch {
+	struct view_source *view; /* outlives the fetch */
+	uint64_t off;
+	size_t len;
+	uint8_t *dst;
+	uint32_t first, last; /* frames */
+	vf_fetch_fn *done;
+	void *arg;
+	uint8_t *stored; /* owned: bytes of the frames */
+};
+
+/* The part of one frame that the fetch wants. */
+static int copy_frame(const struct view_fetch *f, uint32_t n)
+{
+	const struct vf_frames *fr = &f->view->frames;
+	uint64_t from = fr->out_off[n], to = fr->out_off[n + 1];
+	uint64_t lo = VF_MAX(from, f->off), hi = VF_MIN(to, f->off + f->len);
+	const uint8_t *in = f->stored + (fr->in_off[n] - fr->in_off[f->first]);
+	size_t in_len = fr->in_off[n + 1] - fr->in_off[n];
+	VF_AUTO_FREE uint8_t *whole = NULL;
+	int err;
+
+	if (lo == from && hi == to)
+		return vf_frame_decompress(in, in_len, f->dst + (lo - f->off),
+					   to - from);
+	whole = malloc(to - from);
+	if (!whole)
+		return -ENOMEM;
+	err = vf_frame_decompress(in, in_len, whole, to - from);
+	if (!err)
+		memcpy(f->dst + (lo - f->off), whole + (lo - from), hi - lo);
+	return err;
+}
+
+static void finish_view(void *arg, int err)
+{
+	struct view_fetch *f = arg;
+
+	for (uint32_t n = f->first; !err && n <= f->last; n++) {
+		err = copy_frame(f, n);
+		if (err == -EBADMSG)
+			vf_fail(err, "%s: frame %u is damaged", f->view->key,
+				n);
+	}
+	f->done(f->arg, err);
+	free(f->stored);
+	free(f);
+}
+
+static void start_view(struct vf_source *source, uint64_t off, size_t len,
+		       void *buf, vf_fetch_fn *done, void *arg)
+{
+	struct view_source *v = (struct view_source *)source;
+	const struct vf_frames *fr = &v->frames;
+	struct view_fetch *f = malloc(sizeof(*f));
+	uint64_t from, stored_len;
+
+	if (!f) {
+		done(arg, -ENOMEM);
+		return;
+	}
+	*f = (struct view_fetch){v,
+				 off,
+				 len,
+				 buf,
+				 vf_frames_find(fr, off),
+				 vf_frames_find(fr, off + len - 1),
+				 done,
+				 arg,
+				 NULL};
+	from = fr->in_off[f->first];
+	stored_len = fr->in_off[f->last + 1] - from;
+	f->stored = malloc(stored_len);
+	if (!f->stored) {
+		free(f);
+		done(arg, -ENOMEM);
+		return;
+	}
+	vf_cached_read(v->stored, from, stored_len, f->stored, finish_view, f);
+}
+
+static void free_view(struct vf_source *source)
+{
+	struct view_source *v = (struct view_source *)source;
+
+	vf_cached_put(v->stored);
+	vf_frames_fini(&v->frames);
+	free(v->key);
+	free(v);
+}
+
+struct waited {
+	pthread_mutex_t mtx;
+	pthread_cond_t cond;
+	bool done; /* [mtx] */
+	int err;   /* [mtx] */
+};
+
+static void finish_waited(void *arg, int err)
+{
+	struct waited *w = arg;
+
+	pthread_mutex_lock(&w->mtx);
+	w->err = err;
+	w->done = true;
+	pthread_cond_signal(&w->cond);
+	pthread_mutex_unlock(&w->mtx);
+}
+
+static int read_waiting(struct vf_cached *o, uint64_t off, size_t len,
+			void *buf)
+{
+	struct waited w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER,
+			   false, 0};
+
+	vf_cached_read(o, off, len, buf, finish_waited, &w);
+	pthread_mutex_lock(&w.mtx);
+	while (!w.done)
+		pthread_cond_wait(&w.cond, &w.mtx);
+	pthread_mutex_unlock(&w.mtx);
+	return w.err;
+}
+
+/* Once per version, at its first open: two reads at the object's end. */
+static int read_table(const struct inode *i, struct view_source *v)
+{
+	uint8_t footer[VF_FRAMES_FOOTER_LEN];
+	VF_AUTO_FREE uint8_t *table = NULL;
+	uint64_t len = 0, end = i->stored_len;
+	int err = -EBADMSG;
+
+	if (end >= sizeof(footer))
+		err = read_waiting(v->stored, end - sizeof(footer),
+				   sizeof(footer), footer);
+	if (!err)
+		err = vf_frames_footer(footer, end, &len);
+	if (!err && !(table = malloc(len)))
+		return -ENOMEM;
+	if (!err)
+		err = read_waiting(v->stored, end - len, len, table);
+	if (!err)
+		err = vf_frames_parse(table, len, end, &v->frames);
+	if (!err && v->frames.out_off[v->frames.n_frames] != i->size)
+		err = -EBADMSG;
+	if (err == -EBADMSG)
+		vf_fail(err, "%s: its seek table is damaged", i->key);
+	return err;
+}
+
+static int open_view(struct fs *fs, const struct inode *i,
+		     struct vf_cached **out)
+{
+	struct view_source *v = calloc(1, sizeof(*v));
+	uint8_t id[16];
+	int err = v ? open_object(fs, i, &v->stored) : -ENOMEM;
+
+	if (!v)
+		return err;
+	v->source = (struct vf_source){start_view, free_view};
+	if (!err)
+		err = (v->key = strdup(i->key)) ? read_table(i, v) : -ENOMEM;
+	if (err) {
+		free_view(&v->source);
+		return err;
+	}
+	identify(i, VIEW, id);
+	return vf_cached_open(fs->cache, id, i->size, i->key,
+			      VF_CACHED_RAM_ONLY, &v->source, out);
+}
+
+/* ---- the first open ------------------------------------------------------------------- */
+
+int vf_fs_data_open(struct fs *fs, struct inode *i)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&i->open_mtx);
+	if (!i->data && i->size)
+		err = i->kind == VIEW ? open_view(fs, i, &i->data)
+				      : open_object(fs, i, &i->data);
+	pthread_mutex_unlock(&i->open_mtx);
+	return err;
+}

@@ -1,0 +1,394 @@
+/*
+ * How blocks are filled: from the disk tier where it has them, else from the
+ * source, neighbours together.  What a reader waits for starts at once;
+ * read-ahead waits in a queue, a bounded number of fetches under way, so that
+ * demand always finds free connections.
+ */
+#include "store/cache_impl.h"
+
+struct fetch {
+	struct vf_cached *object; /* a reference */
+	size_t n, len;		  /* blocks, bytes */
+	struct block **blocks;	  /* [n] owned */
+	uint8_t *bounce;	  /* [len] when n > 1, else NULL */
+	uint64_t start_ns;
+	bool ahead;	/* counts against the limit of read-ahead */
+	unsigned flags; /* for the policies */
+	struct fetch *next;
+};
+
+static void free_fetch(struct fetch *f)
+{
+	vf_cached_put(f->object);
+	free(f->bounce);
+	free(f->blocks);
+	free(f);
+}
+
+/* With blocks claimed; NULL without memory: they have then failed. */
+static struct fetch *new_fetch(struct vf_cached *o, struct block **blocks,
+			       size_t n, unsigned flags)
+{
+	struct vf_cache *c = o->cache;
+	uint64_t off = blocks[0]->number * c->block_len;
+	struct fetch *f = calloc(1, sizeof(*f));
+
+	if (f)
+		f->blocks = malloc(n * sizeof(*blocks));
+	if (!f || !f->blocks) {
+		struct waiter *told = NULL;
+		free(f);
+		for (size_t i = 0; i < n; i++)
+			vf_cache_block_done(c, blocks[i], -ENOMEM, 0, &told);
+		vf_cache_tell(told, -ENOMEM);
+		return NULL;
+	}
+	memcpy(f->blocks, blocks, n * sizeof(*blocks));
+	f->object = o;
+	f->n = n;
+	f->len = VF_MIN((uint64_t)n * c->block_len, o->size - off);
+	f->flags = flags;
+	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
+	return f;
+}
+
+/* ---- from the source --------------------------------------------------------------------- */
+
+static void note_latency(struct vf_cache *c, uint64_t ns)
+{
+	uint64_t us = ns / 1000;
+	size_t i = us ? 64u - (unsigned)__builtin_clzll(us) : 0;
+
+	atomic_fetch_add_explicit(
+		&c->latency[VF_MIN(i, (size_t)VF_LATENCY_BUCKETS - 1)], 1,
+		memory_order_relaxed);
+}
+
+static void end_ahead(struct vf_cache *c)
+{
+	pthread_mutex_lock(&c->mtx);
+	c->n_ahead--;
+	pthread_mutex_unlock(&c->mtx);
+	vf_cache_pump(c);
+}
+
+static void finish_fetch(void *arg, int err)
+{
+	struct fetch *f = arg;
+	struct vf_cached *o = f->object;
+	struct vf_cache *c = o->cache;
+	struct waiter *told = NULL;
+	bool ahead = f->ahead;
+
+	note_latency(c, vf_now_ns() - f->start_ns);
+	atomic_fetch_sub(&c->n_flying, 1);
+	if (!err)
+		atomic_fetch_add(&c->bytes_fetched, f->len);
+	for (size_t i = 0; i < f->n; i++) {
+		size_t at = i * c->block_len;
+		struct block *b = f->blocks[i];
+		if (!err && f->bounce)
+			memcpy(b->data, f->bounce + at,
+			       VF_MIN(c->block_len, f->len - at));
+		if (!err && o->disk)
+			vf_disk_write(o->disk, b->number, b->data, f->flags);
+		vf_cache_block_done(c, b, err, f->flags, &told);
+	}
+	free_fetch(f);
+	if (ahead)
+		end_ahead(c);
+	vf_cache_tell(told, err);
+}
+
+static void fetch_from_source(struct fetch *f)
+{
+	struct vf_cached *o = f->object;
+	struct vf_cache *c = o->cache;
+
+	f->start_ns = vf_now_ns();
+	atomic_fetch_add(&c->n_flying, 1);
+	if (f->n > 1 && !(f->bounce = malloc(f->len))) {
+		finish_fetch(f, -ENOMEM);
+		return;
+	}
+	pthread_mutex_lock(&c->mtx);
+	c->stats.n_fetch++;
+	c->stats.n_ahead += f->ahead;
+	pthread_mutex_unlock(&c->mtx);
+	o->source->start(o->source, f->blocks[0]->number * c->block_len, f->len,
+			 f->bounce ? f->bounce : f->blocks[0]->data,
+			 finish_fetch, f);
+}
+
+/* ---- from the disk tier ------------------------------------------------------------------ */
+
+static void finish_disk(void *arg, int err)
+{
+	struct fetch *f = arg;
+	struct vf_cache *c = f->object->cache;
+
+	if (err) { /* it left, or was damaged: the bucket has it */
+		fetch_from_source(f);
+		return;
+	}
+	struct waiter *told = NULL;
+	bool ahead = f->ahead;
+	atomic_fetch_add(&c->n_disk_hit, 1);
+	vf_cache_block_done(c, f->blocks[0], 0, f->flags, &told);
+	free_fetch(f);
+	if (ahead)
+		end_ahead(c);
+	vf_cache_tell(told, 0);
+}
+
+/* How many blocks from @i on are alike: on disk, or not. */
+static size_t run_of(const struct vf_cached *o, struct block **blocks, size_t n,
+		     bool *out_disk)
+{
+	size_t len = 1;
+
+	*out_disk = o->disk && vf_disk_has(o->disk, blocks[0]->number);
+	if (*out_disk || !o->disk)
+		return *out_disk ? 1 : n;
+	while (len < n && !vf_disk_has(o->disk, blocks[len]->number))
+		len++;
+	return len;
+}
+
+static void start_run(struct vf_cached *o, struct block **blocks, size_t n,
+		      bool disk, bool ahead, unsigned flags)
+{
+	struct fetch *f = new_fetch(o, blocks, n, flags);
+
+	if (!f)
+		return;
+	f->ahead = ahead;
+	if (ahead) {
+		pthread_mutex_lock(&o->cache->mtx);
+		o->cache->n_ahead++;
+		pthread_mutex_unlock(&o->cache->mtx);
+	}
+	if (disk)
+		vf_disk_read(o->disk, blocks[0]->number, blocks[0]->data, 1,
+			     finish_disk, f);
+	else
+		fetch_from_source(f);
+}
+
+static void start_runs(struct vf_cached *o, struct block **blocks, size_t n,
+		       bool ahead, unsigned flags)
+{
+	size_t len;
+
+	for (size_t i = 0; i < n; i += len) {
+		bool disk;
+		len = run_of(o, blocks + i, n - i, &disk);
+		start_run(o, blocks + i, len, disk, ahead, flags);
+	}
+}
+
+void vf_cache_fetch(struct vf_cached *o, struct block **blocks, size_t n)
+{
+	start_runs(o, blocks, n, false, 0);
+}
+
+/* ---- past the cache ---------------------------------------------------------------------- */
+
+struct bypass {
+	struct vf_cached *object;
+	struct read *read;
+	size_t len;
+};
+
+static void finish_bypass(void *arg, int err)
+{
+	struct bypass *b = arg;
+
+	if (!err)
+		atomic_fetch_add(&b->object->cache->bytes_fetched, b->len);
+	struct read *r = b->read;
+	vf_cached_put(b->object);
+	free(b);
+	vf_cache_piece_done(r, err);
+}
+
+/* Every block is in use: read past the cache rather than wait for one. */
+void vf_cache_bypass(struct vf_cached *o, uint64_t off, size_t len,
+		     uint8_t *dst, struct read *r)
+{
+	struct bypass *b = malloc(sizeof(*b));
+
+	if (!b) {
+		vf_cache_piece_done(r, -ENOMEM);
+		return;
+	}
+	*b = (struct bypass){o, r, len};
+	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
+	o->source->start(o->source, off, len, dst, finish_bypass, b);
+}
+
+/* ---- read-ahead -------------------------------------------------------------------------- */
+
+static void give_up(struct vf_cache *c, struct fetch *f)
+{
+	struct waiter *told = NULL;
+
+	for (size_t i = 0; i < f->n; i++)
+		vf_cache_block_done(c, f->blocks[i], -ECANCELED, 0, &told);
+	free_fetch(f);
+	vf_cache_tell(told, -ECANCELED);
+}
+
+void vf_cache_stop(struct vf_cache *c)
+{
+	struct fetch *f;
+
+	pthread_mutex_lock(&c->mtx);
+	c->stopped = true;
+	f = c->ahead;
+	c->ahead = NULL;
+	c->ahead_end = &c->ahead;
+	pthread_mutex_unlock(&c->mtx);
+	while (f) {
+		struct fetch *next = f->next;
+		give_up(c, f);
+		f = next;
+	}
+}
+
+static void enqueue(struct vf_cache *c, struct fetch *f)
+{
+	pthread_mutex_lock(&c->mtx);
+	if (c->stopped) {
+		pthread_mutex_unlock(&c->mtx);
+		give_up(c, f);
+		return;
+	}
+	for (size_t i = 0; i < f->n; i++)
+		f->blocks[i]->queued = f;
+	f->next = NULL;
+	*c->ahead_end = f;
+	c->ahead_end = &f->next;
+	pthread_mutex_unlock(&c->mtx);
+}
+
+void vf_cache_hurry(struct vf_cache *c, struct block *b)
+{
+	struct fetch **at = &c->ahead, *f = b->queued;
+
+	while (*at != f)
+		at = &(*at)->next;
+	*at = f->next;
+	if (!*at)
+		c->ahead_end = at;
+	f->next = c->ahead;
+	c->ahead = f;
+	if (c->ahead_end == &c->ahead)
+		c->ahead_end = &f->next;
+	f->ahead = false; /* demand: no limit holds it */
+}
+
+static struct fetch *next_queued(struct vf_cache *c)
+{
+	struct fetch *f;
+
+	pthread_mutex_lock(&c->mtx);
+	f = c->ahead;
+	if (f && f->ahead && c->n_ahead >= c->opt.max_ahead)
+		f = NULL;
+	if (f) {
+		c->ahead = f->next;
+		if (!c->ahead)
+			c->ahead_end = &c->ahead;
+		for (size_t i = 0; i < f->n; i++)
+			f->blocks[i]->queued = NULL;
+	}
+	pthread_mutex_unlock(&c->mtx);
+	return f;
+}
+
+void vf_cache_pump(struct vf_cache *c)
+{
+	struct fetch *f;
+
+	while ((f = next_queued(c))) {
+		start_runs(f->object, f->blocks, f->n, f->ahead, f->flags);
+		free_fetch(f);
+	}
+}
+
+/* Claim up to @max missing blocks in a row; @number moves past them. */
+static size_t claim_run(struct vf_cached *o, uint64_t *number, uint64_t end,
+			struct block **out, size_t max)
+{
+	struct vf_cache *c = o->cache;
+	size_t n = 0;
+
+	pthread_mutex_lock(&c->mtx);
+	while (*number < end && n < max) {
+		struct block *b = vf_cache_find(c, o->id, *number);
+		if (b && n)
+			break;
+		++*number;
+		if (b)
+			continue;
+		b = vf_cache_claim(c, o->id, *number - 1);
+		if (!b) { /* all in use: not the time to read ahead */
+			*number = end;
+			break;
+		}
+		out[n++] = b;
+	}
+	pthread_mutex_unlock(&c->mtx);
+	return n;
+}
+
+enum { AHEAD_RUN_MAX = 256 };
+
+/* Fetches grow with the window: sixteen of them fill it. */
+void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
+		    unsigned flags)
+{
+	struct vf_cache *c = o->cache;
+	uint64_t number = off / c->block_len;
+	uint64_t end = (off + len + c->block_len - 1) / c->block_len;
+	struct block *run[AHEAD_RUN_MAX];
+	size_t fetch_len = VF_MIN(VF_MAX(len / 16, (uint64_t)c->block_len),
+				  (uint64_t)c->opt.fetch_len);
+	size_t max = VF_MIN(VF_MAX(fetch_len / c->block_len, (size_t)1),
+			    (size_t)AHEAD_RUN_MAX);
+
+	while (number < end) {
+		size_t n = claim_run(o, &number, end, run, max);
+		struct fetch *f = n ? new_fetch(o, run, n, flags) : NULL;
+		if (!f)
+			continue;
+		f->ahead = true;
+		enqueue(c, f);
+	}
+	vf_cache_pump(c);
+}
+
+unsigned vf_cached_want(struct vf_cached *o, uint64_t off, uint64_t len,
+			unsigned max_fetches)
+{
+	struct vf_cache *c = o->cache;
+	uint64_t number = off / c->block_len, end;
+	struct block *run[AHEAD_RUN_MAX];
+	size_t max =
+		VF_MIN(c->opt.fetch_len / c->block_len, (size_t)AHEAD_RUN_MAX);
+	unsigned n_fetches = 0;
+
+	if (off >= o->size)
+		return 0;
+	end = (off + VF_MIN(len, o->size - off) + c->block_len - 1) /
+	      c->block_len;
+	while (number < end && n_fetches < max_fetches) {
+		size_t n = claim_run(o, &number, end, run, max);
+		if (n) {
+			vf_cache_fetch(o, run, n);
+			n_fetches++;
+		}
+	}
+	return n_fetches;
+}

@@ -1,0 +1,120 @@
+/*
+ * What the two halves of the cache share: cache.c has the blocks and their
+ * readers, cache_fetch.c fills them.
+ *
+ * state       who may touch the block's bytes
+ * EMPTY       nobody; on the free list
+ * FETCHING    the fetch; readers queue as waiters
+ * VALID       readers, each with a reference; replaced only without any
+ *
+ * One mutex guards table, lists and states; it is never held over a copy, a
+ * fetch or a callback.
+ */
+#ifndef VF_STORE_CACHE_IMPL_H
+#define VF_STORE_CACHE_IMPL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "store/cache.h"
+#include "store/policy.h"
+#include "store/readahead.h"
+#include "store/tier_disk.h"
+#include "store/util.h"
+
+enum state { EMPTY, FETCHING, VALID };
+
+/* A vf_cached_read under way; n_left counts its pieces and its own set-up. */
+struct read {
+	atomic_uint n_left;
+	atomic_int err;
+	vf_fetch_fn *done;
+	void *arg;
+};
+
+/* One reader's wish for a part of one block. */
+struct waiter {
+	struct read *read;
+	uint32_t off, len; /* in the block */
+	uint8_t *dst;
+	struct waiter *next;
+};
+
+struct fetch;
+
+struct block {			      /* all [mtx] but where marked */
+	struct vf_policy_entry entry; /* first: the policy hands it out */
+	uint8_t id[16];
+	uint64_t number;
+	uint8_t *data; /* [fixed] block_len bytes of the arena */
+	enum state state;
+	atomic_uint refs;	 /* readers that copy; raised under mtx only */
+	struct block *hash_next; /* table chain, or free list */
+	struct waiter *waiters;
+	struct fetch *queued; /* the read-ahead that waits for its turn */
+};
+
+struct vf_cache {
+	struct vf_cache_options opt; /* [fixed], defaults filled in */
+	pthread_mutex_t mtx;
+	size_t block_len, n_blocks;	  /* [fixed] */
+	uint8_t *arena;			  /* [fixed] */
+	struct block *blocks;		  /* [fixed] array */
+	struct block **table;		  /* [mtx] */
+	size_t mask;			  /* [fixed] table size - 1 */
+	struct block *free;		  /* [mtx] */
+	struct vf_policy *policy;	  /* [mtx] */
+	size_t n_used;			  /* [mtx] */
+	struct fetch *ahead, **ahead_end; /* [mtx] queued read-ahead */
+	unsigned n_ahead;		  /* [mtx] read-ahead under way */
+	bool stopped;			  /* [mtx] no more read-ahead */
+	struct vf_cache_stats stats;	  /* [mtx] counters only */
+	atomic_uint_fast64_t n_flying, bytes_asked, bytes_fetched, n_disk_hit;
+	atomic_uint_fast64_t latency[VF_LATENCY_BUCKETS];
+};
+
+struct vf_cached {
+	struct vf_cache *cache;	   /* [fixed] borrowed */
+	struct vf_source *source;  /* [fixed] owned */
+	struct vf_disk_file *disk; /* [fixed] reference, or NULL */
+	uint8_t id[16];		   /* [fixed] */
+	uint64_t size;		   /* [fixed] */
+	atomic_uint refs;
+	pthread_mutex_t ahead_mtx;
+	struct vf_readahead ahead; /* [ahead_mtx] */
+};
+
+/* ---- cache.c ---------------------------------------------------------------------- */
+
+/* One piece of a read is there (or failed); the last one calls done. */
+void vf_cache_piece_done(struct read *r, int err);
+/*
+ * A block's bytes are there (or not): copy them to its waiters and put these
+ * at the front of @told, to be told when nothing of the cache is touched any
+ * more: the last one told may close it.  @flags for the policy.
+ */
+void vf_cache_block_done(struct vf_cache *c, struct block *b, int err,
+			 unsigned flags, struct waiter **told);
+void vf_cache_tell(struct waiter *told, int err);
+struct block *vf_cache_find(struct vf_cache *c, const uint8_t id[16],
+			    uint64_t number); /* caller holds mtx */
+/* A block in state FETCHING for this place, or NULL: caller holds mtx. */
+struct block *vf_cache_claim(struct vf_cache *c, const uint8_t id[16],
+			     uint64_t number);
+
+/* ---- cache_fetch.c ----------------------------------------------------------------- */
+
+/* Fill claimed neighbouring blocks now. */
+void vf_cache_fetch(struct vf_cached *o, struct block **blocks, size_t n);
+/* A reader waits for a block of a queued read-ahead: it goes first. */
+void vf_cache_hurry(struct vf_cache *c, struct block *b); /* holds mtx */
+/* Start queued read-ahead as far as the limit allows. */
+void vf_cache_pump(struct vf_cache *c);
+/* Claim what is missing of the range and queue it. */
+void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
+		    unsigned flags);
+/* Straight into @dst, past the cache. */
+void vf_cache_bypass(struct vf_cached *o, uint64_t off, size_t len,
+		     uint8_t *dst, struct read *r);
+
+#endif

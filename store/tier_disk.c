@@ -1,0 +1,630 @@
+/*
+ * The disk tier from outside: open, close, files, pins, numbers.  How its
+ * parts fit together: tier_disk_impl.h.
+ *
+ *   file   LOADING -> READY, or DEAD; in the table as long as it is in RAM
+ *          users > 0: open; else on the idle list, and later unloaded by the
+ *          index thread: then only its records know it ("cold")
+ */
+#include "store/tier_disk_impl.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+enum {
+	SIZE_MIN = 4 << 20,
+	BLOCKS_MIN = 16,
+	BLOCK_LEN_MAX = 16 << 20,
+	GROUPS_MAX = 1 << 24, /* of a file */
+	IDLE_MAX = 4096,
+	REST_MAX_MS = 60000,
+	FLUSH_MAX_S = 120,
+};
+
+/* ---- time and rest --------------------------------------------------------------- */
+
+void vf_disk_wait(struct vf_disk *d, pthread_cond_t *c, uint64_t until_ns)
+{
+	struct timespec t = {(time_t)(until_ns / 1000000000u),
+			     (long)(until_ns % 1000000000u)};
+
+	if (until_ns)
+		pthread_cond_timedwait(c, &d->mtx, &t);
+	else
+		pthread_cond_wait(c, &d->mtx);
+}
+
+bool vf_disk_is_resting(const struct vf_disk *d)
+{
+	return d->n_overdue || vf_now_ns() < d->rest_until_ns;
+}
+
+void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what)
+{
+	uint64_t now = vf_now_ns();
+
+	if (is_stall)
+		d->rest_is_stall = true;
+	if (now < d->rest_until_ns)
+		return;
+	d->rest_is_stall = is_stall;
+	d->rest_ms = d->rest_ms ? VF_MIN(2 * d->rest_ms, REST_MAX_MS) : 1000;
+	d->rest_until_ns = now + d->rest_ms * UINT64_C(1000000);
+	vf_log(VF_WARN, "%s: %s: %s; not used for %u ms", d->dir, what,
+	       is_stall ? "the disk does not answer" : strerror(-err),
+	       d->rest_ms);
+}
+
+uint64_t vf_disk_use_now(const struct vf_disk *d)
+{
+	return (uint64_t)d->generation << 32 |
+	       ((vf_now_ns() - d->opened_ns) / 1000000000u & 0xffffffff);
+}
+
+void vf_disk_fault(struct vf_disk *d, vf_io_fault_fn *fn, void *arg)
+{
+	vf_uring_fault(d->ring, fn, arg);
+}
+
+/* ---- the table of files: caller holds mtx ------------------------------------------ */
+
+static struct vf_disk_file **chain_of(struct vf_disk *d, const uint8_t id[16])
+{
+	return &d->table[vf_le64(id) & d->mask];
+}
+
+struct vf_disk_file *vf_disk_find(struct vf_disk *d, const uint8_t id[16])
+{
+	struct vf_disk_file *f = *chain_of(d, id);
+
+	while (f && memcmp(f->id, id, 16))
+		f = f->hash_next;
+	return f;
+}
+
+static void grow_table(struct vf_disk *d)
+{
+	size_t n = 2 * (d->mask + 1);
+	struct vf_disk_file **old = d->table, **t = calloc(n, sizeof(*t));
+
+	if (!t)
+		return; /* longer chains */
+	d->table = t;
+	for (size_t i = 0; i <= n / 2 - 1; i++)
+		while (old[i]) {
+			struct vf_disk_file *f = old[i];
+			old[i] = f->hash_next;
+			f->hash_next = t[vf_le64(f->id) & (n - 1)];
+			t[vf_le64(f->id) & (n - 1)] = f;
+		}
+	d->mask = n - 1;
+	free(old);
+}
+
+void vf_disk_file_add(struct vf_disk_file *f)
+{
+	struct vf_disk *d = f->disk;
+	struct vf_disk_file **chain;
+
+	if (d->n_files++ > d->mask)
+		grow_table(d);
+	chain = chain_of(d, f->id);
+	f->hash_next = *chain;
+	*chain = f;
+}
+
+void vf_disk_file_remove(struct vf_disk_file *f)
+{
+	struct vf_disk_file **at = chain_of(f->disk, f->id);
+
+	while (*at != f)
+		at = &(*at)->hash_next;
+	*at = f->hash_next;
+	f->disk->n_files--;
+}
+
+void vf_disk_idle_add(struct vf_disk_file *f)
+{
+	struct vf_disk *d = f->disk;
+
+	f->idle_newer = NULL;
+	f->idle_older = d->idle_newest;
+	*(d->idle_newest ? &d->idle_newest->idle_newer : &d->idle_oldest) = f;
+	d->idle_newest = f;
+	if (++d->n_idle > d->idle_max)
+		pthread_cond_signal(&d->wake_index);
+}
+
+void vf_disk_idle_remove(struct vf_disk_file *f)
+{
+	struct vf_disk *d = f->disk;
+
+	*(f->idle_newer ? &f->idle_newer->idle_older : &d->idle_newest) =
+		f->idle_older;
+	*(f->idle_older ? &f->idle_older->idle_newer : &d->idle_oldest) =
+		f->idle_newer;
+	d->n_idle--;
+}
+
+/* ---- files -------------------------------------------------------------------------- */
+
+struct vf_disk_file *vf_disk_file_new(struct vf_disk *d, const uint8_t id[16],
+				      uint64_t size, const char *label)
+{
+	uint64_t n = size / d->opt.block_len + (size % d->opt.block_len != 0);
+	uint64_t n_groups = (n + VF_DISK_GROUP - 1) / VF_DISK_GROUP;
+	struct vf_disk_file *f;
+
+	if (n_groups > GROUPS_MAX)
+		return NULL;
+	f = calloc(1, sizeof(*f));
+	if (!f)
+		return NULL;
+	f->disk = d;
+	f->size = size;
+	f->n_blocks = n;
+	f->n_groups = n_groups;
+	f->fd = -1;
+	memcpy(f->id, id, 16);
+	snprintf(f->label, sizeof(f->label), "%s", label);
+	f->groups = calloc(n_groups + 1, sizeof(*f->groups));
+	if (!f->groups) {
+		free(f);
+		return NULL;
+	}
+	return f;
+}
+
+void vf_disk_file_free(struct vf_disk_file *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < f->n_groups; i++)
+		free(f->groups[i]);
+	free(f->groups);
+	if (f->fd >= 0)
+		close(f->fd);
+	free(f);
+}
+
+static void ask_load(struct vf_disk_file *f)
+{
+	struct vf_disk *d = f->disk;
+
+	f->state = VF_DISK_LOADING;
+	f->load_next = d->load;
+	d->load = f;
+	pthread_cond_signal(&d->wake_index);
+}
+
+/* A reference, and the load asked for; mtx. */
+static int use_file(struct vf_disk_file *f, uint64_t size)
+{
+	struct vf_disk *d = f->disk;
+
+	if (f->size != size)
+		return vf_fail(-EINVAL, "%s: one identity, but %llu and "
+					"%llu bytes",
+			       f->label, (unsigned long long)f->size,
+			       (unsigned long long)size);
+	if (!f->users++)
+		vf_disk_idle_remove(f);
+	if (d->victim == f)
+		d->victim = NULL;
+	if (f->state == VF_DISK_DEAD)
+		ask_load(f);
+	return 0;
+}
+
+int vf_disk_file_get(struct vf_disk *d, const uint8_t id[16], uint64_t size,
+		     const char *label, struct vf_disk_file **out)
+{
+	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
+	struct vf_disk_file *f, *made = NULL;
+	int err = 0;
+
+	*out = NULL;
+	pthread_mutex_lock(&d->mtx);
+	f = vf_disk_find(d, id);
+	if (!f) {
+		f = made = vf_disk_file_new(d, id, size, label);
+		if (!f) {
+			pthread_mutex_unlock(&d->mtx);
+			return -ENOMEM;
+		}
+		vf_disk_file_add(f);
+		vf_disk_idle_add(f);
+		ask_load(f);
+	}
+	err = use_file(f, size);
+	while (!err && f->state == VF_DISK_LOADING && vf_now_ns() < until)
+		vf_disk_wait(d, &d->changed, until);
+	if (!err && f->state == VF_DISK_READY) {
+		f->last_use = vf_disk_use_now(d);
+		if (f->has_record)
+			vf_disk_mark_file(f);
+	}
+	pthread_mutex_unlock(&d->mtx);
+	*out = err ? NULL : f;
+	return err;
+}
+
+void vf_disk_file_put(struct vf_disk_file *f)
+{
+	struct vf_disk *d;
+
+	if (!f)
+		return;
+	d = f->disk;
+	pthread_mutex_lock(&d->mtx);
+	assert(f->users);
+	if (!--f->users)
+		vf_disk_idle_add(f);
+	pthread_mutex_unlock(&d->mtx);
+}
+
+/* ---- blocks of a file ------------------------------------------------------------------ */
+
+bool vf_disk_has(struct vf_disk_file *f, uint64_t number)
+{
+	struct vf_disk_block *b;
+	bool has;
+
+	pthread_mutex_lock(&f->disk->mtx);
+	b = number < f->n_blocks ? vf_disk_block_at(f, number, false) : NULL;
+	has = b && b->state == VF_BLOCK_VALID;
+	pthread_mutex_unlock(&f->disk->mtx);
+	return has;
+}
+
+/* The end of a range of the caller's, within the file. */
+static uint64_t end_of(const struct vf_disk_file *f, uint64_t first, uint64_t n)
+{
+	if (first >= f->n_blocks)
+		return first;
+	return first + VF_MIN(n, f->n_blocks - first);
+}
+
+void vf_disk_touch(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
+{
+	struct vf_disk *d = f->disk;
+	uint64_t end = end_of(f, first, n_blocks);
+
+	pthread_mutex_lock(&d->mtx);
+	for (uint64_t i = first; i < end; i++) {
+		struct vf_disk_block *b = vf_disk_block_at(f, i, false);
+		if (b && b->entry.queue)
+			vf_policy_hit(d->policy, &b->entry, 1);
+	}
+	pthread_mutex_unlock(&d->mtx);
+}
+
+static int set_pins(struct vf_disk_file *f, uint64_t first, uint64_t end,
+		    bool pinned)
+{
+	for (uint64_t i = first; i < end; i++) {
+		struct vf_disk_block *b = vf_disk_block_at(f, i, pinned);
+		if (b)
+			vf_disk_set_pinned(vf_disk_group_of(b), b, pinned);
+		else if (pinned)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int check_share(struct vf_disk_file *f, uint64_t first, uint64_t end)
+{
+	struct vf_disk *d = f->disk;
+	uint64_t share = d->opt.size / 4 * 3, more = 0;
+
+	for (uint64_t i = first; i < end; i++) {
+		struct vf_disk_block *b = vf_disk_block_at(f, i, false);
+		if (!b || !b->pinned)
+			more += vf_disk_block_cost(f, i);
+		if (d->pinned + more > share)
+			break;
+	}
+	if (d->pinned + more <= share)
+		return 0;
+	return vf_fail(-ENOSPC,
+		       "%s: cannot pin %llu blocks of %u bytes: %llu of %llu "
+		       "bytes for pins are in use",
+		       f->label, (unsigned long long)(end - first),
+		       d->opt.block_len, (unsigned long long)d->pinned,
+		       (unsigned long long)share);
+}
+
+int vf_disk_pin(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
+{
+	uint64_t end = end_of(f, first, n_blocks);
+	int err;
+
+	pthread_mutex_lock(&f->disk->mtx);
+	err = f->state == VF_DISK_READY ? check_share(f, first, end) : -EAGAIN;
+	if (!err)
+		err = set_pins(f, first, end, true);
+	pthread_mutex_unlock(&f->disk->mtx);
+	return err;
+}
+
+void vf_disk_unpin(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
+{
+	pthread_mutex_lock(&f->disk->mtx);
+	set_pins(f, first, end_of(f, first, n_blocks), false);
+	pthread_mutex_unlock(&f->disk->mtx);
+}
+
+void vf_disk_drop(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
+{
+	uint64_t end = end_of(f, first, n_blocks);
+	struct vf_disk_punch *list = NULL;
+
+	pthread_mutex_lock(&f->disk->mtx);
+	for (uint64_t i = first; i < end; i++) {
+		struct vf_disk_block *b = vf_disk_block_at(f, i, false);
+		if (!b || b->pinned || b->readers)
+			continue;
+		if (b->state == VF_BLOCK_WRITING)
+			b->doomed = true;
+		if (b->state != VF_BLOCK_VALID)
+			continue;
+		vf_disk_set_evicting(vf_disk_group_of(b), b);
+		vf_disk_punch_add(&list, f, i);
+	}
+	pthread_mutex_unlock(&f->disk->mtx);
+	vf_disk_punch_submit(f->disk, list);
+}
+
+/* ---- numbers ------------------------------------------------------------------------------ */
+
+void vf_disk_file_info(struct vf_disk_file *f, struct vf_disk_file_info *out)
+{
+	pthread_mutex_lock(&f->disk->mtx);
+	*out = (struct vf_disk_file_info){f->n_blocks, f->n_valid, f->n_pinned};
+	pthread_mutex_unlock(&f->disk->mtx);
+}
+
+void vf_disk_stats(struct vf_disk *d, struct vf_disk_stats *out)
+{
+	pthread_mutex_lock(&d->mtx);
+	*out = d->stats;
+	out->size = d->opt.size;
+	out->used = d->used + d->dir_bytes + d->meta_bytes + d->unknown;
+	out->pinned = d->pinned;
+	out->resting = vf_disk_is_resting(d);
+	out->uring = vf_uring_is_ring(d->ring);
+	pthread_mutex_unlock(&d->mtx);
+}
+
+static bool is_settled(const struct vf_disk *d)
+{
+	return !d->queue && !d->n_reserved && !d->n_writes && !d->dirty &&
+	       !d->saving && !d->janitor && !d->evicting;
+}
+
+int vf_disk_flush(struct vf_disk *d)
+{
+	uint64_t until = vf_now_ns() + FLUSH_MAX_S * UINT64_C(1000000000);
+	uint64_t n_saves;
+	int err = 0;
+
+	pthread_mutex_lock(&d->mtx);
+	d->n_flush++;
+	n_saves = d->n_saves;
+	d->save_err = 0;
+	while (!is_settled(d) && !(d->save_err && d->n_saves > n_saves + 1) &&
+	       !err) {
+		pthread_cond_signal(&d->wake_index);
+		pthread_cond_signal(&d->wake_writer);
+		vf_disk_wait(d, &d->changed, vf_now_ns() + 20000000);
+		if (vf_now_ns() > until)
+			err = vf_fail(-ETIMEDOUT, "%s: not written in %d s",
+				      d->dir, FLUSH_MAX_S);
+	}
+	d->n_flush--;
+	if (!err)
+		err = d->save_err;
+	pthread_mutex_unlock(&d->mtx);
+	return err;
+}
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+static int check_options(const struct vf_disk_options *o)
+{
+	if (!o->dir || strlen(o->dir) > 3900)
+		return vf_fail(-EINVAL, "a disk cache needs a folder");
+	if (o->block_len < VF_DISK_PAGE || o->block_len % VF_DISK_PAGE ||
+	    o->block_len > BLOCK_LEN_MAX)
+		return vf_fail(-EINVAL, "%s: blocks of %u bytes", o->dir,
+			       o->block_len);
+	if (o->size < SIZE_MIN ||
+	    o->size / BLOCKS_MIN < o->block_len)
+		return vf_fail(-EINVAL,
+			       "%s: a disk cache of %llu bytes is too small: "
+			       "at least %d, and %d blocks",
+			       o->dir, (unsigned long long)o->size, SIZE_MIN,
+			       BLOCKS_MIN);
+	return 0;
+}
+
+static void init_sync(struct vf_disk *d)
+{
+	pthread_cond_t *conds[] = {&d->wake_writer, &d->wake_index,
+				   &d->wake_watch, &d->changed};
+	pthread_condattr_t a;
+
+	pthread_mutex_init(&d->mtx, NULL);
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	for (unsigned i = 0; i < VF_N(conds); i++)
+		pthread_cond_init(conds[i], &a);
+	pthread_condattr_destroy(&a);
+}
+
+static struct vf_disk *new_disk(const struct vf_disk_options *opt)
+{
+	struct vf_disk *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return NULL;
+	init_sync(d);
+	d->opt = *opt;
+	d->dir_fd = d->data_fd = d->lock_fd = -1;
+	d->queue_end = &d->queue;
+	d->opened_ns = vf_now_ns();
+	d->n_crc = opt->block_len / VF_DISK_PAGE;
+	d->batch = VF_MAX((size_t)16, VF_MIN((size_t)1024, opt->size >> 22));
+	d->map_len = VF_MAX(opt->size / 4, UINT64_C(1) << 20) & ~UINT64_C(4095);
+	d->unsaved_max = VF_MIN(opt->size / 16, UINT64_C(64) << 20);
+	d->mask = 255;
+	d->table = calloc(d->mask + 1, sizeof(*d->table));
+	d->dir = strdup(opt->dir);
+	d->opt.dir = d->dir;
+	if (d->dir && asprintf(&d->index_path, "%s/index", d->dir) < 0)
+		d->index_path = NULL;
+	if (!d->table || !d->dir || !d->index_path) {
+		vf_disk_close(d);
+		return NULL;
+	}
+	return d;
+}
+
+/* Each file in RAM holds a descriptor: leave most for others. */
+static size_t idle_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r))
+		return 64;
+	return VF_MIN((size_t)IDLE_MAX, (size_t)r.rlim_cur / 4);
+}
+
+static int open_index(struct vf_disk *d)
+{
+	struct vf_disk_total t;
+	bool was_lost;
+	int err = vf_disk_index_open(d->index_path, d->map_len, &was_lost,
+				     &d->index);
+
+	if (err)
+		return err;
+	vf_disk_index_total(d->index, &t);
+	d->generation = t.generation + 1;
+	d->used = d->cold = t.bytes;
+	d->pinned = t.pinned;
+	/* what was written and not saved when it ended without closing */
+	d->unknown = was_lost ? 0 : t.unknown;
+	if (!was_lost && !t.clean)
+		d->unknown += d->unsaved_max;
+	for (unsigned i = 0; was_lost && i < VF_N(d->subdir); i++)
+		if (d->subdir[i])
+			d->unknown = d->opt.size; /* any number of them */
+	d->sweeping = d->unknown != 0;
+	d->meta_slack = (2 * d->batch + 64) * UINT64_C(4096);
+	err = vf_disk_index_begin(d->index);
+	if (err)
+		return err;
+	vf_disk_index_set(d->index, false, d->unknown, d->generation);
+	err = vf_disk_index_commit(d->index);
+	d->meta_bytes = vf_disk_index_allocated(d->index);
+	return err;
+}
+
+static int start(struct vf_disk *d, pthread_t *t, bool *has,
+		 void *(*run)(void *))
+{
+	int err = -pthread_create(t, NULL, run, d);
+
+	*has = !err;
+	return err ? vf_fail(err, "cannot start a thread: %s", strerror(-err))
+		   : 0;
+}
+
+int vf_disk_open(const struct vf_disk_options *opt, struct vf_disk **out)
+{
+	struct vf_disk *d;
+	int err = check_options(opt);
+
+	*out = NULL;
+	if (err)
+		return err;
+	d = new_disk(opt);
+	if (!d)
+		return -ENOMEM;
+	d->idle_max = idle_limit();
+	err = vf_policy_open(opt->policy, opt->size / opt->block_len,
+			     opt->ttl_s, &d->policy);
+	if (err == -EINVAL)
+		vf_log(VF_ERROR, "no such policy: \"%s\"", opt->policy);
+	if (!err)
+		err = vf_disk_dir_open(d);
+	if (!err)
+		err = open_index(d);
+	if (!err)
+		err = vf_uring_open(&d->ring);
+	if (!err)
+		err = start(d, &d->watcher, &d->has_watcher,
+			    vf_disk_watch_run);
+	if (!err)
+		err = start(d, &d->indexer, &d->has_indexer,
+			    vf_disk_index_run);
+	if (!err)
+		err = start(d, &d->writer, &d->has_writer, vf_disk_writer_run);
+	if (err) {
+		vf_disk_close(d);
+		return err;
+	}
+	*out = d;
+	return 0;
+}
+
+static void stop(struct vf_disk *d, bool *flag, pthread_cond_t *wake,
+		 pthread_t t, bool has)
+{
+	if (!has)
+		return;
+	pthread_mutex_lock(&d->mtx);
+	*flag = true;
+	pthread_cond_broadcast(wake);
+	pthread_mutex_unlock(&d->mtx);
+	pthread_join(t, NULL);
+}
+
+static void free_files(struct vf_disk *d)
+{
+	for (size_t i = 0; d->table && i <= d->mask; i++)
+		while (d->table[i]) {
+			struct vf_disk_file *f = d->table[i];
+			d->table[i] = f->hash_next;
+			vf_disk_file_free(f);
+		}
+	free(d->table);
+	while (d->buffers) {
+		void *p = d->buffers;
+		d->buffers = *(void **)p;
+		free(p);
+	}
+}
+
+void vf_disk_close(struct vf_disk *d)
+{
+	if (!d)
+		return;
+	stop(d, &d->stop_writer, &d->wake_writer, d->writer, d->has_writer);
+	stop(d, &d->stop_index, &d->wake_index, d->indexer, d->has_indexer);
+	stop(d, &d->stop_watch, &d->wake_watch, d->watcher, d->has_watcher);
+	vf_uring_close(d->ring);
+	vf_disk_index_close(d->index);
+	vf_policy_close(d->policy);
+	free_files(d);
+	vf_disk_dir_close(d);
+	pthread_cond_destroy(&d->wake_writer);
+	pthread_cond_destroy(&d->wake_index);
+	pthread_cond_destroy(&d->wake_watch);
+	pthread_cond_destroy(&d->changed);
+	pthread_mutex_destroy(&d->mtx);
+	free(d->index_path);
+	free(d->dir);
+	free(d);
+}

@@ -1,0 +1,308 @@
+/*
+ * What the parts of the disk tier share; private to tier_disk*.c and their
+ * tests.
+ *
+ *   tier_disk.c        open, close, the table of files, pins, numbers
+ *   tier_disk_block.c  groups and blocks: states, what they cost, punching
+ *   tier_disk_read.c   reads, and the thread that notices a stalling disk
+ *   tier_disk_write.c  the queue of writes, the writer thread, making room
+ *   tier_disk_save.c   the index thread: load, save
+ *   tier_disk_old.c    the index thread: unload, cold files, leftovers
+ *   tier_disk_dir.c    names: the directory, data files, what it can do
+ *
+ * One mutex guards everything marked [mtx]; it is never held over I/O or a
+ * callback.  Threads: the ring's (completions), writer, index, watch.
+ *
+ * What counts against the size: a block's bytes rounded to pages and
+ * BLOCK_EXTRA (extents), a file's FILE_EXTRA (name, extent tree); directories,
+ * the index, and @unknown: what may lie in files since a crash.  A block
+ * counts from before it is written until after it is punched.
+ */
+#ifndef VF_STORE_TIER_DISK_IMPL_H
+#define VF_STORE_TIER_DISK_IMPL_H
+
+#include <pthread.h>
+
+#include "store/disk_index.h"
+#include "store/policy.h"
+#include "store/tier_disk.h"
+#include "store/uring.h"
+
+enum {
+	VF_DISK_PAGE = 4096,	/* what one checksum covers */
+	VF_DISK_WAIT_MS = 2000, /* a disk that answers later is stalling */
+};
+
+enum vf_disk_block_state {
+	VF_BLOCK_EMPTY,
+	VF_BLOCK_WRITING, /* in the queue or under way */
+	VF_BLOCK_VALID,
+	VF_BLOCK_EVICTING, /* no new reader; punched after the last one */
+};
+
+struct vf_disk_block { /* all [mtx] */
+	struct vf_policy_entry entry; /* inserted while VALID and not pinned */
+	uint32_t readers;
+	uint8_t state;
+	uint8_t at; /* [fixed] index in the group */
+	bool pinned;
+	bool doomed; /* WRITING: evict once written */
+	bool stuck;  /* EVICTING: the punch failed, try again */
+};
+
+struct vf_disk_group {
+	struct vf_disk_file *file;	  /* [fixed] */
+	uint32_t number;		  /* [fixed] */
+	bool dirty;			  /* [mtx] on the file's dirty list */
+	struct vf_disk_group *dirty_next; /* [mtx] */
+	struct vf_disk_block blocks[VF_DISK_GROUP];
+	/* [VF_DISK_GROUP][n_crc]; of a block: fixed from VALID to EMPTY */
+	uint32_t crcs[];
+};
+
+enum vf_disk_file_state {
+	VF_DISK_LOADING, /* the index has not answered yet */
+	VF_DISK_READY,
+	VF_DISK_DEAD, /* it failed: nothing kept until opened again */
+};
+
+struct vf_disk_file {
+	struct vf_disk *disk; /* [fixed] */
+	uint8_t id[16];	      /* [fixed] */
+	uint64_t size;	      /* [fixed] */
+	uint64_t n_blocks;    /* [fixed] */
+	size_t n_groups;      /* [fixed] */
+	uint32_t generation;  /* [fixed] once READY */
+	char label[VF_DISK_LABEL_MAX + 1]; /* [fixed] */
+
+	/* all [mtx] */
+	uint8_t state;
+	uint32_t users; /* vf_disk_file_get less put */
+	uint32_t io;	/* operations on fd, blocks in the queue, a save */
+	int fd;		/* -1: no data file; closed only while io is 0 */
+	struct vf_disk_group **groups; /* [n_groups] NULL: all EMPTY */
+	uint64_t n_live;	       /* blocks not EMPTY */
+	uint64_t n_valid, n_pinned;    /* blocks */
+	uint64_t bytes;		       /* of VALID blocks, as they count */
+	uint64_t pinned;	       /* bytes */
+	uint64_t last_use;
+	bool unsynced;	 /* written since the last fdatasync */
+	bool has_record; /* in the index */
+	bool dirty;	 /* on d->dirty */
+	bool janitor;	 /* on d->janitor */
+	bool stuck;	 /* some block is */
+	bool leftover;	 /* no data file of ours, but one of that name */
+	struct vf_disk_group *dirty_groups;
+	struct vf_disk_file *hash_next, *dirty_next, *janitor_next, *load_next;
+	struct vf_disk_file *idle_newer, *idle_older; /* users == 0 */
+};
+
+/* A block's bytes on their way to the disk. */
+struct vf_disk_item {
+	struct vf_disk_file *file;
+	uint64_t number;
+	uint32_t len, alloc_len; /* of the block; of buf */
+	unsigned flags;
+	void *buf;
+	struct vf_disk_item *next;
+	uint32_t crcs[]; /* [n_crc] */
+};
+
+struct vf_disk_reading; /* tier_disk_read.c */
+struct vf_disk_save; /* tier_disk_save.c */
+
+struct vf_disk {
+	/* [fixed] */
+	struct vf_disk_options opt; /* .dir is ours */
+	char *dir, *index_path;
+	uint32_t n_crc; /* of a whole block */
+	uint32_t unit;	/* bytes: the file system allocates these at once */
+	bool direct;	/* the file system takes O_DIRECT */
+	int dir_fd, data_fd, lock_fd;
+	struct vf_uring *ring;
+	struct vf_disk_index *index; /* the index thread's alone */
+	pthread_t writer, indexer, watcher;
+	bool has_writer, has_indexer, has_watcher;
+	size_t batch;	     /* groups in one save */
+	uint64_t map_len;    /* of the index */
+	uint64_t meta_slack; /* what one save may add to the index's file */
+	uint64_t unsaved_max;
+	uint32_t generation;
+	size_t idle_max;
+	uint64_t opened_ns;
+
+	pthread_mutex_t mtx;
+	/* all of the rest [mtx] */
+	struct vf_policy *policy;
+	struct vf_disk_file **table;
+	size_t mask, n_files;
+	struct vf_disk_file *idle_newest, *idle_oldest;
+	size_t n_idle;
+	struct vf_disk_stats stats; /* counters only */
+
+	uint64_t used;	     /* blocks and files, known or cold */
+	uint64_t cold;	     /* of these: in records not loaded */
+	uint64_t evicting;   /* of these: being punched */
+	uint64_t pinned;     /* bytes, cold ones too */
+	uint64_t dir_bytes, meta_bytes, unknown;
+	bool subdir[256]; /* made; the writer alone, not [mtx] */
+
+	/* writes */
+	pthread_cond_t wake_writer;
+	struct vf_disk_item *queue, **queue_end;
+	uint64_t queue_bytes; /* queued and under way */
+	uint64_t n_reserved;  /* blocks WRITING and not yet queued */
+	unsigned n_writes;    /* under way */
+	uint64_t unsaved;     /* bytes written since the last save began */
+	uint64_t saving_bytes; /* of the save under way */
+	uint64_t writing_bytes; /* under way */
+	uint64_t next_write_ns; /* of the budget */
+	struct vf_disk_file *janitor; /* empty or stuck ones to look at */
+	struct vf_disk_file *victim;  /* a cold file being emptied */
+	size_t victim_at;	      /* groups below were emptied */
+	bool crowded;		      /* the index is nearly full */
+	bool want_some;		      /* evict some for that */
+	bool stop_writer;
+
+	/* resting */
+	uint64_t rest_until_ns;
+	uint32_t rest_ms;
+	bool rest_is_stall; /* reads rest too */
+
+	/* index */
+	pthread_cond_t wake_index;
+	struct vf_disk_file *load, *dirty;
+	size_t n_changes;
+	uint64_t save_at_ns; /* 0: nothing dirty */
+	unsigned n_flush;    /* waiting */
+	bool want_cold, no_cold;
+	bool sweeping;
+	bool stop_index;
+	bool saving;
+	unsigned n_syncs; /* of the save, under way */
+	uint64_t n_saves; /* ended */
+	int save_err;
+
+	/* reads */
+	pthread_cond_t wake_watch;
+	struct vf_disk_reading *reads_first, *reads_last; /* oldest first */
+	size_t n_reads, n_overdue;
+	bool watch_idle, stop_watch;
+	void *buffers; /* free ones, linked by their first word */
+	size_t n_buffers;
+
+	pthread_cond_t changed; /* loads, room, saves, writes: look again */
+};
+
+/* ---- tier_disk.c --------------------------------------------------------------- */
+
+/* Caller holds mtx. */
+struct vf_disk_file *vf_disk_find(struct vf_disk *d, const uint8_t id[16]);
+/* A file not in the table, in state LOADING; NULL: no memory. */
+struct vf_disk_file *vf_disk_file_new(struct vf_disk *d, const uint8_t id[16],
+				      uint64_t size, const char *label);
+void vf_disk_file_add(struct vf_disk_file *f);	  /* to the table; mtx */
+void vf_disk_file_remove(struct vf_disk_file *f); /* from it; mtx */
+void vf_disk_file_free(struct vf_disk_file *f);
+void vf_disk_idle_add(struct vf_disk_file *f);	  /* mtx */
+void vf_disk_idle_remove(struct vf_disk_file *f); /* mtx */
+uint64_t vf_disk_use_now(const struct vf_disk *d);
+/* Wait for a signal or until @until_ns; @until_ns 0: for ever.  mtx. */
+void vf_disk_wait(struct vf_disk *d, pthread_cond_t *c, uint64_t until_ns);
+/* Failing: no more writes for a while; mtx.  Logs. */
+void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what);
+bool vf_disk_is_resting(const struct vf_disk *d); /* mtx */
+/* For tests. */
+void vf_disk_fault(struct vf_disk *d, vf_io_fault_fn *fn, void *arg);
+
+/* ---- tier_disk_block.c: caller holds mtx where not said otherwise --------------- */
+
+uint32_t vf_disk_block_len(const struct vf_disk_file *f, uint64_t number);
+uint64_t vf_disk_block_cost(const struct vf_disk_file *f, uint64_t number);
+uint64_t vf_disk_file_cost(const struct vf_disk_file *f);
+static inline uint64_t vf_disk_number(const struct vf_disk_group *g,
+				      const struct vf_disk_block *b)
+{
+	return (uint64_t)g->number * VF_DISK_GROUP + b->at;
+}
+struct vf_disk_group *vf_disk_group_of(struct vf_disk_block *b);
+struct vf_disk_group *vf_disk_group_new(struct vf_disk_file *f,
+					uint32_t number); /* no lock needed */
+/* Its group is made when @make; NULL: there is none, or no memory. */
+struct vf_disk_block *vf_disk_block_at(struct vf_disk_file *f, uint64_t number,
+				       bool make);
+/* Free it if nothing is in it and nothing must be saved. */
+void vf_disk_group_release(struct vf_disk_group *g);
+uint32_t *vf_disk_crcs(struct vf_disk_group *g, const struct vf_disk_block *b);
+void vf_disk_mark_file(struct vf_disk_file *f);
+void vf_disk_mark_group(struct vf_disk_group *g);
+void vf_disk_set_valid(struct vf_disk_group *g, struct vf_disk_block *b,
+		       unsigned flags, bool was_written);
+void vf_disk_set_pinned(struct vf_disk_group *g, struct vf_disk_block *b,
+			bool pinned);
+/* VALID or WRITING to EVICTING. */
+void vf_disk_set_evicting(struct vf_disk_group *g, struct vf_disk_block *b);
+/* An operation on the file ended. */
+void vf_disk_io_end(struct vf_disk_file *f);
+/* Look at this file soon: it may be empty, or stuck. */
+void vf_disk_call_janitor(struct vf_disk_file *f);
+
+/* Blocks in EVICTING without a reader, to be punched once mtx is released. */
+struct vf_disk_punch {
+	struct vf_io io;
+	struct vf_disk_file *file;
+	uint64_t first, n;
+	struct vf_disk_punch *next;
+};
+/* Add block @number (already EVICTING) to the list, merging neighbours. */
+void vf_disk_punch_add(struct vf_disk_punch **list, struct vf_disk_file *f,
+		       uint64_t number);
+void vf_disk_punch_submit(struct vf_disk *d,
+			  struct vf_disk_punch *list); /* without mtx */
+
+/* ---- buffers: page-aligned, of a whole block; without mtx ------------------------ */
+
+void *vf_disk_buffer_get(struct vf_disk *d);
+void vf_disk_buffer_put(struct vf_disk *d, void *buf);
+
+/* ---- tier_disk_read.c ------------------------------------------------------------ */
+
+void *vf_disk_watch_run(void *disk);
+
+/* ---- tier_disk_write.c ----------------------------------------------------------- */
+
+void *vf_disk_writer_run(void *disk);
+
+/* ---- tier_disk_save.c, tier_disk_old.c: index thread, without mtx ------------------ */
+
+void *vf_disk_index_run(void *disk);
+/* Fill a file in LOADING from its record.  -ENOENT: there is none. */
+int vf_disk_load(struct vf_disk_file *f);
+/* Drop the records of a version, and its data file. */
+void vf_disk_forget(struct vf_disk *d, const uint8_t id[16]);
+void vf_disk_load_cold(struct vf_disk *d);
+void vf_disk_unload_some(struct vf_disk *d);
+
+struct vf_disk_sweep;
+/* Returns 0; -ENOMEM. */
+int vf_disk_sweep_open(struct vf_disk *d, struct vf_disk_sweep **out);
+void vf_disk_sweep_close(struct vf_disk_sweep *s);
+/* Look at some files; true when it has seen all. */
+bool vf_disk_sweep_some(struct vf_disk_sweep *s);
+
+/* ---- tier_disk_dir.c --------------------------------------------------------------- */
+
+/* Directory, lock, subfolders, probe.  Returns 0; -errno, logged. */
+int vf_disk_dir_open(struct vf_disk *d);
+void vf_disk_dir_close(struct vf_disk *d);
+enum vf_disk_open_how {
+	VF_DISK_OPEN_OLD,
+	VF_DISK_OPEN_NEW,  /* a leftover of that name is removed */
+	VF_DISK_OPEN_TAIL, /* old, through the page cache */
+};
+/* Returns a descriptor; -errno, not logged. */
+int vf_disk_dir_data(struct vf_disk *d, const uint8_t id[16],
+		     enum vf_disk_open_how how, uint64_t size);
+int vf_disk_dir_unlink(struct vf_disk *d, const uint8_t id[16]);
+
+#endif

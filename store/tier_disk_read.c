@@ -1,0 +1,277 @@
+/*
+ * Reads of the disk tier.  Each goes into a buffer of ours and is copied after
+ * its checksums were found right: a read that the disk answers late has no
+ * caller any more, and must not touch his memory.
+ *
+ *   answered   [mtx] the caller was told; by whoever set it
+ *   the list   [mtx] reads under way, oldest first: the watch looks at its head
+ */
+#include "store/tier_disk_impl.h"
+
+struct vf_disk_reading {
+	struct vf_io io;
+	struct iovec iov;
+	struct vf_disk_file *file;
+	uint64_t number;
+	uint32_t len;
+	const uint32_t *crcs; /* of the block: it has a reader */
+	void *dst;
+	vf_fetch_fn *done;
+	void *arg;
+	uint64_t start_ns;
+	bool answered, overdue;
+	struct vf_disk_reading *newer, *older;
+};
+
+/* ---- the list: caller holds mtx --------------------------------------------------- */
+
+static void link_read(struct vf_disk *d, struct vf_disk_reading *r)
+{
+	r->older = d->reads_last;
+	*(d->reads_last ? &d->reads_last->newer : &d->reads_first) = r;
+	d->reads_last = r;
+	d->n_reads++;
+	if (d->watch_idle) {
+		d->watch_idle = false;
+		pthread_cond_signal(&d->wake_watch);
+	}
+}
+
+static void unlink_read(struct vf_disk *d, struct vf_disk_reading *r)
+{
+	*(r->newer ? &r->newer->older : &d->reads_last) = r->older;
+	*(r->older ? &r->older->newer : &d->reads_first) = r->newer;
+	r->newer = r->older = NULL;
+	d->n_reads--;
+}
+
+/* ---- completion -------------------------------------------------------------------- */
+
+static bool is_right(const struct vf_disk_reading *r)
+{
+	const uint8_t *p = r->iov.iov_base;
+
+	for (uint32_t at = 0, i = 0; at < r->len; at += VF_DISK_PAGE, i++) {
+		uint32_t n = VF_MIN(r->len - at, (uint32_t)VF_DISK_PAGE);
+		if (vf_crc32c(0, p + at, n) != r->crcs[i])
+			return false;
+	}
+	return true;
+}
+
+/* The block has one reader less; mtx. */
+static void end_reader(struct vf_disk_reading *r, bool is_bad,
+		       struct vf_disk_punch **punch)
+{
+	struct vf_disk_file *f = r->file;
+	struct vf_disk_block *b = vf_disk_block_at(f, r->number, false);
+
+	assert(b && b->readers);
+	b->readers--;
+	if (is_bad && b->state == VF_BLOCK_VALID)
+		vf_disk_set_evicting(vf_disk_group_of(b), b);
+	if (b->state == VF_BLOCK_EVICTING && !b->readers)
+		vf_disk_punch_add(punch, f, r->number);
+}
+
+static void count_read(struct vf_disk *d, const struct vf_disk_reading *r,
+		       int res, bool is_bad)
+{
+	if (res < 0)
+		d->stats.n_error++;
+	else if (is_bad)
+		d->stats.n_damaged++;
+	if (is_bad || r->answered) {
+		d->stats.n_read_miss++;
+	} else {
+		d->stats.n_read++;
+		d->stats.bytes_read += r->len;
+	}
+	if (!is_bad && d->rest_is_stall && !vf_disk_is_resting(d)) {
+		d->rest_is_stall = false;
+		d->rest_ms = 0;
+	}
+}
+
+static void log_bad(const struct vf_disk_reading *r, int res)
+{
+	vf_log(VF_WARN, "%s: block %llu in the disk cache: %s", r->file->label,
+	       (unsigned long long)r->number,
+	       res < 0 ? strerror(-res) : "damaged");
+}
+
+static void finish_read(struct vf_io *io, int res)
+{
+	struct vf_disk_reading *r = (struct vf_disk_reading *)io;
+	struct vf_disk *d = r->file->disk;
+	struct vf_disk_punch *punch = NULL;
+	bool is_bad = res < (int)r->len || !is_right(r), is_ours;
+
+	if (is_bad)
+		log_bad(r, res);
+	pthread_mutex_lock(&d->mtx);
+	if (r->overdue)
+		d->n_overdue--;
+	else
+		unlink_read(d, r);
+	is_ours = !r->answered;
+	count_read(d, r, res, is_bad);
+	r->answered = true;
+	end_reader(r, is_bad, &punch);
+	vf_disk_io_end(r->file);
+	pthread_mutex_unlock(&d->mtx);
+	vf_disk_punch_submit(d, punch);
+	if (is_ours) {
+		if (!is_bad)
+			memcpy(r->dst, r->iov.iov_base, r->len);
+		r->done(r->arg, is_bad ? -ENOENT : 0);
+	}
+	vf_disk_buffer_put(d, r->iov.iov_base);
+	free(r);
+}
+
+/* ---- start ---------------------------------------------------------------------------- */
+
+/* The block gets a reader; false: not there, or the tier rests.  mtx. */
+static bool begin_reader(struct vf_disk_reading *r, uint32_t n_uses)
+{
+	struct vf_disk_file *f = r->file;
+	struct vf_disk *d = f->disk;
+	struct vf_disk_block *b;
+
+	b = r->number < f->n_blocks ? vf_disk_block_at(f, r->number, false)
+				    : NULL;
+	if (!b || b->state != VF_BLOCK_VALID ||
+	    (d->rest_is_stall && vf_disk_is_resting(d))) {
+		d->stats.n_read_miss++;
+		return false;
+	}
+	b->readers++;
+	if (n_uses && b->entry.queue)
+		vf_policy_hit(d->policy, &b->entry, n_uses);
+	r->crcs = vf_disk_crcs(vf_disk_group_of(b), b);
+	r->io.fd = f->fd;
+	f->io++;
+	link_read(d, r);
+	return true;
+}
+
+static struct vf_disk_reading *new_read(struct vf_disk_file *f, uint64_t number)
+{
+	struct vf_disk_reading *r = calloc(1, sizeof(*r));
+
+	if (!r || number >= f->n_blocks) {
+		free(r);
+		return NULL;
+	}
+	r->file = f;
+	r->number = number;
+	r->len = vf_disk_block_len(f, number);
+	r->iov.iov_base = vf_disk_buffer_get(f->disk);
+	/* to the page: O_DIRECT; beyond the end of the file comes nothing */
+	r->iov.iov_len = vf_round_up(r->len, VF_DISK_PAGE);
+	r->io.op = VF_IO_READ;
+	r->io.iov = &r->iov;
+	r->io.n_iov = 1;
+	r->io.off = number * f->disk->opt.block_len;
+	r->io.done = finish_read;
+	if (!r->iov.iov_base) {
+		free(r);
+		return NULL;
+	}
+	return r;
+}
+
+void vf_disk_read(struct vf_disk_file *f, uint64_t number, void *buf,
+		  uint32_t n_uses, vf_fetch_fn *done, void *arg)
+{
+	struct vf_disk *d = f->disk;
+	struct vf_disk_reading *r;
+	bool is_there = vf_disk_has(f, number);
+
+	r = is_there ? new_read(f, number) : NULL;
+	if (r) {
+		r->dst = buf;
+		r->done = done;
+		r->arg = arg;
+		r->start_ns = vf_now_ns();
+	}
+	pthread_mutex_lock(&d->mtx);
+	if (!r)
+		d->stats.n_read_miss++;
+	else
+		is_there = begin_reader(r, n_uses);
+	pthread_mutex_unlock(&d->mtx);
+	if (r && is_there) {
+		vf_uring_submit(d->ring, &r->io);
+		return;
+	}
+	if (r)
+		vf_disk_buffer_put(d, r->iov.iov_base);
+	free(r);
+	done(arg, -ENOENT);
+}
+
+/* ---- the watch ------------------------------------------------------------------------- */
+
+/*
+ * Take reads that are too old off the list, the caller's part of them in
+ * @out.  What is behind the first one on an idle disk is not old yet.
+ */
+struct answer {
+	vf_fetch_fn *done;
+	void *arg;
+};
+
+static size_t take_overdue(struct vf_disk *d, struct answer *out, size_t max)
+{
+	const uint64_t limit = VF_DISK_WAIT_MS * UINT64_C(1000000);
+	struct vf_disk_reading *r;
+	size_t n = 0;
+
+	while (n < max && (r = d->reads_first) &&
+	       vf_now_ns() - r->start_ns >= limit) {
+		unlink_read(d, r);
+		r->overdue = r->answered = true;
+		d->n_overdue++;
+		d->stats.n_error++;
+		out[n++] = (struct answer){r->done, r->arg};
+	}
+	if (n)
+		vf_disk_rest(d, true, 0, "read");
+	return n;
+}
+
+static void wait_for_head(struct vf_disk *d)
+{
+	uint64_t until = 0;
+
+	if (d->reads_first)
+		until = d->reads_first->start_ns +
+			VF_DISK_WAIT_MS * UINT64_C(1000000);
+	else
+		d->watch_idle = true;
+	vf_disk_wait(d, &d->wake_watch, until);
+	d->watch_idle = false;
+}
+
+void *vf_disk_watch_run(void *disk)
+{
+	struct vf_disk *d = disk;
+	struct answer late[64];
+
+	pthread_mutex_lock(&d->mtx);
+	while (!d->stop_watch) {
+		size_t n = take_overdue(d, late, VF_N(late));
+		if (!n) {
+			wait_for_head(d);
+			continue;
+		}
+		pthread_mutex_unlock(&d->mtx);
+		for (size_t i = 0; i < n; i++)
+			late[i].done(late[i].arg, -ENOENT);
+		pthread_mutex_lock(&d->mtx);
+	}
+	pthread_mutex_unlock(&d->mtx);
+	return NULL;
+}
