@@ -185,44 +185,57 @@ static void fill_alive(const struct inode *i, uint64_t off, size_t len,
 	memset(out + head, 1, len - head);
 }
 
+/* What is made up is copied: once it has been answered, another thread may
+ * close the file, and a text goes with it. */
+static void read_made_up(const struct inode *i, const struct vf_buf *text,
+			 struct reading *r, uint64_t off)
+{
+	if (i->kind == ALIVE)
+		fill_alive(i, off, r->len, r->buf);
+	else
+		memcpy(r->buf, text->data + off, r->len);
+	finish_read(r, 0);
+}
+
+static bool reply_held(fuse_req_t req, struct fs *fs, struct inode *i,
+		       uint64_t off, size_t len)
+{
+	struct vf_hold hold;
+
+	if (!vf_cached_hold(i->data, off, len, &hold))
+		return false;
+	atomic_fetch_add(&fs->bytes_read, len);
+	fuse_reply_iov(req, hold.iov, hold.n);
+	vf_cached_release(&hold);
+	return true;
+}
+
 void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 		struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
 	struct inode *i = vf_inode(fs, ino);
-	struct vf_buf *text = (struct vf_buf *)(uintptr_t)fi->fh;
+	const struct vf_buf *text = (struct vf_buf *)(uintptr_t)fi->fh;
 	uint64_t end = is_text(i) ? text->len : i->size, from = (uint64_t)off;
 	size_t len = from < end ? VF_MIN((uint64_t)size, end - from) : 0;
-	struct vf_hold hold;
+	bool stored = i->kind == OBJECT || i->kind == VIEW;
 	struct reading *r;
 
 	atomic_fetch_add(&fs->n_reads, 1);
-	if (is_text(i) || !len) {
-		fuse_reply_buf(req, len ? (char *)text->data + off : NULL, len);
-		return;
-	}
-	if (i->kind == OBJECT && !i->data) { /* passed through: none comes */
+	if (!len)
+		fuse_reply_buf(req, NULL, 0);
+	else if (stored && !i->data) /* passed through: none comes */
 		fuse_reply_err(req, EIO);
+	else if (stored && reply_held(req, fs, i, from, len))
 		return;
-	}
-	if (i->kind != ALIVE && vf_cached_hold(i->data, from, len, &hold)) {
-		atomic_fetch_add(&fs->bytes_read, len);
-		fuse_reply_iov(req, hold.iov, hold.n);
-		vf_cached_release(&hold);
-		return;
-	}
-	r = malloc(sizeof(*r) + len);
-	if (!r) {
+	else if (!(r = malloc(sizeof(*r) + len)))
 		fuse_reply_err(req, ENOMEM);
-		return;
+	else {
+		*r = (struct reading){.req = req, .fs = fs, .len = len};
+		if (stored)
+			vf_cached_read(i->data, from, len, r->buf, finish_read,
+				       r);
+		else
+			read_made_up(i, text, r, from);
 	}
-	r->req = req;
-	r->fs = fs;
-	r->len = len;
-	if (i->kind != ALIVE) {
-		vf_cached_read(i->data, from, len, r->buf, finish_read, r);
-		return;
-	}
-	fill_alive(i, from, len, r->buf);
-	finish_read(r, 0);
 }

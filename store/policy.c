@@ -279,9 +279,8 @@ void vf_policy_insert(struct vf_policy *p, struct vf_policy_entry *e,
 		      uint64_t hash, unsigned flags, uint32_t now_s)
 {
 	assert(e->queue == VF_POLICY_OUT);
-	*e = (struct vf_policy_entry){.hash = hash,
-				      .time_s = now_s,
-				      .flags = flags & VF_POLICY_SCAN};
+	*e = (struct vf_policy_entry){
+		.hash = hash, .time_s = now_s, .flags = flags & VF_POLICY_SCAN};
 	p->n_linked++;
 	p->ops->insert(p, e);
 	age_link(p, e);

@@ -24,10 +24,10 @@ struct vf_policy;
 struct vf_policy_entry {
 	struct vf_policy_entry *newer, *older;
 	struct vf_policy_entry *younger, *elder; /* by filling, for the ttl */
-	uint64_t hash;	  /* of the block's identity */
+	uint64_t hash;				 /* of the block's identity */
 	uint32_t freq;
-	uint32_t time_s;  /* when it was filled, for the ttl */
-	uint8_t queue;	  /* 0: not inserted */
+	uint32_t time_s; /* when it was filled, for the ttl */
+	uint8_t queue;	 /* 0: not inserted */
 	uint8_t flags;
 };
 

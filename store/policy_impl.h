@@ -29,8 +29,8 @@ enum { VF_POLICY_OUT = 0, VF_POLICY_PARKED = 255 };
 
 /* More of vf_policy_entry.flags, beside VF_POLICY_SCAN. */
 enum {
-	VF_POLICY_READ = 2,   /* a scanned block was read once */
-	VF_POLICY_WOKEN = 4,  /* was used while parked */
+	VF_POLICY_READ = 2,  /* a scanned block was read once */
+	VF_POLICY_WOKEN = 4, /* was used while parked */
 };
 
 /*
@@ -38,7 +38,7 @@ enum {
  * and in age: what left more than @n_ghosts others ago is not found.
  */
 struct vf_policy_ghosts {
-	uint64_t *slots;    /* [n_sets][8], owned; layout in policy.c */
+	uint64_t *slots; /* [n_sets][8], owned; layout in policy.c */
 	uint64_t n_sets;
 	uint64_t n_added;
 	unsigned age_shift; /* stamps count 1 << age_shift additions */

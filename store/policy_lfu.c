@@ -86,8 +86,8 @@ static uint32_t pack_count(const struct lfu *l, unsigned count)
 /* @mask  the bits that were kept of @packed */
 static unsigned count_now(const struct lfu *l, uint32_t packed, uint32_t mask)
 {
-	uint32_t age = (pack_count(l, 0) - (packed & ~(uint32_t)FREQ_MAX)) &
-		       mask;
+	uint32_t age =
+		(pack_count(l, 0) - (packed & ~(uint32_t)FREQ_MAX)) & mask;
 
 	age >>= FREQ_BITS;
 	return age <= FREQ_BITS ? (packed & FREQ_MAX) >> age : 0;
@@ -105,8 +105,7 @@ static void halve_counts(struct lfu *l)
 	l->filled = 0;
 	for (unsigned i = 0; i <= FREQ_MAX; i++) {
 		if (i)
-			vf_policy_list_join(&l->counted[i / 2],
-					    &l->counted[i]);
+			vf_policy_list_join(&l->counted[i / 2], &l->counted[i]);
 		if (l->counted[i / 2].n)
 			l->filled |= UINT64_C(1) << i / 2;
 	}
