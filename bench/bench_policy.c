@@ -9,8 +9,8 @@
  *
  * The scan test reads 5 caches' worth of blocks that are in no request, once
  * with the mark of read-ahead (and then read), once as plain misses.  Its
- * figure is the hit rate of the last cache's worth of requests before the scan
- * less that of the first after it, in points.
+ * figure is the hit rate of the next cache's worth of requests without the
+ * scan less that of the same requests after it, in points.
  *
  * A trace is text, one block number per line.  Defaults: Zipf 0.9 over 1 M
  * blocks, 16 M requests.
@@ -53,7 +53,7 @@ static void *allocate(size_t n, size_t size)
 	return p;
 }
 
-/* ---- streams -------------------------------------------------------------- */
+/* ---- streams ------------------------------------------------------------- */
 
 /* Block i has weight 1 / (i + 1)^s; drawn by bisecting the sums. */
 static void make_zipf(struct stream *st, double s)
@@ -138,7 +138,7 @@ static void read_trace(struct stream *st, const char *path)
 	}
 }
 
-/* ---- a cache --------------------------------------------------------------- */
+/* ---- a cache ------------------------------------------------------------- */
 
 static bool may_any(void *arg, const struct vf_policy_entry *e)
 {
@@ -187,7 +187,7 @@ static size_t replay(struct cache *c, const struct stream *st, size_t from,
 	return n_hit;
 }
 
-/* ---- measurements ------------------------------------------------------------ */
+/* ---- measurements -------------------------------------------------------- */
 
 static size_t cache_size(const struct stream *st, unsigned percent)
 {
@@ -209,31 +209,36 @@ static double hit_rate(const struct stream *st, const char *policy,
 	return 100. * (double)n_hit / (double)(st->n - warm);
 }
 
-static double scan_cost(const struct stream *st, const char *policy,
-			unsigned flags)
+enum { NO_SCAN = -1 };
+
+static void scan(struct cache *c, size_t first, unsigned flags)
 {
-	size_t n_max = cache_size(st, 10), half = st->n / 2;
-	size_t window = VF_MIN(n_max, half), before, after;
+	for (size_t i = first; i < first + 5 * c->n_max; i++) {
+		fill(c, i, flags);
+		if (flags)
+			vf_policy_hit(c->policy, &c->entries[i], 1);
+	}
+}
+
+/* Hit rate of a cache's worth of requests in the middle of the stream. */
+static double rate_after(const struct stream *st, const char *policy, int flags)
+{
+	size_t n_max = cache_size(st, 10), half = st->n / 2, n_hit;
+	size_t n_next = VF_MIN(n_max, st->n - half);
 	struct cache c;
 
 	open_cache(&c, policy, n_max, st->n_blocks + 5 * n_max);
-	replay(&c, st, 0, half - window);
-	before = replay(&c, st, half - window, half);
-	for (size_t i = 0; i < 5 * n_max; i++) {
-		fill(&c, st->n_blocks + i, flags);
-		if (flags)
-			vf_policy_hit(c.policy, &c.entries[st->n_blocks + i],
-				      1);
-	}
-	after = replay(&c, st, half, half + window);
+	replay(&c, st, 0, half);
+	if (flags != NO_SCAN)
+		scan(&c, st->n_blocks, (unsigned)flags);
+	n_hit = replay(&c, st, half, half + n_next);
 	close_cache(&c);
-	return 100. * ((double)before - (double)after) /
-	       (double)VF_MAX(window, (size_t)1);
+	return 100. * (double)n_hit / (double)n_next;
 }
 
 static void print_policy(const struct stream *st, const char *policy)
 {
-	double ns, ns_10 = 0;
+	double ns, ns_10 = 0, rate = rate_after(st, policy, NO_SCAN);
 
 	printf("%-8s", policy);
 	for (size_t i = 0; i < VF_N(percents); i++) {
@@ -241,8 +246,9 @@ static void print_policy(const struct stream *st, const char *policy)
 		if (percents[i] == 10)
 			ns_10 = ns;
 	}
-	printf("  %6.2f %6.2f %8.1f\n", scan_cost(st, policy, VF_POLICY_SCAN),
-	       scan_cost(st, policy, 0), ns_10);
+	printf("  %6.2f %6.2f %8.1f\n",
+	       rate - rate_after(st, policy, VF_POLICY_SCAN),
+	       rate - rate_after(st, policy, 0), ns_10);
 	fflush(stdout);
 }
 

@@ -31,14 +31,25 @@ enum {
 	NOTE_MASK = (1 << VF_POLICY_NOTE_BITS) - 1,
 };
 
+/* 256 TiB of blocks of 64 KiB. */
+#define SLOTS_MAX (UINT64_C(1) << 32)
+
 static_assert(WAYS * sizeof(uint64_t) == 64, "a set is a cache line");
 static_assert(32 + STAMP_BITS + VF_POLICY_NOTE_BITS == 64, "slot layout");
 
-/* The first is the default: see bench/bench_policy for why. */
+/*
+ * The first is the default.  Hit rates of bench/bench_policy, Zipf 0.9 over
+ * 1 M blocks, caches of 1, 5, 10, 20 %; a perfect choice of blocks once and
+ * for all reaches 51.6, 66.1, 73.0, 80.5:
+ *
+ *   lru     39.5  55.4  63.7  73.1
+ *   lfu     51.1  65.2  71.8  78.9
+ *   s3fifo  49.7  63.6  70.3  77.6
+ */
 static const struct vf_policy_ops *const all[] = {
 	&vf_policy_lfu, &vf_policy_s3fifo, &vf_policy_lru};
 
-/* ---- lists ----------------------------------------------------------------- */
+/* ---- lists --------------------------------------------------------------- */
 
 void vf_policy_list_push(struct vf_policy_list *l, struct vf_policy_entry *e)
 {
@@ -79,14 +90,15 @@ void vf_policy_list_join(struct vf_policy_list *l, struct vf_policy_list *from)
 	*from = (struct vf_policy_list){0};
 }
 
-/* ---- ghosts ----------------------------------------------------------------- */
+/* ---- ghosts -------------------------------------------------------------- */
 
 int vf_policy_ghosts_init(struct vf_policy_ghosts *g, size_t n_ghosts)
 {
 	size_t n_slots;
 
 	/* A third more slots than ghosts: few sets overflow before age. */
-	if (VF_ADD(n_ghosts, n_ghosts / 3 + 2 * WAYS, &n_slots))
+	if (VF_ADD(n_ghosts, n_ghosts / 3 + 2 * WAYS, &n_slots) ||
+	    n_slots > SLOTS_MAX)
 		return -ENOMEM;
 	*g = (struct vf_policy_ghosts){.n_sets = n_slots / WAYS};
 	while (n_ghosts >> g->age_shift > STAMP_MASK / 4)
@@ -170,7 +182,7 @@ int vf_policy_ghosts_take(struct vf_policy_ghosts *g, uint64_t hash)
 	return -1;
 }
 
-/* ---- the order of filling ------------------------------------------------------ */
+/* ---- the order of filling ------------------------------------------------ */
 
 static void age_link(struct vf_policy *p, struct vf_policy_entry *e)
 {
@@ -197,7 +209,7 @@ static bool is_expired(const struct vf_policy *p,
 	return p->ttl_s && now_s > e->time_s && now_s - e->time_s > p->ttl_s;
 }
 
-/* ---- states --------------------------------------------------------------------- */
+/* ---- states -------------------------------------------------------------- */
 
 static void unlink_entry(struct vf_policy *p, struct vf_policy_entry *e)
 {
@@ -228,7 +240,7 @@ static void unpark(struct vf_policy *p, struct vf_policy_entry *e)
 	age_link(p, e);
 }
 
-/* ---- the front -------------------------------------------------------------------- */
+/* ---- the front ----------------------------------------------------------- */
 
 static const struct vf_policy_ops *find_policy(const char *name)
 {
@@ -387,7 +399,7 @@ struct vf_policy_entry *vf_policy_victim(struct vf_policy *p, may_fn *may,
 	return e;
 }
 
-/* ---- validation ------------------------------------------------------------------- */
+/* ---- validation ---------------------------------------------------------- */
 
 size_t vf_policy_count(const struct vf_policy *p)
 {

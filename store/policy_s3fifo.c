@@ -13,12 +13,10 @@
 #include "store/policy_impl.h"
 
 enum { SMALL, MAIN, N_QUEUES };
-#ifndef TO_MAIN
-#define TO_MAIN 2
-#endif
 enum {
 	SMALL_SHARE = 10, /* percent */
 	FREQ_MAX = 3,
+	TO_MAIN = 2, /* uses in the small queue */
 };
 
 struct s3fifo {
