@@ -264,7 +264,8 @@ static int add_bucket(struct vf_s3 *s3, bool virtual_host)
 	return s3->origin && s3->host && s3->root ? 0 : -ENOMEM;
 }
 
-static int find_server(struct vf_s3 *s3, const struct vf_bucket_options *opt)
+static int find_server(struct vf_s3 *s3, const struct vf_bucket_options *opt,
+		       const char *of_profile)
 {
 	const char *endpoint = opt->endpoint;
 	VF_AUTO_FREE char *aws = NULL;
@@ -277,7 +278,7 @@ static int find_server(struct vf_s3 *s3, const struct vf_bucket_options *opt)
 	if (!endpoint)
 		endpoint = variable("AWS_ENDPOINT_URL");
 	if (!endpoint)
-		endpoint = s3->credentials.endpoint;
+		endpoint = of_profile;
 	if (!endpoint &&
 	    asprintf(&aws, "https://s3.%s.amazonaws.com%s", s3->region,
 		     strncmp(s3->region, "cn-", 3) ? "" : ".cn") < 0) {
@@ -289,7 +290,8 @@ static int find_server(struct vf_s3 *s3, const struct vf_bucket_options *opt)
 		   : add_bucket(s3, opt->virtual_host || (!endpoint && !dots));
 }
 
-static int find_region(struct vf_s3 *s3, const struct vf_bucket_options *opt)
+static int find_region(struct vf_s3 *s3, const struct vf_bucket_options *opt,
+		       const char *of_profile)
 {
 	const char *region = opt->region;
 
@@ -298,7 +300,7 @@ static int find_region(struct vf_s3 *s3, const struct vf_bucket_options *opt)
 	if (!region)
 		region = variable("AWS_DEFAULT_REGION");
 	if (!region)
-		region = s3->credentials.region;
+		region = of_profile;
 	if (!region)
 		region = "us-east-1";
 	for (const char *c = region; *c; c++)
@@ -355,8 +357,10 @@ static void s3_close(struct vf_bucket *b)
 {
 	struct vf_s3 *s3 = of(b);
 
+	/* Who waits for credentials ends while there is still an http. */
+	vf_credential_source_stop(s3->credentials);
 	vf_http_close(s3->http);
-	vf_credentials_fini(&s3->credentials);
+	vf_credential_source_close(s3->credentials);
 	free(s3->name);
 	free(s3->prefix);
 	free(s3->origin);
@@ -398,6 +402,28 @@ static const struct vf_bucket_ops s3_ops = {
 	.stats = s3_stats,
 };
 
+/* Credentials, and what their profile says beside them. */
+static int find_all(struct vf_s3 *s3, const struct vf_bucket_options *opt,
+		    const char *ca_file)
+{
+	const struct vf_credential_options who = {
+		.profile = opt->profile,
+		.region = opt->region,
+		.ca_file = ca_file,
+	};
+	const struct vf_credentials *c;
+	int err = vf_credential_source_open(&who, &s3->credentials);
+
+	if (err)
+		return err;
+	c = vf_credential_source_get(s3->credentials);
+	err = find_region(s3, opt, c->region);
+	if (!err)
+		err = find_server(s3, opt, c->endpoint);
+	vf_credential_source_put(s3->credentials, c);
+	return err;
+}
+
 int vf_bucket_s3_open(const char *url, const struct vf_bucket_options *opt,
 		      struct vf_bucket **out)
 {
@@ -414,11 +440,7 @@ int vf_bucket_s3_open(const char *url, const struct vf_bucket_options *opt,
 		http.ca_file = variable("AWS_CA_BUNDLE");
 	err = take_url(s3, url);
 	if (!err)
-		err = vf_credentials_load(opt->profile, &s3->credentials);
-	if (!err)
-		err = find_region(s3, opt);
-	if (!err)
-		err = find_server(s3, opt);
+		err = find_all(s3, opt, http.ca_file);
 	if (!err)
 		err = vf_http_open(&http, &s3->http);
 	if (!err)

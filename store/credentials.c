@@ -1,243 +1,344 @@
 /*
- * The files are small INI files: [section], name = value, # or ; comments;
- * indented lines belong to the value above and are skipped.
+ * The chain, and reading what providers answer.
+ *
+ *   credentials_process.c   a program
+ *   credentials_sts.c       web identity, roles
+ *   credentials_host.c      containers, instances
  */
-#include "store/credentials.h"
+#include "store/credentials_impl.h"
 
-#include <ctype.h>
-#include <fcntl.h>
+#include <jansson.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
-enum { FILE_LEN_MAX = 1 << 20 };
+enum { ROLES_MAX = 5 };
 
-struct line {
-	const char *at;
-	size_t len;
-};
-
-static bool next_line(const char **at, const char *end, struct line *out)
-{
-	const char *nl;
-
-	if (*at >= end)
-		return false;
-	nl = memchr(*at, '\n', (size_t)(end - *at));
-	out->at = *at;
-	out->len = (size_t)((nl ? nl : end) - *at);
-	*at += out->len + (nl != NULL);
-	return true;
-}
-
-static struct line trim(struct line l)
-{
-	while (l.len && isspace((unsigned char)*l.at)) {
-		l.at++;
-		l.len--;
-	}
-	while (l.len && isspace((unsigned char)l.at[l.len - 1]))
-		l.len--;
-	return l;
-}
-
-static bool equals(struct line l, const char *s)
-{
-	l = trim(l);
-	return l.len == strlen(s) && !memcmp(l.at, s, l.len);
-}
-
-/* "[profile  x]" names the section "profile x". */
-static bool is_section(struct line l, const char *section)
-{
-	char name[256];
-	size_t n = 0;
-
-	for (size_t i = 1; i + 1 < l.len && n + 1 < sizeof(name); i++) {
-		char c = l.at[i] == '\t' ? ' ' : l.at[i];
-		if (c != ' ' || (n && name[n - 1] != ' '))
-			name[n++] = c;
-	}
-	while (n && name[n - 1] == ' ')
-		n--;
-	return n == strlen(section) && !memcmp(name, section, n);
-}
-
-char *vf_credentials_find(const char *text, size_t len, const char *section,
-			  const char *name, bool *out_section)
-{
-	const char *at = text, *end = text + len;
-	struct line l;
-	bool here = false;
-	char *found = NULL;
-
-	*out_section = false;
-	while (next_line(&at, end, &l)) {
-		bool indented = l.len && isspace((unsigned char)*l.at);
-		const char *eq;
-		l = trim(l);
-		if (!l.len || indented || *l.at == '#' || *l.at == ';')
-			continue;
-		if (*l.at == '[') {
-			here = l.at[l.len - 1] == ']' && is_section(l, section);
-			*out_section |= here;
-			continue;
-		}
-		eq = memchr(l.at, '=', l.len);
-		if (!here || found || !eq ||
-		    !equals((struct line){l.at, (size_t)(eq - l.at)}, name))
-			continue;
-		struct line v = trim(
-			(struct line){eq + 1, l.len - (size_t)(eq + 1 - l.at)});
-		found = v.len ? strndup(v.at, v.len) : NULL;
-	}
-	return found;
-}
-
-/* ---- the two files ------------------------------------------------------------------- */
-
-/* The text of a file, or NULL: one that is not there says nothing. */
-static char *read_file(const char *variable, const char *name, size_t *out_len)
-{
-	const char *path = getenv(variable), *home = getenv("HOME");
-	VF_AUTO_FREE char *own = NULL;
-	VF_AUTO_FREE char *text = NULL;
-	struct stat st;
-
-	if (!path || !*path) {
-		if (!home || asprintf(&own, "%s/.aws/%s", home, name) < 0) {
-			own = NULL;
-			return NULL;
-		}
-		path = own;
-	}
-	VF_AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 || fstat(fd, &st) || st.st_size > FILE_LEN_MAX)
-		return NULL;
-	text = malloc((size_t)st.st_size + 1);
-	if (!text || vf_pread_all(fd, text, (size_t)st.st_size, 0))
-		return NULL;
-	*out_len = (size_t)st.st_size;
-	return VF_STEAL(text);
-}
-
-static void take(char **to, char *value)
-{
-	if (*to)
-		free(value);
-	else
-		*to = value;
-}
-
-/* True when the file has the section. */
-static bool read_section(const char *text, size_t len, const char *section,
-			 bool keys, struct vf_credentials *c)
-{
-	const struct {
-		const char *name;
-		char **to;
-	} all[] = {{"aws_access_key_id", &c->access_key},
-		   {"aws_secret_access_key", &c->secret_key},
-		   {"aws_session_token", &c->session_token},
-		   {"region", &c->region},
-		   {"endpoint_url", &c->endpoint}};
-	bool there = false;
-
-	for (size_t i = keys ? 0 : 3; text && i < VF_N(all); i++)
-		take(all[i].to, vf_credentials_find(text, len, section,
-						    all[i].name, &there));
-	return there;
-}
-
-static void wipe(char *s)
-{
-	if (s)
-		explicit_bzero(s, strlen(s));
-	free(s);
-}
-
-static bool read_files(const char *profile, struct vf_credentials *c)
-{
-	size_t len = 0, config_len = 0;
-	char *text =
-		read_file("AWS_SHARED_CREDENTIALS_FILE", "credentials", &len);
-	char *config = read_file("AWS_CONFIG_FILE", "config", &config_len);
-	bool keys = !c->access_key, there;
-	char section[256];
-
-	snprintf(section, sizeof(section), "profile %s", profile);
-	if (text)
-		text[len] = '\0';
-	if (config)
-		config[config_len] = '\0';
-	there = read_section(text, len, profile, keys, c);
-	there |= read_section(config, config_len, section, keys, c);
-	if (!strcmp(profile, "default"))
-		there |= read_section(config, config_len, profile, keys, c);
-	wipe(text);
-	wipe(config);
-	return there;
-}
-
-/* ---- the chain ------------------------------------------------------------------------ */
-
-static const char *variable(const char *name)
+const char *vf_credentials_variable(const char *name)
 {
 	const char *v = getenv(name);
 
 	return v && *v ? v : NULL;
 }
 
-static int read_environment(struct vf_credentials *c)
+bool vf_credentials_is_word(const char *s)
 {
-	const char *key = variable("AWS_ACCESS_KEY_ID");
-	const char *secret = variable("AWS_SECRET_ACCESS_KEY");
-	const char *token = variable("AWS_SESSION_TOKEN");
-
-	if (!key || !secret)
-		return 0;
-	c->access_key = strdup(key);
-	c->secret_key = strdup(secret);
-	c->session_token = token ? strdup(token) : NULL;
-	return c->access_key && c->secret_key && (c->session_token || !token)
-		       ? 0
-		       : -ENOMEM;
-}
-
-int vf_credentials_load(const char *profile, struct vf_credentials *out)
-{
-	const char *name = profile;
-	int err = 0;
-	bool there;
-
-	*out = (struct vf_credentials){0};
-	if (!name)
-		name = variable("AWS_PROFILE");
-	if (!name)
-		name = variable("AWS_DEFAULT_PROFILE");
-	if (!profile)
-		err = read_environment(out);
-	there = read_files(name ? name : "default", out);
-	if (!err && name && !there && !out->access_key)
-		err = vf_fail(-EACCES,
-			      "no profile [%s] in ~/.aws/credentials or "
-			      "~/.aws/config, so no credentials",
-			      name);
-	else if (!err && (!out->access_key || !out->secret_key))
-		err = vf_fail(-EACCES,
-			      "no S3 credentials: set AWS_ACCESS_KEY_ID and "
-			      "AWS_SECRET_ACCESS_KEY, or name a profile of "
-			      "~/.aws/credentials with AWS_PROFILE");
-	if (err)
-		vf_credentials_fini(out);
-	return err;
+	for (; *s; s++)
+		if ((unsigned char)*s <= ' ' || (unsigned char)*s >= 0x7f)
+			return false;
+	return true;
 }
 
 void vf_credentials_fini(struct vf_credentials *c)
 {
-	wipe(c->access_key);
-	wipe(c->secret_key);
-	wipe(c->session_token);
+	vf_secret_free(c->access_key);
+	vf_secret_free(c->secret_key);
+	vf_secret_free(c->session_token);
 	free(c->region);
 	free(c->endpoint);
 	*c = (struct vf_credentials){0};
+}
+
+/* ---- answers ---------------------------------------------------------------------------- */
+
+int vf_credentials_time(const char *s, int64_t *out_s)
+{
+	struct tm tm = {0};
+	const char *at = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
+	int hours, minutes, len = 0;
+	int64_t t;
+
+	if (!at)
+		return -EINVAL;
+	t = timegm(&tm);
+	if (*at == '.')
+		at += 1 + strspn(at + 1, "0123456789");
+	if (!strcmp(at, "Z")) {
+		*out_s = t;
+		return 0;
+	}
+	if ((*at != '+' && *at != '-') ||
+	    (sscanf(at + 1, "%2d:%2d%n", &hours, &minutes, &len) != 2 &&
+	     sscanf(at + 1, "%2d%2d%n", &hours, &minutes, &len) != 2) ||
+	    at[1 + len] || hours < 0 || minutes < 0)
+		return -EINVAL;
+	*out_s = t - (*at == '+' ? 1 : -1) * (hours * 60 + minutes) * 60;
+	return 0;
+}
+
+/* A copy of a member that is a string, wiped where it came from. */
+static char *take_string(json_t *object, const char *name)
+{
+	json_t *v = json_object_get(object, name);
+	const char *s = json_string_value(v);
+	char *copy = s && *s ? strdup(s) : NULL;
+
+	if (s)
+		explicit_bzero((char *)(uintptr_t)s, json_string_length(v));
+	return copy;
+}
+
+static const char *take_members(json_t *o, enum vf_credential_dialect d,
+				struct vf_credentials *out)
+{
+	bool process = d == VF_CREDENTIALS_PROCESS;
+	VF_AUTO_FREE char *expires = take_string(o, "Expiration");
+
+	out->access_key = take_string(o, "AccessKeyId");
+	out->secret_key = take_string(o, "SecretAccessKey");
+	out->session_token = take_string(o, process ? "SessionToken" : "Token");
+	if (process && json_integer_value(json_object_get(o, "Version")) != 1)
+		return "has no \"Version\": 1";
+	if (!out->access_key || !out->secret_key)
+		return "has no AccessKeyId or SecretAccessKey";
+	if (expires && vf_credentials_time(expires, &out->expires_s))
+		return "has an Expiration that is no time";
+	return NULL;
+}
+
+int vf_credentials_parse(const char *text, size_t len,
+			 enum vf_credential_dialect d,
+			 struct vf_credentials *out, const char **out_reason)
+{
+	json_t *o = json_loadb(text, len, JSON_REJECT_DUPLICATES, NULL);
+
+	*out_reason = "is no JSON object";
+	if (json_is_object(o))
+		*out_reason = take_members(o, d, out);
+	json_decref(o);
+	return *out_reason ? -EBADMSG : 0;
+}
+
+/* ---- environment and profile ----------------------------------------------------------- */
+
+static int take_keys(const char *key, const char *secret, const char *token,
+		     struct vf_credentials *out)
+{
+	out->access_key = strdup(key);
+	out->secret_key = strdup(secret);
+	out->session_token = token ? strdup(token) : NULL;
+	return out->access_key && out->secret_key &&
+			       (out->session_token || !token)
+		       ? 0
+		       : -ENOMEM;
+}
+
+static int load_environment(struct vf_credentials *out)
+{
+	const char *key = vf_credentials_variable("AWS_ACCESS_KEY_ID");
+	const char *secret = vf_credentials_variable("AWS_SECRET_ACCESS_KEY");
+
+	if (!key || !secret)
+		return -ENOENT;
+	return take_keys(key, secret,
+			 vf_credentials_variable("AWS_SESSION_TOKEN"), out);
+}
+
+static int load_web(const struct vf_credential_options *opt,
+		    const struct vf_profile *p, struct vf_credentials *out)
+{
+	const char *file =
+		vf_credentials_variable("AWS_WEB_IDENTITY_TOKEN_FILE");
+	const struct vf_credential_role role = {
+		.arn = vf_credentials_variable("AWS_ROLE_ARN"),
+		.session_name =
+			vf_credentials_variable("AWS_ROLE_SESSION_NAME"),
+	};
+
+	if (!file)
+		return -ENOENT;
+	if (!role.arn)
+		return vf_fail(-EACCES, "AWS_WEB_IDENTITY_TOKEN_FILE is set, "
+					"AWS_ROLE_ARN is not");
+	return vf_credentials_from_web(opt, p, file, &role, out);
+}
+
+static int load_profile(const struct vf_credential_options *opt,
+			const char *name, const struct vf_profile *p,
+			unsigned depth, struct vf_credentials *out);
+
+/* "credential_source" of a profile. */
+static int load_named_source(const struct vf_credential_options *opt,
+			     const char *name, const char *source,
+			     struct vf_credentials *out)
+{
+	int err = -EINVAL;
+
+	if (!strcmp(source, "Environment"))
+		err = load_environment(out);
+	else if (!strcmp(source, "EcsContainer"))
+		err = vf_credentials_from_container(opt, out);
+	else if (!strcmp(source, "Ec2InstanceMetadata"))
+		err = vf_credentials_from_instance(opt, out);
+	if (err != -ENOENT && err != -EINVAL)
+		return err;
+	return vf_fail(-EACCES,
+		       "profile [%s]: credential_source = %s gives no "
+		       "credentials%s",
+		       name, source,
+		       err == -EINVAL ? "; use Environment, EcsContainer or "
+					"Ec2InstanceMetadata"
+				      : "");
+}
+
+static int load_source_profile(const struct vf_credential_options *opt,
+			       const char *name, const struct vf_profile *p,
+			       unsigned depth, struct vf_credentials *out)
+{
+	const char *source = p->value[VF_PROFILE_SOURCE];
+	struct vf_profile other;
+	int err = -ENOENT;
+
+	if (depth >= ROLES_MAX)
+		return vf_fail(-EACCES,
+			       "profile [%s]: more than %d source_profile in a "
+			       "row",
+			       name, ROLES_MAX);
+	vf_profile_read(source, &other);
+	/* A role whose source is itself means the keys beside it. */
+	if (!strcmp(source, name)) {
+		vf_secret_free(other.value[VF_PROFILE_ROLE_ARN]);
+		other.value[VF_PROFILE_ROLE_ARN] = NULL;
+	}
+	if (other.there)
+		err = load_profile(opt, source, &other, depth + 1, out);
+	vf_profile_fini(&other);
+	if (err == -ENOENT)
+		err = vf_fail(-EACCES,
+			      "profile [%s]: source_profile [%s] gives no "
+			      "credentials",
+			      name, source);
+	return err;
+}
+
+static int load_role(const struct vf_credential_options *opt, const char *name,
+		     const struct vf_profile *p, unsigned depth,
+		     struct vf_credentials *out)
+{
+	const struct vf_credential_role role = {
+		p->value[VF_PROFILE_ROLE_ARN],
+		p->value[VF_PROFILE_SESSION_NAME],
+		p->value[VF_PROFILE_EXTERNAL_ID],
+		p->value[VF_PROFILE_DURATION_S],
+	};
+	const char *token_file = p->value[VF_PROFILE_WEB_TOKEN_FILE];
+	const char *source = p->value[VF_PROFILE_CREDENTIAL_SOURCE];
+	struct vf_credentials proof = {0};
+	int err;
+
+	if (p->value[VF_PROFILE_MFA_SERIAL])
+		return vf_fail(
+			-EACCES,
+			"profile [%s] has mfa_serial, and a mount cannot "
+			"ask for codes; use a credential_process",
+			name);
+	if (token_file)
+		return vf_credentials_from_web(opt, p, token_file, &role, out);
+	if (p->value[VF_PROFILE_SOURCE])
+		err = load_source_profile(opt, name, p, depth, &proof);
+	else if (source)
+		err = load_named_source(opt, name, source, &proof);
+	else
+		err = vf_fail(-EACCES,
+			      "profile [%s] has role_arn, but no "
+			      "source_profile, credential_source or "
+			      "web_identity_token_file",
+			      name);
+	if (!err)
+		err = vf_credentials_from_role(opt, p, &proof, &role, out);
+	vf_credentials_fini(&proof);
+	return err;
+}
+
+/* -ENOENT: the profile says nothing of credentials. */
+static int load_profile(const struct vf_credential_options *opt,
+			const char *name, const struct vf_profile *p,
+			unsigned depth, struct vf_credentials *out)
+{
+	char *const *v = p->value;
+
+	if (v[VF_PROFILE_ROLE_ARN])
+		return load_role(opt, name, p, depth, out);
+	if (v[VF_PROFILE_ACCESS_KEY] && !v[VF_PROFILE_SECRET_KEY])
+		return vf_fail(-EACCES,
+			       "profile [%s] has aws_access_key_id, but no "
+			       "aws_secret_access_key; no credentials",
+			       name);
+	if (v[VF_PROFILE_ACCESS_KEY])
+		return take_keys(v[VF_PROFILE_ACCESS_KEY],
+				 v[VF_PROFILE_SECRET_KEY],
+				 v[VF_PROFILE_SESSION_TOKEN], out);
+	if (v[VF_PROFILE_PROCESS])
+		return vf_credentials_from_process(v[VF_PROFILE_PROCESS], name,
+						   opt->stop, out);
+	if (v[VF_PROFILE_SSO_SESSION] || v[VF_PROFILE_SSO_START_URL])
+		return vf_fail(-EACCES,
+			       "profile [%s] uses SSO, which vecfs does not "
+			       "know; make a profile with credential_process = "
+			       "aws configure export-credentials --profile %s",
+			       name, name);
+	return -ENOENT;
+}
+
+/* ---- the chain ------------------------------------------------------------------------ */
+
+static int load_any(const struct vf_credential_options *opt, const char *name,
+		    const struct vf_profile *p, struct vf_credentials *out)
+{
+	int err = -ENOENT;
+
+	if (!opt->profile)
+		err = load_environment(out);
+	if (err == -ENOENT && !opt->profile)
+		err = load_web(opt, p, out);
+	if (err == -ENOENT && name && !p->there)
+		return vf_fail(-EACCES,
+			       "no profile [%s] in ~/.aws/credentials or "
+			       "~/.aws/config, so no credentials",
+			       name);
+	if (err == -ENOENT)
+		err = load_profile(opt, name ? name : "default", p, 0, out);
+	if (err == -ENOENT)
+		err = vf_credentials_from_container(opt, out);
+	if (err == -ENOENT)
+		err = vf_credentials_from_instance(opt, out);
+	if (err == -ENOENT)
+		err = vf_fail(-EACCES,
+			      "no S3 credentials: set AWS_ACCESS_KEY_ID and "
+			      "AWS_SECRET_ACCESS_KEY, or name a profile of "
+			      "~/.aws/credentials with AWS_PROFILE");
+	return err;
+}
+
+/* What ends up in headers must not become two of them. */
+static int check(const struct vf_credentials *c)
+{
+	if (vf_credentials_is_word(c->access_key) &&
+	    vf_credentials_is_word(c->secret_key) &&
+	    (!c->session_token || vf_credentials_is_word(c->session_token)))
+		return 0;
+	return vf_fail(-EACCES, "the credentials hold spaces or control "
+				"characters, so they are none");
+}
+
+int vf_credentials_load(const struct vf_credential_options *opt,
+			struct vf_credentials *out)
+{
+	const char *name = opt->profile;
+	struct vf_profile p;
+	int err;
+
+	*out = (struct vf_credentials){0};
+	if (!name)
+		name = vf_credentials_variable("AWS_PROFILE");
+	if (!name)
+		name = vf_credentials_variable("AWS_DEFAULT_PROFILE");
+	vf_profile_read(name ? name : "default", &p);
+	err = load_any(opt, name, &p, out);
+	if (!err)
+		err = check(out);
+	out->region = VF_STEAL(p.value[VF_PROFILE_REGION]);
+	out->endpoint = VF_STEAL(p.value[VF_PROFILE_ENDPOINT]);
+	vf_profile_fini(&p);
+	if (err)
+		vf_credentials_fini(out);
+	return err;
 }

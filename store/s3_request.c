@@ -3,6 +3,13 @@
  * signature holds the time) -> end_request -> its done.
  *
  * The URL's encoding is the one that was signed, and Host is sent as signed.
+ *
+ * An answer that the credentials no longer count leads once to
+ *
+ *   ask_renewal -> (the thread of the credentials) -> end_renewal -> vf_s3_start
+ *
+ * and what was refused has not happened, so that sending it again is no second
+ * time.  Without other credentials the first answer is the result.
  */
 #include "store/s3_request.h"
 #include "store/s3_xml.h"
@@ -11,7 +18,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { HEADERS_MAX = 8 };
+enum { HEADERS_MAX = 8, EXPLANATION_MAX = 768 };
 
 static const struct {
 	const char *method, *verb; /* verb: as messages have it */
@@ -37,9 +44,9 @@ static void add_header(struct headers *h, const char *name, const char *value)
 	h->pair[h->n++] = (struct vf_sigv4_pair){name, value};
 }
 
-static void fill_headers(const struct vf_s3_request *r, struct headers *h)
+static void fill_headers(const struct vf_s3_request *r,
+			 const struct vf_credentials *c, struct headers *h)
 {
-	const struct vf_credentials *c = &r->s3->credentials;
 	time_t now = time(NULL);
 	struct tm tm;
 
@@ -87,12 +94,10 @@ static int make_url(const struct vf_s3_request *r,
 	return err ? err : vf_sigv4_query(sign, url);
 }
 
-static int make_headers(const struct vf_s3_request *r, const struct headers *h,
+static int make_headers(const struct vf_sigv4_scope *scope,
+			const struct headers *h,
 			const struct vf_sigv4_request *sign, struct vf_buf *out)
 {
-	const struct vf_sigv4_scope scope = {r->s3->credentials.access_key,
-					     r->s3->credentials.secret_key,
-					     r->s3->region, "s3", h->time};
 	int err = 0;
 
 	for (size_t i = 0; !err && i < h->n; i++)
@@ -101,23 +106,23 @@ static int make_headers(const struct vf_s3_request *r, const struct headers *h,
 	if (!err)
 		err = vf_buf_printf(out, "authorization: ");
 	if (!err)
-		err = vf_sigv4_authorization(sign, &scope, out);
+		err = vf_sigv4_authorization(sign, scope, out);
 	return err ? err : vf_buf_append(out, "\n", 1);
 }
 
-static int prepare_request(void *arg, struct vf_buf *url, struct vf_buf *lines)
+static int sign_request(struct vf_s3_request *r, const struct vf_credentials *c,
+			const char *path, struct vf_buf *url,
+			struct vf_buf *lines)
 {
-	struct vf_s3_request *r = arg;
-	VF_AUTO_BUF struct vf_buf path = {0};
 	struct headers h;
-	int err = make_path(r, &path);
+	int err;
 
-	if (err)
-		return err;
-	fill_headers(r, &h);
+	fill_headers(r, c, &h);
+	const struct vf_sigv4_scope scope = {c->access_key, c->secret_key,
+					     r->s3->region, "s3", h.time};
 	const struct vf_sigv4_request sign = {
 		.method = ops[r->op].method,
-		.path = (char *)path.data,
+		.path = path,
 		.query = r->query,
 		.n_query = r->n_query,
 		.headers = h.pair,
@@ -125,8 +130,22 @@ static int prepare_request(void *arg, struct vf_buf *url, struct vf_buf *lines)
 		.payload_hash = r->payload_hash,
 	};
 	err = make_url(r, &sign, url);
-	if (!err)
-		err = make_headers(r, &h, &sign, lines);
+	return err ? err : make_headers(&scope, &h, &sign, lines);
+}
+
+static int prepare_request(void *arg, struct vf_buf *url, struct vf_buf *lines)
+{
+	struct vf_s3_request *r = arg;
+	VF_AUTO_BUF struct vf_buf path = {0};
+	const struct vf_credentials *c;
+	int err = make_path(r, &path);
+
+	if (err)
+		return err;
+	c = vf_credential_source_get(r->s3->credentials);
+	r->wait.serial = c->serial;
+	err = sign_request(r, c, (char *)path.data, url, lines);
+	vf_credential_source_put(r->s3->credentials, c);
 	if (!err)
 		atomic_fetch_add(&r->s3->n_sent[r->op], 1);
 	return err;
@@ -213,21 +232,23 @@ static void hint(const struct vf_s3_request *r, const struct vf_http_answer *a,
 		snprintf(out, cap, "; the bucket is at %s", endpoint);
 }
 
-static int fail_status(struct vf_s3_request *r, const struct vf_http_answer *a,
-		       int err)
+static void explain_status(const struct vf_s3_request *r,
+			   const struct vf_http_answer *a, char *out,
+			   size_t cap)
 {
 	char message[320], more[160];
 
 	vf_s3_xml_find(a->text, a->text_len, "Message", message,
 		       sizeof(message));
 	hint(r, a, more, sizeof(more));
-	return vf_s3_fail(r, err, "HTTP %d%s%s%s%s%s", a->status,
-			  r->code[0] ? " " : "", r->code,
-			  message[0] ? ": " : "", message, more);
+	snprintf(out, cap, "HTTP %d%s%s%s%s%s", a->status,
+		 r->code[0] ? " " : "", r->code, message[0] ? ": " : "",
+		 message, more);
 }
 
 static int judge(struct vf_s3_request *r, const struct vf_http_answer *a)
 {
+	char text[EXPLANATION_MAX];
 	int err;
 
 	if (a->err == -EREMOTEIO)
@@ -235,12 +256,63 @@ static int judge(struct vf_s3_request *r, const struct vf_http_answer *a)
 				  a->n_attempts, a->n_attempts == 1 ? "" : "s");
 	if (a->err || a->status < 300)
 		return a->err;
-	vf_s3_xml_find(a->text, a->text_len, "Code", r->code, sizeof(r->code));
 	err = mean_status(r);
 	if (err == -ENOENT || err == -EEXIST || err == -ESTALE ||
 	    err == -ERANGE)
 		return err;
-	return fail_status(r, a, err);
+	explain_status(r, a, text, sizeof(text));
+	return vf_s3_fail(r, err, "%s", text);
+}
+
+/* ---- credentials that no longer count ------------------------------------------------- */
+
+/* Others would help.  A HEAD is refused without saying why. */
+static bool blames_credentials(const struct vf_s3_request *r,
+			       const struct vf_http_answer *a)
+{
+	static const char *const codes[] = {
+		"ExpiredToken",		"InvalidToken",
+		"InvalidTokenId",	"InvalidAccessKeyId",
+		"TokenRefreshRequired", "SignatureDoesNotMatch",
+	};
+
+	if (a->err ||
+	    (a->status != 400 && a->status != 401 && a->status != 403))
+		return false;
+	for (size_t i = 0; i < VF_N(codes); i++)
+		if (is_code(r, codes[i]))
+			return true;
+	return r->op == VF_S3_HEAD && !r->code[0];
+}
+
+static void end_renewal(void *arg, int err)
+{
+	struct vf_s3_request *r = arg;
+	VF_AUTO_FREE char *refusal = VF_STEAL(r->refusal);
+
+	if (!err)
+		vf_s3_start(r);
+	else if (err == -ECANCELED)
+		r->done(r, err);
+	else
+		r->done(r, vf_s3_fail(r, r->refused, "%s", refusal));
+}
+
+/* False: no memory to wait with. */
+static bool ask_renewal(struct vf_s3_request *r, const struct vf_http_answer *a)
+{
+	char text[EXPLANATION_MAX];
+
+	explain_status(r, a, text, sizeof(text));
+	r->refusal = strdup(text);
+	if (!r->refusal)
+		return false;
+	r->renewed = true;
+	r->refused = mean_status(r);
+	r->wait.done = end_renewal;
+	r->wait.arg = r;
+	vf_credential_source_renew(r->s3->credentials, &r->wait);
+	return true;
 }
 
 static void end_request(void *arg, const struct vf_http_answer *a)
@@ -250,6 +322,11 @@ static void end_request(void *arg, const struct vf_http_answer *a)
 
 	r->answer = *a;
 	r->answer.text = NULL;
+	if (!a->err && a->status >= 300)
+		vf_s3_xml_find(a->text, a->text_len, "Code", r->code,
+			       sizeof(r->code));
+	if (!r->renewed && blames_credentials(r, a) && ask_renewal(r, a))
+		return;
 	err = judge(r, a);
 	atomic_fetch_add(&r->s3->bytes_in, a->body_len);
 	if (!err)

@@ -6,7 +6,7 @@
 #define VF_STORE_S3_REQUEST_H
 
 #include "store/bucket_impl.h"
-#include "store/credentials.h"
+#include "store/credential_source.h"
 #include "store/http.h"
 #include "store/sigv4.h"
 
@@ -26,7 +26,7 @@ enum vf_s3_op {
 struct vf_s3 {
 	struct vf_bucket base;
 	struct vf_http *http;
-	struct vf_credentials credentials;
+	struct vf_credential_source *credentials;
 	char *name;   /* of the bucket */
 	char *prefix; /* before every key: "" or "p/q/" */
 	char *origin; /* "https://host:port" */
@@ -60,7 +60,7 @@ struct vf_s3_request {
 	size_t grow_max;
 	unsigned connect_ms; /* give up sooner when nobody listens; 0: no */
 
-	/* In the bucket's thread, exactly once; @err as vf_s3_call's. */
+	/* In a thread of the bucket, exactly once; @err as vf_s3_call's. */
 	void (*done)(struct vf_s3_request *r, int err);
 	void *arg;
 
@@ -68,6 +68,12 @@ struct vf_s3_request {
 	struct vf_http_answer answer; /* text is NULL */
 	char code[VF_S3_CODE_MAX];    /* the server's, or "" */
 	char payload_hash[VF_SIGV4_HEX + 1];
+
+	/* While other credentials are looked for; see s3_request.c. */
+	struct vf_credential_wait wait;
+	bool renewed;  /* once is enough */
+	int refused;   /* what to return if there are no others */
+	char *refusal; /* owned: what to say then */
 };
 
 /* Threads: any.  Does not wait; done may be called before this returns. */

@@ -38,8 +38,10 @@ while IFS=: read -r file _ include; do
 	fi
 done < <(grep -Hn '^#include "' {store,index,query,fs,tools,tests,bench}/*.[ch] 2>/dev/null)
 
-# Only fs knows FUSE, only tests CUnit.
-grep -ln 'fuse_lowlevel.h\|<fuse' {store,index,query,tools,bench}/*.[ch] 2>/dev/null &&
+# Only fs knows FUSE (and the do-nothing mount it is measured against), only
+# tests CUnit.
+grep -ln 'fuse_lowlevel.h\|<fuse' {store,index,query,tools,bench}/*.[ch] 2>/dev/null |
+	grep -vx 'bench/null_fs.c' &&
 	{ echo "includes FUSE outside fs"; bad=1; }
 grep -ln 'CUnit/' {store,index,query,fs,tools,bench}/*.[ch] 2>/dev/null &&
 	{ echo "includes CUnit outside tests"; bad=1; }
