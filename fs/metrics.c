@@ -79,6 +79,10 @@ static void add_cache(struct metrics *m)
 	    "Fetches from the bucket, of one block or neighbours.");
 	add(m, "cache", "read_ahead", COUNTER, c->n_ahead,
 	    "Fetches that nobody waited for yet.");
+	add(m, "cache", "hedges", COUNTER, c->n_hedge,
+	    "Fetches sent a second time because they were late.");
+	add(m, "cache", "hedges_won", COUNTER, c->n_hedge_won,
+	    "Second requests that were answered first.");
 	add(m, "cache", "flying", GAUGE, c->n_flying, "Fetches under way now.");
 	add(m, "cache", "asked_bytes", COUNTER, c->bytes_asked,
 	    "Bytes that readers asked the cache for.");

@@ -26,6 +26,9 @@ static const char help[] =
 	"  -o fetch_size=SIZE     largest request to the bucket (default 4M)\n"
 	"  -o read_ahead=SIZE     most that is read ahead of a sequential\n"
 	"                         reader (default 64M, a quarter of ram; 0: none)\n"
+	"  -o hedge=PERCENTILE    ask again, beside, for what takes longer than so\n"
+	"                         many of 100 fetches, for example 95 (default 0:\n"
+	"                         never); at most one in twenty\n"
 	"  -o endpoint=URL        an S3 server other than AWS\n"
 	"                         (else AWS_ENDPOINT_URL)\n"
 	"  -o region=NAME         (else AWS_REGION, the profile, us-east-1)\n"
@@ -66,7 +69,7 @@ enum key { KEY_IGNORE, KEY_HELP, KEY_VERSION, KEY_ALLOW_OTHER };
 struct parsed {
 	struct mount_options *o;
 	char *ram, *connections, *timeout, *name_ttl, *passthrough, *disk,
-		*policy, *ttl, *write_mbps, *fetch, *ahead;
+		*policy, *ttl, *write_mbps, *fetch, *ahead, *hedge;
 	int foreground, debug, virtual_host;
 	bool allow_other, help, version, bad;
 };
@@ -87,6 +90,7 @@ static const struct fuse_opt table[] = {
 	OPT("disk_write_mbps=%s", write_mbps, 0),
 	OPT("fetch_size=%s", fetch, 0),
 	OPT("read_ahead=%s", ahead, 0),
+	OPT("hedge=%s", hedge, 0),
 	OPT("passthrough=%s", passthrough, 0),
 	OPT("virtual_host", virtual_host, 1),
 	OPT("-f", foreground, 1),
@@ -238,7 +242,17 @@ struct number {
 	uint64_t min, max, value;
 };
 
-enum { RAM, CONNECTIONS, TIMEOUT, NAME_TTL, TTL, WRITE_MBPS, FETCH, AHEAD };
+enum {
+	RAM,
+	CONNECTIONS,
+	TIMEOUT,
+	NAME_TTL,
+	TTL,
+	WRITE_MBPS,
+	FETCH,
+	AHEAD,
+	HEDGE,
+};
 
 static int to_numbers(struct parsed *p)
 {
@@ -255,6 +269,7 @@ static int to_numbers(struct parsed *p)
 				0},
 		[FETCH] = {"fetch_size", p->fetch, 64 << 10, 16 << 20, 0},
 		[AHEAD] = {"read_ahead", p->ahead, 0, UINT32_MAX, 0},
+		[HEDGE] = {"hedge", p->hedge, 0, 99, 0},
 	};
 	int err = 0;
 
@@ -266,6 +281,7 @@ static int to_numbers(struct parsed *p)
 	o->cache.fetch_len = n[FETCH].value;
 	/* Zero is the cache's word for its default; one byte is none at all. */
 	o->cache.ahead_len = p->ahead && !n[AHEAD].value ? 1 : n[AHEAD].value;
+	o->cache.hedge = (unsigned)n[HEDGE].value;
 	o->disk.write_mbps = (uint32_t)n[WRITE_MBPS].value;
 	o->bucket.max_connections = (unsigned)n[CONNECTIONS].value;
 	o->bucket.timeout_ms = (unsigned)n[TIMEOUT].value;
@@ -287,11 +303,11 @@ static int to_disk(struct parsed *p)
 
 	if (!p->disk)
 		return 0;
-	if (!colon || colon == p->disk ||
-	    to_number("disk", colon + 1, DISK_MIN, INT64_MAX, &d->size)) {
+	if (!colon || colon == p->disk || vf_parse_size(colon + 1, &d->size) ||
+	    d->size < DISK_MIN || d->size > INT64_MAX) {
 		fprintf(stderr,
-			"vecfs: disk=%s: use disk=DIRECTORY:SIZE, for example "
-			"disk=/nvme/vecfs:50G\n",
+			"vecfs: disk=%s: use disk=DIRECTORY:SIZE, at least 16M, "
+			"for example disk=/nvme/vecfs:50G\n",
 			p->disk);
 		return -EINVAL;
 	}
@@ -392,7 +408,7 @@ int vf_options_parse(struct fuse_args *args, struct mount_options *out)
 	char *const texts[] = {p.ram,	   p.connections, p.timeout,
 			       p.name_ttl, p.passthrough, p.disk,
 			       p.policy,   p.ttl,	  p.write_mbps,
-			       p.fetch,	   p.ahead};
+			       p.fetch,	   p.ahead,	  p.hedge};
 	for (size_t i = 0; i < VF_N(texts); i++)
 		free(texts[i]);
 	return err;

@@ -44,14 +44,15 @@ struct vf_cache_options {
 				less than a block: none */
 	unsigned max_ahead;   /* read-ahead fetches under way at once: 48 */
 	struct vf_disk *disk; /* borrowed; NULL: none */
+	unsigned hedge;	      /* hedge.h: percentile, 1 to 99; 0: none */
 	void *reserved[4];
 };
 
-/* Returns 0; -EINVAL no such policy or a bad size; -ENOMEM. */
+/* Returns 0; -EINVAL no such policy, a bad size or percentile; -ENOMEM. */
 VF_API int vf_cache_open(const struct vf_cache_options *opt,
 			 struct vf_cache **out);
-/* Begin no more read-ahead and forget what is queued: before the sources'
- * bucket closes. */
+/* Begin no more read-ahead and forget what is queued; wait for the disk tier:
+ * before the sources' bucket closes.  Not from a callback. */
 VF_API void vf_cache_stop(struct vf_cache *c);
 /* No read may be under way.  Accepts NULL. */
 VF_API void vf_cache_close(struct vf_cache *c);
@@ -121,6 +122,8 @@ struct vf_cache_stats {
 	uint64_t n_fill;	    /* of the misses: began to be filled */
 	uint64_t n_fetch;	    /* sent to a source: neighbours are one */
 	uint64_t n_ahead;	    /* of these: read-ahead */
+	uint64_t n_hedge;	    /* besides: sent a second time, late */
+	uint64_t n_hedge_won;	    /* of these: answered first */
 	uint64_t n_evict, n_bypass; /* bypass: no block was free */
 	uint64_t bytes_asked, bytes_fetched;   /* by readers; from sources */
 	uint64_t n_flying;		       /* fetches under way */

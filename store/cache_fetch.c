@@ -10,7 +10,7 @@ struct fetch {
 	struct vf_cached *object; /* a reference */
 	size_t n, len;		  /* blocks, bytes */
 	struct block **blocks;	  /* [n] owned */
-	uint8_t *bounce;	  /* [len] when n > 1, else NULL */
+	uint8_t *bounce;	  /* [len] when blocks lie apart, else NULL */
 	uint64_t start_ns;
 	bool ahead;	/* counts against the limit of read-ahead */
 	unsigned flags; /* for the policies */
@@ -100,14 +100,26 @@ static void finish_fetch(void *arg, int err)
 	vf_cache_tell(told, err);
 }
 
+/* Blocks claimed one after the other often lie so in the arena; then no copy
+ * is needed. */
+static bool lie_apart(const struct fetch *f, size_t block_len)
+{
+	for (size_t i = 1; i < f->n; i++)
+		if (f->blocks[i]->data != f->blocks[i - 1]->data + block_len)
+			return true;
+	return false;
+}
+
 static void fetch_from_source(struct fetch *f)
 {
 	struct vf_cached *o = f->object;
 	struct vf_cache *c = o->cache;
+	uint64_t off = f->blocks[0]->number * c->block_len;
+	uint8_t *buf;
 
 	f->start_ns = vf_now_ns();
 	atomic_fetch_add(&c->n_flying, 1);
-	if (f->n > 1 && !(f->bounce = malloc(f->len))) {
+	if (lie_apart(f, c->block_len) && !(f->bounce = malloc(f->len))) {
 		finish_fetch(f, -ENOMEM);
 		return;
 	}
@@ -115,30 +127,50 @@ static void fetch_from_source(struct fetch *f)
 	c->stats.n_fetch++;
 	c->stats.n_ahead += f->ahead;
 	pthread_mutex_unlock(&c->mtx);
-	o->source->start(o->source, f->blocks[0]->number * c->block_len, f->len,
-			 f->bounce ? f->bounce : f->blocks[0]->data,
-			 finish_fetch, f);
+	buf = f->bounce ? f->bounce : f->blocks[0]->data;
+	/* What is made from cached bytes has its tail below. */
+	if (c->hedge && !f->ahead && !(o->flags & VF_CACHED_RAM_ONLY))
+		vf_hedge_start(c->hedge, o, off, f->len, buf, finish_fetch, f);
+	else
+		o->source->start(o->source, off, f->len, buf, finish_fetch, f);
 }
 
 /* ---- from the disk tier ------------------------------------------------------------------ */
+
+static void end_disk(struct fetch *f, int err)
+{
+	struct vf_cache *c = f->object->cache;
+	struct waiter *told = NULL;
+	bool ahead = f->ahead;
+
+	if (!err)
+		atomic_fetch_add(&c->n_disk_hit, 1);
+	vf_cache_block_done(c, f->blocks[0], err, f->flags, &told);
+	free_fetch(f);
+	if (ahead)
+		end_ahead(c);
+	vf_cache_tell(told, err);
+}
 
 static void finish_disk(void *arg, int err)
 {
 	struct fetch *f = arg;
 	struct vf_cache *c = f->object->cache;
+	bool stopped;
 
-	if (err) { /* it left, or was damaged: the bucket has it */
+	pthread_mutex_lock(&c->mtx);
+	stopped = c->stopped;
+	pthread_mutex_unlock(&c->mtx);
+	/* It left, or was damaged: the bucket has it, unless it is closing. */
+	if (err && !stopped)
 		fetch_from_source(f);
-		return;
-	}
-	struct waiter *told = NULL;
-	bool ahead = f->ahead;
-	atomic_fetch_add(&c->n_disk_hit, 1);
-	vf_cache_block_done(c, f->blocks[0], 0, f->flags, &told);
-	free_fetch(f);
-	if (ahead)
-		end_ahead(c);
-	vf_cache_tell(told, 0);
+	else
+		end_disk(f, err ? -ECANCELED : 0);
+	/* Last: vf_cache_stop waits for it. */
+	pthread_mutex_lock(&c->mtx);
+	if (!--c->n_disk)
+		pthread_cond_broadcast(&c->disk_idle);
+	pthread_mutex_unlock(&c->mtx);
 }
 
 /* How many blocks from @i on are alike: on disk, or not. */
@@ -163,11 +195,10 @@ static void start_run(struct vf_cached *o, struct block **blocks, size_t n,
 	if (!f)
 		return;
 	f->ahead = ahead;
-	if (ahead) {
-		pthread_mutex_lock(&o->cache->mtx);
-		o->cache->n_ahead++;
-		pthread_mutex_unlock(&o->cache->mtx);
-	}
+	pthread_mutex_lock(&o->cache->mtx);
+	o->cache->n_ahead += ahead;
+	o->cache->n_disk += disk;
+	pthread_mutex_unlock(&o->cache->mtx);
 	if (disk)
 		vf_disk_read(o->disk, blocks[0]->number, blocks[0]->data, 1,
 			     finish_disk, f);
@@ -239,6 +270,12 @@ static void give_up(struct vf_cache *c, struct fetch *f)
 	vf_cache_tell(told, -ECANCELED);
 }
 
+static void set_queued(struct fetch *f, struct fetch *queued)
+{
+	for (size_t i = 0; i < f->n; i++)
+		f->blocks[i]->queued = queued;
+}
+
 void vf_cache_stop(struct vf_cache *c)
 {
 	struct fetch *f;
@@ -248,7 +285,12 @@ void vf_cache_stop(struct vf_cache *c)
 	f = c->ahead;
 	c->ahead = NULL;
 	c->ahead_end = &c->ahead;
+	for (struct fetch *i = f; i; i = i->next)
+		set_queued(i, NULL);
+	while (c->n_disk)
+		pthread_cond_wait(&c->disk_idle, &c->mtx);
 	pthread_mutex_unlock(&c->mtx);
+	vf_hedge_stop(c->hedge);
 	while (f) {
 		struct fetch *next = f->next;
 		give_up(c, f);
@@ -264,11 +306,14 @@ static void enqueue(struct vf_cache *c, struct fetch *f)
 		give_up(c, f);
 		return;
 	}
-	for (size_t i = 0; i < f->n; i++)
-		f->blocks[i]->queued = f;
+	set_queued(f, f);
 	f->next = NULL;
 	*c->ahead_end = f;
 	c->ahead_end = &f->next;
+	/* A reader may have come between the claim and this. */
+	for (size_t i = 0; i < f->n && f->ahead; i++)
+		if (f->blocks[i]->waiters)
+			vf_cache_hurry(c, f->blocks[i]);
 	pthread_mutex_unlock(&c->mtx);
 }
 
@@ -300,8 +345,7 @@ static struct fetch *next_queued(struct vf_cache *c)
 		c->ahead = f->next;
 		if (!c->ahead)
 			c->ahead_end = &c->ahead;
-		for (size_t i = 0; i < f->n; i++)
-			f->blocks[i]->queued = NULL;
+		set_queued(f, NULL);
 	}
 	pthread_mutex_unlock(&c->mtx);
 	return f;
@@ -369,6 +413,25 @@ void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
 	vf_cache_pump(c);
 }
 
+/* Queued read-ahead of the range goes first now; returns how many fetches. */
+static unsigned hurry_queued(struct vf_cached *o, uint64_t number, uint64_t end,
+			     unsigned max)
+{
+	struct vf_cache *c = o->cache;
+	unsigned n = 0;
+
+	pthread_mutex_lock(&c->mtx);
+	for (; number < end && n < max; number++) {
+		struct block *b = vf_cache_find(c, o->id, number);
+		if (!b || !b->queued || !b->queued->ahead)
+			continue;
+		vf_cache_hurry(c, b);
+		n++;
+	}
+	pthread_mutex_unlock(&c->mtx);
+	return n;
+}
+
 unsigned vf_cached_want(struct vf_cached *o, uint64_t off, uint64_t len,
 			unsigned max_fetches)
 {
@@ -377,12 +440,15 @@ unsigned vf_cached_want(struct vf_cached *o, uint64_t off, uint64_t len,
 	struct block *run[AHEAD_RUN_MAX];
 	size_t max =
 		VF_MIN(c->opt.fetch_len / c->block_len, (size_t)AHEAD_RUN_MAX);
-	unsigned n_fetches = 0;
+	unsigned n_fetches;
 
 	if (off >= o->size)
 		return 0;
 	end = (off + VF_MIN(len, o->size - off) + c->block_len - 1) /
 	      c->block_len;
+	n_fetches = hurry_queued(o, number, end, max_fetches);
+	if (n_fetches)
+		vf_cache_pump(c);
 	while (number < end && n_fetches < max_fetches) {
 		size_t n = claim_run(o, &number, end, run, max);
 		if (n) {

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "store/cache.h"
+#include "store/hedge.h"
 #include "store/policy.h"
 #include "store/readahead.h"
 #include "store/tier_disk.h"
@@ -68,6 +69,9 @@ struct vf_cache {
 	struct fetch *ahead, **ahead_end; /* [mtx] queued read-ahead */
 	unsigned n_ahead;		  /* [mtx] read-ahead under way */
 	bool stopped;			  /* [mtx] no more read-ahead */
+	unsigned n_disk;		  /* [mtx] disk reads under way */
+	pthread_cond_t disk_idle;	  /* n_disk is 0 */
+	struct vf_hedge *hedge;		  /* [fixed] or NULL */
 	struct vf_cache_stats stats;	  /* [mtx] counters only */
 	atomic_uint_fast64_t n_flying, bytes_asked, bytes_fetched, n_disk_hit;
 	atomic_uint_fast64_t latency[VF_LATENCY_BUCKETS];
@@ -79,6 +83,7 @@ struct vf_cached {
 	struct vf_disk_file *disk; /* [fixed] reference, or NULL */
 	uint8_t id[16];		   /* [fixed] */
 	uint64_t size;		   /* [fixed] */
+	unsigned flags;		   /* [fixed] VF_CACHED_... */
 	atomic_uint refs;
 	pthread_mutex_t ahead_mtx;
 	struct vf_readahead ahead; /* [ahead_mtx] */

@@ -9,24 +9,32 @@
  *                                  24 unknown  32 generation  36 clean  40 crc
  *
  * The totals move in the transaction that moves the records they sum up.
- * LMDB has no checksums of its own for its pages; those of the values are ours.
+ * LMDB has no checksums of its own: those of the values are ours, and the file
+ * as a whole has a seal (disk_seal.h).
  */
 #include "store/disk_index.h"
+#include "store/disk_seal.h"
 
 #include <fcntl.h>
 #include <lmdb.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-enum { VERSION = 1, TOTAL_LEN = 44, KEY_MAX = 32 };
+enum {
+	VERSION = 1,
+	TOTAL_LEN = 44,
+	KEY_MAX = 32,
+	PROVEN = 3, /* commits after which an opening was a success */
+};
 #define TOTAL_MAGIC 0x54444656u /* "VFDT" */
 
 struct vf_disk_index {
 	MDB_env *env;
 	MDB_dbi dbi;
-	MDB_txn *txn; /* between begin and commit */
+	MDB_txn *txn;			    /* between begin and commit */
 	struct vf_disk_total total, before; /* before: of begin */
-	bool broken;  /* its pages do not fit together: not to be opened again */
+	unsigned n_commits;
+	bool broken; /* its pages do not fit together: not to be opened again */
 	bool recount; /* a damaged record was dropped: its share is not known */
 	char path[4096], data[4096 + 16];
 };
@@ -225,8 +233,9 @@ static void close_env(struct vf_disk_index *ix)
 static int start_anew(struct vf_disk_index *ix, size_t map_len, int why)
 {
 	vf_log(VF_WARN, "%s: not usable (%s); starting it anew", ix->path,
-	       why == -EBADMSG ? "damaged" : mdb_strerror(why));
+	       why == -EBADMSG || why == -EIO ? "damaged" : mdb_strerror(why));
 	close_env(ix);
+	ix->broken = false;
 	ix->total = (struct vf_disk_total){0};
 	if (unlink(ix->data) && errno != ENOENT)
 		return errno;
@@ -248,8 +257,10 @@ int vf_disk_index_open(const char *path, size_t map_len, bool *out_was_lost,
 	*out_was_lost = stat(ix->data, &st) != 0;
 	/* of a larger tier once: room to shrink in */
 	map_len = VF_MAX(map_len, 2 * (size_t)st.st_size);
-	rc = open_env(ix, map_len);
-	if (is_damage(rc)) {
+	rc = vf_disk_seal_break(ix->path);
+	if (!rc)
+		rc = open_env(ix, map_len);
+	if (is_damage(rc) || ix->broken) {
 		*out_was_lost = true;
 		rc = start_anew(ix, map_len, rc);
 	}
@@ -267,8 +278,12 @@ void vf_disk_index_close(struct vf_disk_index *ix)
 	if (!ix)
 		return;
 	close_env(ix);
-	if (ix->broken)
+	if (ix->broken) {
 		unlink(ix->data);
+		vf_disk_seal_remove(ix->path);
+	} else if (ix->total.clean) {
+		vf_disk_seal_set(ix->path);
+	}
 	free(ix);
 }
 
@@ -348,6 +363,8 @@ int vf_disk_index_commit(struct vf_disk_index *ix)
 	ix->txn = NULL;
 	if (err)
 		ix->total = ix->before;
+	else if (++ix->n_commits == PROVEN)
+		vf_disk_seal_prove(ix->path);
 	return err;
 }
 

@@ -13,7 +13,7 @@
 #include "store/util.h"
 
 enum {
-	VF_DISK_GROUP = 16,	/* blocks of a group, on disk: never change */
+	VF_DISK_GROUP = 16,	 /* blocks of a group, on disk: never change */
 	VF_DISK_LABEL_MAX = 128, /* bytes of a label kept */
 };
 

@@ -31,7 +31,8 @@ static struct vf_stream *find_stream(struct vf_readahead *r, uint64_t off,
 		if (age_of(s) < age_of(oldest))
 			oldest = s;
 	}
-	*oldest = (struct vf_stream){.next = off};
+	/* Its first read is in sequence with nothing, however large. */
+	*oldest = (struct vf_stream){.next = off + len};
 	return oldest;
 }
 

@@ -1,5 +1,5 @@
 /*
- * The disk tier from outside: open, close, files, pins, numbers.  How its
+ * The disk tier from outside: files, pins, numbers.  How its
  * parts fit together: tier_disk_impl.h.
  *
  *   file   LOADING -> READY, or DEAD; in the table as long as it is in RAM
@@ -9,14 +9,9 @@
 #include "store/tier_disk_impl.h"
 
 #include <stdio.h>
-#include <sys/resource.h>
 
 enum {
-	SIZE_MIN = 4 << 20,
-	BLOCKS_MIN = 16,
-	BLOCK_LEN_MAX = 16 << 20,
 	GROUPS_MAX = 1 << 24, /* of a file */
-	IDLE_MAX = 4096,
 	REST_MAX_MS = 60000,
 	FLUSH_MAX_S = 120,
 };
@@ -50,9 +45,9 @@ void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what)
 	d->rest_is_stall = is_stall;
 	d->rest_ms = d->rest_ms ? VF_MIN(2 * d->rest_ms, REST_MAX_MS) : 1000;
 	d->rest_until_ns = now + d->rest_ms * UINT64_C(1000000);
-	vf_log(VF_WARN, "%s: %s: %s; not used for %u ms", d->dir, what,
-	       is_stall ? "the disk does not answer" : strerror(-err),
-	       d->rest_ms);
+	d->rest_what = what;
+	d->rest_err = is_stall ? -ETIMEDOUT : err;
+	pthread_cond_signal(&d->wake_writer); /* who says so */
 }
 
 uint64_t vf_disk_use_now(const struct vf_disk *d)
@@ -198,55 +193,75 @@ static void ask_load(struct vf_disk_file *f)
 }
 
 /* A reference, and the load asked for; mtx. */
-static int use_file(struct vf_disk_file *f, uint64_t size)
+static void use_file(struct vf_disk_file *f)
 {
 	struct vf_disk *d = f->disk;
 
-	if (f->size != size)
-		return vf_fail(-EINVAL, "%s: one identity, but %llu and "
-					"%llu bytes",
-			       f->label, (unsigned long long)f->size,
-			       (unsigned long long)size);
 	if (!f->users++)
 		vf_disk_idle_remove(f);
 	if (d->victim == f)
 		d->victim = NULL;
 	if (f->state == VF_DISK_DEAD)
 		ask_load(f);
-	return 0;
+}
+
+/* The file in RAM, made when it is not; NULL: no memory; mtx. */
+static struct vf_disk_file *find_or_make(struct vf_disk *d,
+					 const uint8_t id[16], uint64_t size,
+					 const char *label)
+{
+	struct vf_disk_file *f = vf_disk_find(d, id);
+
+	if (f)
+		return f;
+	f = vf_disk_file_new(d, id, size, label);
+	if (!f)
+		return NULL;
+	vf_disk_file_add(f);
+	vf_disk_idle_add(f);
+	ask_load(f);
+	return f;
+}
+
+/* Until the index has answered, or for so long that it will not; mtx. */
+static void wait_loaded(struct vf_disk_file *f)
+{
+	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
+	struct vf_disk *d = f->disk;
+
+	while (f->state == VF_DISK_LOADING && vf_now_ns() < until)
+		vf_disk_wait(d, &d->changed, until);
+	if (f->state != VF_DISK_READY)
+		return;
+	f->last_use = vf_disk_use_now(d);
+	if (f->has_record)
+		vf_disk_mark_file(f);
 }
 
 int vf_disk_file_get(struct vf_disk *d, const uint8_t id[16], uint64_t size,
 		     const char *label, struct vf_disk_file **out)
 {
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
-	struct vf_disk_file *f, *made = NULL;
-	int err = 0;
+	struct vf_disk_file *f;
+	uint64_t had = size;
 
 	*out = NULL;
 	pthread_mutex_lock(&d->mtx);
-	f = vf_disk_find(d, id);
-	if (!f) {
-		f = made = vf_disk_file_new(d, id, size, label);
-		if (!f) {
-			pthread_mutex_unlock(&d->mtx);
-			return -ENOMEM;
-		}
-		vf_disk_file_add(f);
-		vf_disk_idle_add(f);
-		ask_load(f);
-	}
-	err = use_file(f, size);
-	while (!err && f->state == VF_DISK_LOADING && vf_now_ns() < until)
-		vf_disk_wait(d, &d->changed, until);
-	if (!err && f->state == VF_DISK_READY) {
-		f->last_use = vf_disk_use_now(d);
-		if (f->has_record)
-			vf_disk_mark_file(f);
+	f = find_or_make(d, id, size, label);
+	if (f && f->size == size) {
+		use_file(f);
+		wait_loaded(f);
+		*out = f;
+	} else if (f) {
+		had = f->size;
 	}
 	pthread_mutex_unlock(&d->mtx);
-	*out = err ? NULL : f;
-	return err;
+	if (*out)
+		return 0;
+	if (had == size)
+		return -ENOMEM;
+	return vf_fail(-EINVAL, "%s: one identity, but %llu and %llu bytes",
+		       label, (unsigned long long)had,
+		       (unsigned long long)size);
 }
 
 void vf_disk_file_put(struct vf_disk_file *f)
@@ -312,39 +327,44 @@ static int set_pins(struct vf_disk_file *f, uint64_t first, uint64_t end,
 	return 0;
 }
 
-static int check_share(struct vf_disk_file *f, uint64_t first, uint64_t end)
+/* What counts as pinned once the range is. */
+static uint64_t count_pins(struct vf_disk_file *f, uint64_t first, uint64_t end,
+			   uint64_t enough)
 {
-	struct vf_disk *d = f->disk;
-	uint64_t share = d->opt.size / 4 * 3, more = 0;
+	uint64_t n = f->disk->pinned;
 
-	for (uint64_t i = first; i < end; i++) {
+	for (uint64_t i = first; i < end && n <= enough; i++) {
 		struct vf_disk_block *b = vf_disk_block_at(f, i, false);
 		if (!b || !b->pinned)
-			more += vf_disk_block_cost(f, i);
-		if (d->pinned + more > share)
-			break;
+			n += vf_disk_block_cost(f, i);
 	}
-	if (d->pinned + more <= share)
-		return 0;
-	return vf_fail(-ENOSPC,
-		       "%s: cannot pin %llu blocks of %u bytes: %llu of %llu "
-		       "bytes for pins are in use",
-		       f->label, (unsigned long long)(end - first),
-		       d->opt.block_len, (unsigned long long)d->pinned,
-		       (unsigned long long)share);
+	return n;
 }
 
 int vf_disk_pin(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
 {
 	uint64_t end = end_of(f, first, n_blocks);
-	int err;
+	struct vf_disk *d = f->disk;
+	uint64_t share = d->opt.size / 4 * 3, had;
+	int err = 0;
 
-	pthread_mutex_lock(&f->disk->mtx);
-	err = f->state == VF_DISK_READY ? check_share(f, first, end) : -EAGAIN;
-	if (!err)
+	pthread_mutex_lock(&d->mtx);
+	had = d->pinned;
+	if (f->state != VF_DISK_READY)
+		err = -EAGAIN;
+	else if (count_pins(f, first, end, share) > share)
+		err = -ENOSPC;
+	else
 		err = set_pins(f, first, end, true);
-	pthread_mutex_unlock(&f->disk->mtx);
-	return err;
+	pthread_mutex_unlock(&d->mtx);
+	if (err != -ENOSPC)
+		return err;
+	return vf_fail(err,
+		       "%s: cannot pin %llu blocks of %u bytes: %llu of the "
+		       "%llu bytes for pins are in use",
+		       f->label, (unsigned long long)(end - first),
+		       d->opt.block_len, (unsigned long long)had,
+		       (unsigned long long)share);
 }
 
 void vf_disk_unpin(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
@@ -389,7 +409,8 @@ void vf_disk_stats(struct vf_disk *d, struct vf_disk_stats *out)
 	pthread_mutex_lock(&d->mtx);
 	*out = d->stats;
 	out->size = d->opt.size;
-	out->used = d->used + d->dir_bytes + d->meta_bytes + d->unknown;
+	out->used = VF_MIN(d->opt.size,
+			   d->used + d->dir_bytes + d->meta_bytes + d->unknown);
 	out->pinned = d->pinned;
 	out->resting = vf_disk_is_resting(d);
 	out->uring = vf_uring_is_ring(d->ring);
@@ -398,8 +419,8 @@ void vf_disk_stats(struct vf_disk *d, struct vf_disk_stats *out)
 
 static bool is_settled(const struct vf_disk *d)
 {
-	return !d->queue && !d->n_reserved && !d->n_writes && !d->dirty &&
-	       !d->saving && !d->janitor && !d->evicting;
+	return !d->queue_bytes && !d->dirty && !d->saving && !d->janitor &&
+	       !d->cleaning && !d->evicting;
 }
 
 int vf_disk_flush(struct vf_disk *d)
@@ -426,205 +447,4 @@ int vf_disk_flush(struct vf_disk *d)
 		err = d->save_err;
 	pthread_mutex_unlock(&d->mtx);
 	return err;
-}
-
-/* ---- open and close -------------------------------------------------------------------------- */
-
-static int check_options(const struct vf_disk_options *o)
-{
-	if (!o->dir || strlen(o->dir) > 3900)
-		return vf_fail(-EINVAL, "a disk cache needs a folder");
-	if (o->block_len < VF_DISK_PAGE || o->block_len % VF_DISK_PAGE ||
-	    o->block_len > BLOCK_LEN_MAX)
-		return vf_fail(-EINVAL, "%s: blocks of %u bytes", o->dir,
-			       o->block_len);
-	if (o->size < SIZE_MIN ||
-	    o->size / BLOCKS_MIN < o->block_len)
-		return vf_fail(-EINVAL,
-			       "%s: a disk cache of %llu bytes is too small: "
-			       "at least %d, and %d blocks",
-			       o->dir, (unsigned long long)o->size, SIZE_MIN,
-			       BLOCKS_MIN);
-	return 0;
-}
-
-static void init_sync(struct vf_disk *d)
-{
-	pthread_cond_t *conds[] = {&d->wake_writer, &d->wake_index,
-				   &d->wake_watch, &d->changed};
-	pthread_condattr_t a;
-
-	pthread_mutex_init(&d->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	for (unsigned i = 0; i < VF_N(conds); i++)
-		pthread_cond_init(conds[i], &a);
-	pthread_condattr_destroy(&a);
-}
-
-static struct vf_disk *new_disk(const struct vf_disk_options *opt)
-{
-	struct vf_disk *d = calloc(1, sizeof(*d));
-
-	if (!d)
-		return NULL;
-	init_sync(d);
-	d->opt = *opt;
-	d->dir_fd = d->data_fd = d->lock_fd = -1;
-	d->queue_end = &d->queue;
-	d->opened_ns = vf_now_ns();
-	d->n_crc = opt->block_len / VF_DISK_PAGE;
-	d->batch = VF_MAX((size_t)16, VF_MIN((size_t)1024, opt->size >> 22));
-	d->map_len = VF_MAX(opt->size / 4, UINT64_C(1) << 20) & ~UINT64_C(4095);
-	d->unsaved_max = VF_MIN(opt->size / 16, UINT64_C(64) << 20);
-	d->mask = 255;
-	d->table = calloc(d->mask + 1, sizeof(*d->table));
-	d->dir = strdup(opt->dir);
-	d->opt.dir = d->dir;
-	if (d->dir && asprintf(&d->index_path, "%s/index", d->dir) < 0)
-		d->index_path = NULL;
-	if (!d->table || !d->dir || !d->index_path) {
-		vf_disk_close(d);
-		return NULL;
-	}
-	return d;
-}
-
-/* Each file in RAM holds a descriptor: leave most for others. */
-static size_t idle_limit(void)
-{
-	struct rlimit r;
-
-	if (getrlimit(RLIMIT_NOFILE, &r))
-		return 64;
-	return VF_MIN((size_t)IDLE_MAX, (size_t)r.rlim_cur / 4);
-}
-
-static int open_index(struct vf_disk *d)
-{
-	struct vf_disk_total t;
-	bool was_lost;
-	int err = vf_disk_index_open(d->index_path, d->map_len, &was_lost,
-				     &d->index);
-
-	if (err)
-		return err;
-	vf_disk_index_total(d->index, &t);
-	d->generation = t.generation + 1;
-	d->used = d->cold = t.bytes;
-	d->pinned = t.pinned;
-	/* what was written and not saved when it ended without closing */
-	d->unknown = was_lost ? 0 : t.unknown;
-	if (!was_lost && !t.clean)
-		d->unknown += d->unsaved_max;
-	for (unsigned i = 0; was_lost && i < VF_N(d->subdir); i++)
-		if (d->subdir[i])
-			d->unknown = d->opt.size; /* any number of them */
-	d->sweeping = d->unknown != 0;
-	d->meta_slack = (2 * d->batch + 64) * UINT64_C(4096);
-	err = vf_disk_index_begin(d->index);
-	if (err)
-		return err;
-	vf_disk_index_set(d->index, false, d->unknown, d->generation);
-	err = vf_disk_index_commit(d->index);
-	d->meta_bytes = vf_disk_index_allocated(d->index);
-	return err;
-}
-
-static int start(struct vf_disk *d, pthread_t *t, bool *has,
-		 void *(*run)(void *))
-{
-	int err = -pthread_create(t, NULL, run, d);
-
-	*has = !err;
-	return err ? vf_fail(err, "cannot start a thread: %s", strerror(-err))
-		   : 0;
-}
-
-int vf_disk_open(const struct vf_disk_options *opt, struct vf_disk **out)
-{
-	struct vf_disk *d;
-	int err = check_options(opt);
-
-	*out = NULL;
-	if (err)
-		return err;
-	d = new_disk(opt);
-	if (!d)
-		return -ENOMEM;
-	d->idle_max = idle_limit();
-	err = vf_policy_open(opt->policy, opt->size / opt->block_len,
-			     opt->ttl_s, &d->policy);
-	if (err == -EINVAL)
-		vf_log(VF_ERROR, "no such policy: \"%s\"", opt->policy);
-	if (!err)
-		err = vf_disk_dir_open(d);
-	if (!err)
-		err = open_index(d);
-	if (!err)
-		err = vf_uring_open(&d->ring);
-	if (!err)
-		err = start(d, &d->watcher, &d->has_watcher,
-			    vf_disk_watch_run);
-	if (!err)
-		err = start(d, &d->indexer, &d->has_indexer,
-			    vf_disk_index_run);
-	if (!err)
-		err = start(d, &d->writer, &d->has_writer, vf_disk_writer_run);
-	if (err) {
-		vf_disk_close(d);
-		return err;
-	}
-	*out = d;
-	return 0;
-}
-
-static void stop(struct vf_disk *d, bool *flag, pthread_cond_t *wake,
-		 pthread_t t, bool has)
-{
-	if (!has)
-		return;
-	pthread_mutex_lock(&d->mtx);
-	*flag = true;
-	pthread_cond_broadcast(wake);
-	pthread_mutex_unlock(&d->mtx);
-	pthread_join(t, NULL);
-}
-
-static void free_files(struct vf_disk *d)
-{
-	for (size_t i = 0; d->table && i <= d->mask; i++)
-		while (d->table[i]) {
-			struct vf_disk_file *f = d->table[i];
-			d->table[i] = f->hash_next;
-			vf_disk_file_free(f);
-		}
-	free(d->table);
-	while (d->buffers) {
-		void *p = d->buffers;
-		d->buffers = *(void **)p;
-		free(p);
-	}
-}
-
-void vf_disk_close(struct vf_disk *d)
-{
-	if (!d)
-		return;
-	stop(d, &d->stop_writer, &d->wake_writer, d->writer, d->has_writer);
-	stop(d, &d->stop_index, &d->wake_index, d->indexer, d->has_indexer);
-	stop(d, &d->stop_watch, &d->wake_watch, d->watcher, d->has_watcher);
-	vf_uring_close(d->ring);
-	vf_disk_index_close(d->index);
-	vf_policy_close(d->policy);
-	free_files(d);
-	vf_disk_dir_close(d);
-	pthread_cond_destroy(&d->wake_writer);
-	pthread_cond_destroy(&d->wake_index);
-	pthread_cond_destroy(&d->wake_watch);
-	pthread_cond_destroy(&d->changed);
-	pthread_mutex_destroy(&d->mtx);
-	free(d->index_path);
-	free(d->dir);
-	free(d);
 }

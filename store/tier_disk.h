@@ -42,15 +42,20 @@ struct vf_disk_options {
  * Starts its threads.
  */
 int vf_disk_open(const struct vf_disk_options *opt, struct vf_disk **out);
-/* Writes down what is not saved yet.  Accepts NULL. */
+/*
+ * Writes down what is not saved yet.  All files must have been put.  Waits for
+ * what is under way, however long the disk takes.  Accepts NULL.
+ */
 void vf_disk_close(struct vf_disk *d);
 
 /*
  * @id     identity of the version (cache.h)
  * @label  what to call it in messages and lists (the object's key), copied
  * Loads presence and checksums from the index when they are saved there.
- * References are counted.  Returns 0; -ENOMEM.  Threads: any.  May block on
- * the local disk at the first open of a version, not after.
+ * References are counted.  Returns 0; -ENOMEM, also for an object too large to
+ * keep account of; -EINVAL the same identity is there with another size.
+ * Threads: any.  May block on the local disk at the first open of a version,
+ * at most 2 s, not after.
  */
 int vf_disk_file_get(struct vf_disk *d, const uint8_t id[16], uint64_t size,
 		     const char *label, struct vf_disk_file **out);
@@ -81,7 +86,9 @@ void vf_disk_touch(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks);
 
 /*
  * Pinned blocks never leave by replacement.  Returns 0; -ENOSPC pins would
- * exceed the tier's share for pins (logged with the numbers).  Saved.
+ * exceed the tier's share for pins, three quarters (logged with the numbers);
+ * -EAGAIN the index has not answered yet.  Blocks that are not there can be
+ * pinned.  Saved.
  */
 int vf_disk_pin(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks);
 void vf_disk_unpin(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks);

@@ -14,8 +14,8 @@
 #include "store/tier_disk_impl.h"
 
 enum {
-	BLOCK_EXTRA = 32,  /* an entry in the tree of extents, half-full nodes */
-	FILE_EXTRA = 128,  /* name in a folder */
+	BLOCK_EXTRA = 32, /* an entry in the tree of extents, half-full nodes */
+	FILE_EXTRA = 128, /* name in a folder */
 	INLINE_BLOCKS = 4, /* more extents need a block of the file system */
 	PUNCH_MAX = 256,   /* blocks in one go */
 	BUFFERS_KEPT = 32,
@@ -291,7 +291,7 @@ static void finish_punch(struct vf_io *io, int res)
 		end_block(f, p->first + i, res);
 	if (res) {
 		d->stats.n_error++;
-		vf_disk_rest(d, false, res, f->label);
+		vf_disk_rest(d, false, res, "cannot punch a hole");
 		vf_disk_call_janitor(f);
 	}
 	vf_disk_io_end(f);
@@ -311,10 +311,10 @@ void vf_disk_punch_submit(struct vf_disk *d, struct vf_disk_punch *list)
 		p->io.op = VF_IO_PUNCH;
 		p->io.fd = p->file->fd; /* stays while io > 0 */
 		p->io.off = p->first * block_len;
-		p->io.len = last * block_len +
-			    vf_round_up(vf_disk_block_len(p->file, last),
-					d->unit) -
-			    p->io.off;
+		p->io.len =
+			last * block_len +
+			vf_round_up(vf_disk_block_len(p->file, last), d->unit) -
+			p->io.off;
 		p->io.done = finish_punch;
 		vf_uring_submit(d->ring, &p->io);
 	}

@@ -22,8 +22,7 @@ static int open_folder(int at, const char *name, const char *shown)
 	if (mkdirat(at, name, 0700) && errno != EEXIST)
 		return vf_fail(-errno, "%s: cannot make the folder: %s", shown,
 			       strerror(errno));
-	fd = openat(at, name,
-		    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return vf_fail(errno == ELOOP || errno == ENOTDIR ? -EACCES
 								  : -errno,
@@ -113,9 +112,9 @@ static void count_dirs(struct vf_disk *d)
 	d->dir_bytes = 4 * DIR_BYTES; /* itself, data, index, lock */
 	for (unsigned i = 0; i < VF_N(d->subdir); i++) {
 		name_subdir(i, name);
-		d->subdir[i] = !fstatat(d->data_fd, name, &st,
-					AT_SYMLINK_NOFOLLOW) &&
-			       S_ISDIR(st.st_mode);
+		d->subdir[i] =
+			!fstatat(d->data_fd, name, &st, AT_SYMLINK_NOFOLLOW) &&
+			S_ISDIR(st.st_mode);
 		if (d->subdir[i])
 			d->dir_bytes += VF_MAX((uint64_t)st.st_blocks * 512,
 					       (uint64_t)DIR_BYTES);

@@ -2,10 +2,12 @@
  * What the parts of the disk tier share; private to tier_disk*.c and their
  * tests.
  *
- *   tier_disk.c        open, close, the table of files, pins, numbers
+ *   tier_disk.c        the table of files, pins, numbers
+ *   tier_disk_open.c   open and close
  *   tier_disk_block.c  groups and blocks: states, what they cost, punching
  *   tier_disk_read.c   reads, and the thread that notices a stalling disk
- *   tier_disk_write.c  the queue of writes, the writer thread, making room
+ *   tier_disk_write.c  the queue of writes, the writer thread
+ *   tier_disk_room.c   making room
  *   tier_disk_save.c   the index thread: load, save
  *   tier_disk_old.c    the index thread: unload, cold files, leftovers
  *   tier_disk_dir.c    names: the directory, data files, what it can do
@@ -40,7 +42,7 @@ enum vf_disk_block_state {
 	VF_BLOCK_EVICTING, /* no new reader; punched after the last one */
 };
 
-struct vf_disk_block { /* all [mtx] */
+struct vf_disk_block {		      /* all [mtx] */
 	struct vf_policy_entry entry; /* inserted while VALID and not pinned */
 	uint32_t readers;
 	uint8_t state;
@@ -67,12 +69,12 @@ enum vf_disk_file_state {
 };
 
 struct vf_disk_file {
-	struct vf_disk *disk; /* [fixed] */
-	uint8_t id[16];	      /* [fixed] */
-	uint64_t size;	      /* [fixed] */
-	uint64_t n_blocks;    /* [fixed] */
-	size_t n_groups;      /* [fixed] */
-	uint32_t generation;  /* [fixed] once READY */
+	struct vf_disk *disk;		   /* [fixed] */
+	uint8_t id[16];			   /* [fixed] */
+	uint64_t size;			   /* [fixed] */
+	uint64_t n_blocks;		   /* [fixed] */
+	size_t n_groups;		   /* [fixed] */
+	uint32_t generation;		   /* [fixed] once READY */
 	char label[VF_DISK_LABEL_MAX + 1]; /* [fixed] */
 
 	/* all [mtx] */
@@ -109,7 +111,7 @@ struct vf_disk_item {
 };
 
 struct vf_disk_reading; /* tier_disk_read.c */
-struct vf_disk_save; /* tier_disk_save.c */
+struct vf_disk_save;	/* tier_disk_save.c */
 
 struct vf_disk {
 	/* [fixed] */
@@ -140,24 +142,25 @@ struct vf_disk {
 	size_t n_idle;
 	struct vf_disk_stats stats; /* counters only */
 
-	uint64_t used;	     /* blocks and files, known or cold */
-	uint64_t cold;	     /* of these: in records not loaded */
-	uint64_t evicting;   /* of these: being punched */
-	uint64_t pinned;     /* bytes, cold ones too */
+	uint64_t used;	   /* blocks and files, known or cold */
+	uint64_t cold;	   /* of these: in records not loaded */
+	uint64_t evicting; /* of these: being punched */
+	uint64_t pinned;   /* bytes, cold ones too */
 	uint64_t dir_bytes, meta_bytes, unknown;
 	bool subdir[256]; /* made; the writer alone, not [mtx] */
 
 	/* writes */
 	pthread_cond_t wake_writer;
 	struct vf_disk_item *queue, **queue_end;
-	uint64_t queue_bytes; /* queued and under way */
-	uint64_t n_reserved;  /* blocks WRITING and not yet queued */
-	unsigned n_writes;    /* under way */
-	uint64_t unsaved;     /* bytes written since the last save began */
-	uint64_t saving_bytes; /* of the save under way */
+	uint64_t queue_bytes;	/* queued and under way */
+	uint64_t n_reserved;	/* blocks WRITING and not yet queued */
+	unsigned n_writes;	/* under way */
+	uint64_t unsaved;	/* bytes written since the last save began */
+	uint64_t saving_bytes;	/* of the save under way */
 	uint64_t writing_bytes; /* under way */
 	uint64_t next_write_ns; /* of the budget */
 	struct vf_disk_file *janitor; /* empty or stuck ones to look at */
+	bool cleaning;		      /* the writer is at it */
 	struct vf_disk_file *victim;  /* a cold file being emptied */
 	size_t victim_at;	      /* groups below were emptied */
 	bool crowded;		      /* the index is nearly full */
@@ -167,7 +170,9 @@ struct vf_disk {
 	/* resting */
 	uint64_t rest_until_ns;
 	uint32_t rest_ms;
-	bool rest_is_stall; /* reads rest too */
+	bool rest_is_stall;    /* reads rest too */
+	const char *rest_what; /* to be said by the writer; NULL: nothing */
+	int rest_err;
 
 	/* index */
 	pthread_cond_t wake_index;
@@ -209,7 +214,7 @@ void vf_disk_idle_remove(struct vf_disk_file *f); /* mtx */
 uint64_t vf_disk_use_now(const struct vf_disk *d);
 /* Wait for a signal or until @until_ns; @until_ns 0: for ever.  mtx. */
 void vf_disk_wait(struct vf_disk *d, pthread_cond_t *c, uint64_t until_ns);
-/* Failing: no more writes for a while; mtx.  Logs. */
+/* Failing: no more writes for a while; @what is a constant; mtx. */
 void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what);
 bool vf_disk_is_resting(const struct vf_disk *d); /* mtx */
 /* For tests. */
@@ -272,6 +277,15 @@ void *vf_disk_watch_run(void *disk);
 /* ---- tier_disk_write.c ----------------------------------------------------------- */
 
 void *vf_disk_writer_run(void *disk);
+
+/* ---- tier_disk_room.c: caller holds mtx, let go in between ------------------------- */
+
+/* What counts against the size. */
+uint64_t vf_disk_taken(const struct vf_disk *d);
+/* Until @need bytes more fit; false: they cannot now. */
+bool vf_disk_make_room(struct vf_disk *d, uint64_t need, unsigned flags);
+void vf_disk_evict_some(struct vf_disk *d, unsigned n);
+void vf_disk_punch_unlocked(struct vf_disk *d, struct vf_disk_punch *punch);
 
 /* ---- tier_disk_save.c, tier_disk_old.c: index thread, without mtx ------------------ */
 

@@ -126,8 +126,8 @@ static void attach_group(struct vf_disk_file *f, struct vf_disk_group *g)
 		struct vf_disk_block *b = &g->blocks[i];
 		if (b->pinned) {
 			f->n_pinned++;
-			f->pinned += vf_disk_block_cost(f, vf_disk_number(g,
-									  b));
+			f->pinned +=
+				vf_disk_block_cost(f, vf_disk_number(g, b));
 		}
 		if (b->state == VF_BLOCK_VALID) {
 			f->n_live++;

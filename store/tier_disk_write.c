@@ -6,11 +6,6 @@
  *   queued      the block is WRITING; when the queue is full there is none
  *   room made   d->used counts it
  *   written     VALID; failed: EVICTING, and the tier rests
- *
- * Who leaves: first files of earlier sessions that nobody opened since the
- * start, the least recently used file first; then whom the policy chooses.
- * For a long sequential read the other way round: it must not push out what
- * was not asked for yet.
  */
 #include "store/tier_disk_impl.h"
 
@@ -22,7 +17,6 @@ enum {
 	RUN_BLOCKS = 256,
 	LOOK_AHEAD = 256, /* queued blocks looked at for a neighbour */
 	WRITES_MAX = 8,	  /* under way */
-	HEADROOM = 1 << 20,
 	BURST_NS = 250000000,
 	CROWDED_EVICT = 64, /* blocks, after each save of a full index */
 };
@@ -65,9 +59,9 @@ static bool reserve(struct vf_disk_file *f, uint64_t number)
 	if (number >= f->n_blocks)
 		return false;
 	b = vf_disk_block_at(f, number, false);
-	if (b && b->state != VF_BLOCK_EMPTY)
+	if (b && (b->state == VF_BLOCK_VALID || b->state == VF_BLOCK_WRITING))
 		return false; /* there, or about to be */
-	if (can_take(f))
+	if ((!b || b->state == VF_BLOCK_EMPTY) && can_take(f))
 		b = vf_disk_block_at(f, number, true);
 	else
 		b = NULL;
@@ -120,9 +114,9 @@ static struct vf_disk_item *new_item(struct vf_disk_file *f, uint64_t number,
 	w->next = NULL;
 	memcpy(w->buf, buf, w->len);
 	for (uint32_t at = 0, i = 0; at < w->len; at += VF_DISK_PAGE, i++)
-		w->crcs[i] = vf_crc32c(0, (uint8_t *)w->buf + at,
-				       VF_MIN(w->len - at,
-					      (uint32_t)VF_DISK_PAGE));
+		w->crcs[i] =
+			vf_crc32c(0, (uint8_t *)w->buf + at,
+				  VF_MIN(w->len - at, (uint32_t)VF_DISK_PAGE));
 	return w;
 }
 
@@ -159,118 +153,6 @@ static void free_items(struct vf_disk *d, struct vf_disk_item *w)
 		free(w);
 		w = next;
 	}
-}
-
-/* ---- making room: caller holds mtx ------------------------------------------------------- */
-
-static uint64_t taken(const struct vf_disk *d)
-{
-	return d->used + d->dir_bytes + d->meta_bytes + d->meta_slack +
-	       d->unknown;
-}
-
-static bool may_leave(void *arg, const struct vf_policy_entry *e)
-{
-	const struct vf_disk_block *b = (const struct vf_disk_block *)e;
-
-	static_assert(offsetof(struct vf_disk_block, entry) == 0, "the cast");
-	return b->state == VF_BLOCK_VALID && !b->pinned && !b->readers;
-}
-
-static void evict(struct vf_disk_block *b, struct vf_disk_punch **punch)
-{
-	struct vf_disk_group *g = vf_disk_group_of(b);
-
-	vf_disk_set_evicting(g, b);
-	vf_disk_punch_add(punch, g->file, vf_disk_number(g, b));
-	g->file->disk->stats.n_evict++;
-}
-
-static bool evict_by_policy(struct vf_disk *d, struct vf_disk_punch **punch)
-{
-	uint32_t now_s = (uint32_t)((vf_now_ns() - d->opened_ns) / 1000000000u);
-	struct vf_policy_entry *e =
-		vf_policy_victim(d->policy, may_leave, d, now_s);
-
-	if (e)
-		evict((struct vf_disk_block *)e, punch);
-	return e != NULL;
-}
-
-/* A cold file to be emptied, once the index thread has loaded it. */
-static struct vf_disk_file *find_victim(struct vf_disk *d)
-{
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
-
-	if (d->victim || !d->cold || d->no_cold)
-		return d->victim;
-	d->want_cold = true;
-	pthread_cond_signal(&d->wake_index);
-	while (d->want_cold && vf_now_ns() < until)
-		vf_disk_wait(d, &d->changed, until);
-	return d->victim;
-}
-
-/* One block of the victim, or it is done with. */
-static bool evict_cold(struct vf_disk *d, struct vf_disk_punch **punch)
-{
-	struct vf_disk_file *f;
-
-	while ((f = find_victim(d))) {
-		for (; d->victim_at < f->n_groups; d->victim_at++) {
-			struct vf_disk_group *g = f->groups[d->victim_at];
-			for (unsigned i = 0; g && i < VF_DISK_GROUP; i++) {
-				struct vf_disk_block *b = &g->blocks[i];
-				if (!may_leave(NULL, &b->entry))
-					continue;
-				evict(b, punch);
-				return true;
-			}
-		}
-		d->victim = NULL;
-	}
-	return false;
-}
-
-static bool evict_next(struct vf_disk *d, unsigned flags,
-		       struct vf_disk_punch **punch)
-{
-	if (flags & VF_POLICY_SCAN &&
-	    d->used - d->cold > d->opt.size / 10)
-		return evict_by_policy(d, punch) || evict_cold(d, punch);
-	return evict_cold(d, punch) || evict_by_policy(d, punch);
-}
-
-static void submit_punches(struct vf_disk *d, struct vf_disk_punch *punch)
-{
-	pthread_mutex_unlock(&d->mtx);
-	vf_disk_punch_submit(d, punch);
-	pthread_mutex_lock(&d->mtx);
-}
-
-/* Until @need bytes more fit; false: they cannot now. */
-static bool make_room(struct vf_disk *d, uint64_t need, unsigned flags)
-{
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
-	uint64_t ahead = VF_MIN((uint64_t)HEADROOM, d->opt.size / 64);
-
-	while (taken(d) + need > d->opt.size) {
-		struct vf_disk_punch *punch = NULL;
-		while (taken(d) - d->evicting + need + ahead > d->opt.size)
-			if (!evict_next(d, flags, &punch))
-				break;
-		if (punch)
-			submit_punches(d, punch);
-		else if (!d->evicting)
-			return false;
-		if (taken(d) + need <= d->opt.size)
-			break;
-		if (d->evicting)
-			vf_disk_wait(d, &d->changed, until);
-		if (vf_now_ns() >= until || vf_disk_is_resting(d))
-			return taken(d) + need <= d->opt.size;
-	}
-	return true;
 }
 
 /* ---- the budget and the bound of what is not saved: mtx ------------------------------------ */
@@ -353,8 +235,7 @@ static void add_item(struct run *r, struct vf_disk_item ***end,
 /* Take neighbours off the queue, which is not empty; mtx. */
 static void fill_run(struct vf_disk *d, struct run *r)
 {
-	struct vf_disk_item **end = &r->items,
-			    *w = take_item(d, &d->queue);
+	struct vf_disk_item **end = &r->items, *w = take_item(d, &d->queue);
 	uint64_t max = VF_MIN((uint64_t)RUN_MAX, d->unsaved_max / 2);
 
 	r->file = w->file;
@@ -463,7 +344,7 @@ static void write_run(struct vf_disk *d, struct run *r)
 
 	wait_budget(d, r->len);
 	if (!wait_saved(d, r->cost) ||
-	    !make_room(d, r->cost + file_cost, r->items->flags)) {
+	    !vf_disk_make_room(d, r->cost + file_cost, r->items->flags)) {
 		cancel_run(d, r);
 		return;
 	}
@@ -542,7 +423,7 @@ static void punch_again(struct vf_disk_file *f)
 					vf_disk_number(g, &g->blocks[k]));
 			}
 	}
-	submit_punches(f->disk, punch);
+	vf_disk_punch_unlocked(f->disk, punch);
 }
 
 static void do_janitor(struct vf_disk *d)
@@ -550,6 +431,7 @@ static void do_janitor(struct vf_disk *d)
 	struct vf_disk_file *f = d->janitor, *next;
 
 	d->janitor = NULL;
+	d->cleaning = true;
 	for (; f; f = next) {
 		next = f->janitor_next;
 		f->janitor = false;
@@ -562,6 +444,7 @@ static void do_janitor(struct vf_disk *d)
 		else if (f->leftover && f->fd < 0)
 			remove_leftover(f);
 	}
+	d->cleaning = false;
 	pthread_cond_broadcast(&d->changed);
 }
 
@@ -577,18 +460,9 @@ static void drop_queue(struct vf_disk *d)
 	}
 }
 
-static void leave_some(struct vf_disk *d, unsigned n)
-{
-	struct vf_disk_punch *punch = NULL;
-
-	while (n-- && evict_next(d, 0, &punch))
-		;
-	submit_punches(d, punch);
-}
-
 static bool is_over(struct vf_disk *d)
 {
-	return d->want_some || taken(d) - d->evicting > d->opt.size;
+	return d->want_some || vf_disk_taken(d) - d->evicting > d->opt.size;
 }
 
 /* Nothing is queued, or no write can start. */
@@ -622,6 +496,21 @@ static void write_next(struct vf_disk *d)
 	write_run(d, r);
 }
 
+/* Messages go out without the lock. */
+static void say_rest(struct vf_disk *d)
+{
+	const char *what = d->rest_what;
+	int err = d->rest_err;
+	uint32_t ms = d->rest_ms;
+
+	d->rest_what = NULL;
+	pthread_mutex_unlock(&d->mtx);
+	vf_log(VF_WARN, "%s: %s: %s; not used for %u ms", d->dir, what,
+	       err == -ETIMEDOUT ? "the disk does not answer" : strerror(-err),
+	       ms);
+	pthread_mutex_lock(&d->mtx);
+}
+
 void *vf_disk_writer_run(void *disk)
 {
 	struct vf_disk *d = disk;
@@ -632,6 +521,8 @@ void *vf_disk_writer_run(void *disk)
 		if (d->stop_writer && give_up_ns == UINT64_MAX)
 			give_up_ns = vf_now_ns() +
 				     VF_DISK_WAIT_MS * UINT64_C(1000000);
+		if (d->rest_what)
+			say_rest(d);
 		if (d->janitor)
 			do_janitor(d);
 		if (d->queue && vf_disk_is_resting(d)) {
@@ -640,9 +531,9 @@ void *vf_disk_writer_run(void *disk)
 			write_next(d);
 		} else if (is_over(d)) {
 			if (d->want_some)
-				leave_some(d, CROWDED_EVICT);
+				vf_disk_evict_some(d, CROWDED_EVICT);
 			else
-				make_room(d, 0, 0);
+				vf_disk_make_room(d, 0, 0);
 			d->want_some = false;
 			wait_for_work(d);
 		} else {

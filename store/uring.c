@@ -16,8 +16,8 @@
 #include <sys/eventfd.h>
 
 enum {
-	DEPTH = 256,	/* operations in the ring at once */
-	BATCH = 32,	/* completions taken at once */
+	DEPTH = 256, /* operations in the ring at once */
+	BATCH = 32,  /* completions taken at once */
 	POOL_THREADS = 4,
 };
 

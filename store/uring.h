@@ -18,7 +18,7 @@ enum vf_io_op { VF_IO_READ, VF_IO_WRITE, VF_IO_SYNC, VF_IO_PUNCH };
 /* One operation; the caller's memory, left alone by him until done. */
 struct vf_io {
 	enum vf_io_op op;
-	int fd; /* stays open until done */
+	int fd;			 /* stays open until done */
 	const struct iovec *iov; /* READ, WRITE */
 	unsigned n_iov;
 	uint64_t off, len; /* len: of PUNCH */
