@@ -27,7 +27,7 @@ bench_src := $(wildcard bench/bench_*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 programs  := $(BIN)/vecfs $(BIN)/vecquery $(BIN)/vectool
-benches   := $(patsubst bench/%.c,$(BIN)/%,$(bench_src))
+benches   := $(patsubst bench/%.c,$(BIN)/%,$(bench_src)) $(BIN)/null_fs
 
 # ---- flags --------------------------------------------------------------------
 
@@ -119,7 +119,7 @@ $(shell mkdir -p $(B))
 $(file >$(flags_file),$(flags_now))
 endif
 
-$(B)/fs/%.o: ours_cflags += $(fuse_cflags)
+$(B)/fs/%.o $(B)/bench/null_fs.o: ours_cflags += $(fuse_cflags)
 
 $(B)/%.o: %.c $(flags_file)
 	$(call say,CC,$<)
@@ -148,6 +148,13 @@ $(BIN)/unit: $(call obj,$(test_src)) $(B)/libvecfs.a
 $(BIN)/s3sim: $(call obj,$(wildcard tests/s3sim*.c)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/bench_mount: $(call obj,bench/bench_mount.c $(wildcard bench/mount_*.c)) \
+		$(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+$(BIN)/null_fs: $(call obj,bench/null_fs.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link) $(fuse_libs)
 $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
