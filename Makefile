@@ -216,12 +216,14 @@ PUBLIC_HEADERS := store/vecfs.h store/bucket.h store/commit.h store/cache.h \
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
-		$(DESTDIR)$(PREFIX)/share/man/man1
+		$(DESTDIR)$(PREFIX)/share/man/man1 \
+		$(DESTDIR)$(PREFIX)/share/man/man7
 	install $(programs) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(B)/libvecfs.a $(DESTDIR)$(PREFIX)/lib
 	for h in $(wildcard $(PUBLIC_HEADERS)); do \
 		install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/vecfs/$$h; done
 	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 $(wildcard tools/man/*.7) $(DESTDIR)$(PREFIX)/share/man/man7
 	printf 'prefix=%s\nName: vecfs\nDescription: vectors in S3, searched through a mount\nVersion: %s\nCflags: -I$${prefix}/include/vecfs\nLibs: -L$${prefix}/lib -lvecfs\nLibs.private: -llmdb -lm -pthread\nRequires.private: $(LIBS_PC)\n' \
 		$(PREFIX) $(VERSION) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/vecfs.pc
 
