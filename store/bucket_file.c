@@ -488,7 +488,9 @@ int vf_bucket_file_open(const char *url, const struct vf_bucket_options *opt,
 	int err = fb->root < 0 ? -errno : -ENOMEM;
 	if (fb->root < 0)
 		vf_log(VF_ERROR, "%s: %s", url,
-		       err == -ENOENT ? "no such directory" : strerror(-err));
+		       err == -ENOENT
+			       ? "no such directory; mkdir makes a bucket"
+			       : strerror(-err));
 	else
 		close(fb->root);
 	free(fb->base.dir);
