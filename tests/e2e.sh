@@ -3,6 +3,7 @@
 # count their lines: "ok NAME", "not ok NAME: why", "skip NAME: why".
 #
 #   BIN           folder of the programs (default build/bin)
+#   VF_E2E_JOBS   how many at a time (default 2)
 #   VF_NO_SKIP=1  a skipped check is a failure: for machines that have it all
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,16 +17,38 @@ else
 	scripts=("$here"/e2e_*.sh)
 fi
 
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
-broken=0
+dir=$(mktemp -d)
+out=$dir/all
+runner=
+trap '[ -z "$runner" ] || kill -- -"$runner" 2>/dev/null; rm -rf "$dir"' EXIT
+trap 'exit 130' INT TERM
+
+# They wait more than they work: some at a time, each shown whole, in order.
+run_one() { # SCRIPT
+	local to
+	to=$dir/$(basename "$1")
+	timeout 900 bash "$1" >"$to.out" 2>&1
+	echo $? >"$to.tmp"
+	mv "$to.tmp" "$to.rc"
+}
+export -f run_one
+export dir
+printf '%s\n' "${scripts[@]}" >"$dir/list"
+set -m # a group of its own, to be ended whole
+xargs -P "${VF_E2E_JOBS:-2}" -I{} bash -c 'run_one "$1"' run_one {} <"$dir/list" &
+runner=$!
+set +m
+
 for s in "${scripts[@]}"; do
-	echo "== $(basename "$s" .sh)"
-	timeout 900 bash "$s" 2>&1 | tee -a "$out"
-	rc=${PIPESTATUS[0]}
-	if [ "$rc" != 0 ] && ! tail -n 400 "$out" | grep -q '^not ok'; then
-		echo "not ok $(basename "$s" .sh): exit status $rc" | tee -a "$out"
+	name=$(basename "$s")
+	while [ ! -e "$dir/$name.rc" ] && kill -0 $runner 2>/dev/null; do sleep 0.2; done
+	echo "== ${name%.sh}"
+	rc=$(cat "$dir/$name.rc" 2>/dev/null || echo unknown)
+	cat "$dir/$name.out"
+	if [ "$rc" != 0 ] && ! grep -q '^not ok' "$dir/$name.out"; then
+		echo "not ok ${name%.sh}: exit status $rc" | tee -a "$dir/$name.out"
 	fi
+	cat "$dir/$name.out" >>"$out"
 done
 passed=$(grep -c '^ok ' "$out")
 failed=$(grep -c '^not ok' "$out")
