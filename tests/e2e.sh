@@ -27,7 +27,7 @@ trap 'exit 130' INT TERM
 run_one() { # SCRIPT
 	local to
 	to=$dir/$(basename "$1")
-	timeout 900 bash "$1" >"$to.out" 2>&1
+	timeout --foreground 900 bash "$1" >"$to.out" 2>&1
 	echo $? >"$to.tmp"
 	mv "$to.tmp" "$to.rc"
 }
