@@ -315,6 +315,8 @@ static void note_reading(struct vf_cached *o, uint64_t off, size_t len)
 	uint64_t ahead_off, ahead_len;
 	bool ahead;
 
+	if (o->flags & VF_CACHED_NO_AHEAD)
+		return;
 	pthread_mutex_lock(&o->ahead_mtx);
 	ahead = vf_readahead_note(&o->ahead, off, len, o->size,
 				  o->cache->opt.ahead_len, &ahead_off,

@@ -57,7 +57,10 @@ VF_API void vf_cache_stop(struct vf_cache *c);
 /* No read may be under way.  Accepts NULL. */
 VF_API void vf_cache_close(struct vf_cache *c);
 
-enum { VF_CACHED_RAM_ONLY = 1 }; /* can be made again from what is cached */
+enum {
+	VF_CACHED_RAM_ONLY = 1, /* can be made again from what is cached */
+	VF_CACHED_NO_AHEAD = 2, /* the reader sees to that himself */
+};
 
 /*
  * @id      the object's identity: equal for equal bytes, for ever
