@@ -8,6 +8,7 @@
 #include "fs/fs.h"
 #include "store/frames.h"
 
+#include <stdio.h>
 #include <xxhash.h>
 
 /* ---- a stored object ------------------------------------------------------------ */
@@ -84,7 +85,7 @@ static void identify(const struct inode *i, enum kind kind, uint8_t id[16])
 	memcpy(id, canonical.digest, 16);
 }
 
-static int open_object(struct fs *fs, const struct inode *i,
+static int open_object(struct fs *fs, const struct inode *i, unsigned flags,
 		       struct vf_cached **out)
 {
 	struct object_source *s = calloc(1, sizeof(*s));
@@ -101,7 +102,7 @@ static int open_object(struct fs *fs, const struct inode *i,
 		return -ENOMEM;
 	}
 	identify(i, OBJECT, id);
-	return vf_cached_open(fs->cache, id, i->stored_len, i->key, 0,
+	return vf_cached_open(fs->cache, id, i->stored_len, i->key, flags,
 			      &s->source, out);
 }
 
@@ -268,7 +269,7 @@ static int open_view(struct fs *fs, const struct inode *i,
 {
 	struct view_source *v = calloc(1, sizeof(*v));
 	uint8_t id[16];
-	int err = v ? open_object(fs, i, &v->stored) : -ENOMEM;
+	int err = v ? open_object(fs, i, 0, &v->stored) : -ENOMEM;
 
 	if (!v)
 		return err;
@@ -284,6 +285,51 @@ static int open_view(struct fs *fs, const struct inode *i,
 			      VF_CACHED_RAM_ONLY, &v->source, out);
 }
 
+/* ---- what is stored, for pins and warming -------------------------------------------------- */
+
+static struct inode object_of(const char *key, const char *etag, uint64_t size)
+{
+	struct inode i = {.key = (char *)key, .stored_len = size};
+
+	snprintf(i.etag, sizeof(i.etag), "%s", etag);
+	return i;
+}
+
+void vf_fs_stored_id(const char *key, const char *etag, uint64_t size,
+		     uint8_t out_id[16])
+{
+	struct inode i = object_of(key, etag, size);
+
+	identify(&i, OBJECT, out_id);
+}
+
+int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,
+		      uint64_t size, struct vf_cached **out)
+{
+	struct inode i = object_of(key, etag, size);
+
+	return open_object(fs, &i, VF_CACHED_NO_AHEAD, out);
+}
+
+int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
+		    uint64_t *end, uint64_t *out_table_off)
+{
+	struct view_source v = {.key = i->key};
+	const struct vf_frames *f = &v.frames;
+	int err = open_object(fs, i, VF_CACHED_NO_AHEAD, &v.stored);
+
+	if (!err)
+		err = read_table(i, &v);
+	if (!err) {
+		*off = f->in_off[vf_frames_find(f, *off)];
+		*end = f->in_off[vf_frames_find(f, *end - 1) + 1];
+		*out_table_off = f->in_off[f->n_frames];
+	}
+	vf_frames_fini(&v.frames);
+	vf_cached_put(v.stored);
+	return err;
+}
+
 /* ---- the first open ------------------------------------------------------------------- */
 
 int vf_fs_data_open(struct fs *fs, struct inode *i)
@@ -293,7 +339,7 @@ int vf_fs_data_open(struct fs *fs, struct inode *i)
 	pthread_mutex_lock(&i->open_mtx);
 	if (!i->data && i->size)
 		err = i->kind == VIEW ? open_view(fs, i, &i->data)
-				      : open_object(fs, i, &i->data);
+				      : open_object(fs, i, 0, &i->data);
 	pthread_mutex_unlock(&i->open_mtx);
 	return err;
 }

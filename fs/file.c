@@ -222,6 +222,9 @@ void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	struct reading *r;
 
 	atomic_fetch_add(&fs->n_reads, 1);
+	atomic_fetch_add_explicit(&i->n_reads, stored, memory_order_relaxed);
+	atomic_fetch_add_explicit(&i->bytes_read, stored ? len : 0,
+				  memory_order_relaxed);
 	if (!len)
 		fuse_reply_buf(req, NULL, 0);
 	else if (stored && !i->data) /* passed through: none comes */

@@ -13,6 +13,7 @@
 #include <stdatomic.h>
 
 #include "fs/passthrough.h"
+#include "fs/pins.h"
 #include "store/cache.h"
 #include "store/commit.h"
 #include "store/tier_disk.h"
@@ -46,6 +47,9 @@ struct fs {
 	struct inode *root;	    /* [fixed] */
 	struct index_view *indexes; /* [mtx] list, see live.c */
 	struct vf_passthrough passthrough;
+	struct fuse_session *session;  /* [fixed] */
+	struct vf_pins *pins;	       /* [fixed] NULL without a disk tier */
+	struct vf_warm *warm;	       /* [fixed] */
 	atomic_uint_fast64_t n_hidden; /* names met that cannot be shown */
 	atomic_uint_fast64_t n_reads, n_read_errors, bytes_read;
 };
@@ -78,7 +82,8 @@ struct inode {
 	pthread_mutex_t open_mtx;
 	struct vf_cached *data; /* [open_mtx] opened at the first open that is
 				 * not passed through */
-	struct vf_backing backing; /* [open_mtx] of an OBJECT */
+	struct vf_backing backing;		  /* [open_mtx] of an OBJECT */
+	atomic_uint_fast64_t n_reads, bytes_read; /* through the daemon */
 };
 
 /* ---- options.c ------------------------------------------------------------------------ */
@@ -102,6 +107,16 @@ fuse_ino_t vf_inode_id(const struct fs *fs, const struct inode *i);
  */
 struct inode *vf_inode_get(struct fs *fs, const struct inode *want);
 void vf_inode_forget(struct fs *fs, struct inode *i, uint64_t n);
+/* Visit the files that the kernel knows at @path and below it.  @fn may wait. */
+int vf_inodes_below(struct fs *fs, const char *path,
+		    void (*fn)(struct fs *fs, struct inode *i));
+/* The @n most read files, most read first; copies of their paths are the
+ * caller's to free(). */
+struct vf_hot {
+	char *path;
+	uint64_t n_reads, bytes;
+};
+size_t vf_inodes_hot(struct fs *fs, struct vf_hot *out, size_t n);
 void vf_inode_stat(const struct fs *fs, const struct inode *i,
 		   struct stat *out);
 
@@ -119,6 +134,9 @@ struct found {
 int vf_find_name(struct fs *fs, const struct inode *dir, const char *name,
 		 struct found *out);
 void vf_found_fini(struct found *f);
+
+/* The same for a path below the mount. */
+int vf_find_path(struct fs *fs, const char *path, struct found *out);
 
 /* How long a name in folder @dir may be answered from memory. */
 double vf_name_ttl_s(const struct fs *fs, const char *dir);
@@ -156,6 +174,18 @@ const struct vf_object_ref *vf_live_find(const struct vf_state *s,
  * one.  Blocks on the bucket for a VIEW's seek table.
  */
 int vf_fs_data_open(struct fs *fs, struct inode *i);
+/* Identity of a stored object; see vf_cached_open. */
+void vf_fs_stored_id(const char *key, const char *etag, uint64_t size,
+		     uint8_t out_id[16]);
+/* A stored object, as another reader of the same blocks, without read-ahead. */
+int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,
+		      uint64_t size, struct vf_cached **out);
+/*
+ * Which stored bytes [*off, *end) of a VIEW, which is not empty, come from;
+ * and where its seek table begins.  Blocks on the bucket.
+ */
+int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
+		    uint64_t *end, uint64_t *out_table_off);
 
 /* ---- dir.c, file.c, control.c: FUSE operations -------------------------------------------- */
 
@@ -180,6 +210,9 @@ void vf_fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
 bool vf_fs_is_passed(struct fs *fs, struct inode *i);
 void vf_fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		    size_t size);
+void vf_fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
+		    const char *value, size_t size, int flags);
+void vf_fs_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name);
 
 /* The text of .vecfs/status.json or .vecfs/metrics. */
 int vf_control_text(struct fs *fs, enum kind kind, struct vf_buf *out);

@@ -76,6 +76,8 @@ static struct inode *copy_inode(const struct inode *want, uint64_t number)
 	i->n_lookup = 0;
 	i->data = NULL;
 	i->backing = (struct vf_backing){0};
+	atomic_init(&i->n_reads, 0);
+	atomic_init(&i->bytes_read, 0);
 	i->path = strdup(want->path);
 	i->key = want->key ? strdup(want->key) : NULL;
 	i->target = want->target ? strdup(want->target) : NULL;
@@ -125,17 +127,87 @@ void vf_inode_forget(struct fs *fs, struct inode *i, uint64_t n)
 		free_inode(i);
 }
 
+static bool is_below(const struct inode *i, const char *path)
+{
+	size_t n = strlen(path);
+
+	return (i->kind == OBJECT || i->kind == VIEW) &&
+	       !strncmp(i->path, path, n) &&
+	       (!n || !i->path[n] || i->path[n] == '/');
+}
+
+int vf_inodes_below(struct fs *fs, const char *path,
+		    void (*fn)(struct fs *fs, struct inode *i))
+{
+	VF_AUTO_FREE struct inode **all = NULL;
+	size_t n = 0;
+
+	pthread_mutex_lock(&fs->mtx);
+	all = malloc((fs->n_inodes + 1) * sizeof(*all));
+	for (size_t at = 0; all && at <= fs->mask; at++)
+		for (struct inode *i = fs->table[at]; i; i = i->next)
+			if (is_below(i, path)) {
+				i->n_lookup++;
+				all[n++] = i;
+			}
+	pthread_mutex_unlock(&fs->mtx);
+	if (!all)
+		return -ENOMEM;
+	for (size_t k = 0; k < n; k++) {
+		fn(fs, all[k]);
+		vf_inode_forget(fs, all[k], 1);
+	}
+	return 0;
+}
+
+static void note_hot(struct vf_hot *out, size_t n, size_t *n_out,
+		     const struct inode *i)
+{
+	uint64_t reads =
+		atomic_load_explicit(&i->n_reads, memory_order_relaxed);
+	uint64_t bytes =
+		atomic_load_explicit(&i->bytes_read, memory_order_relaxed);
+	size_t at = *n_out;
+
+	while (at && out[at - 1].n_reads < reads)
+		at--;
+	if (!reads || at == n)
+		return;
+	if (*n_out == n)
+		free(out[--*n_out].path);
+	memmove(out + at + 1, out + at, (*n_out - at) * sizeof(*out));
+	out[at] = (struct vf_hot){strdup(i->path), reads, bytes};
+	++*n_out;
+}
+
+size_t vf_inodes_hot(struct fs *fs, struct vf_hot *out, size_t n)
+{
+	size_t n_out = 0;
+
+	pthread_mutex_lock(&fs->mtx);
+	for (size_t at = 0; at <= fs->mask; at++)
+		for (struct inode *i = fs->table[at]; i; i = i->next)
+			note_hot(out, n, &n_out, i);
+	pthread_mutex_unlock(&fs->mtx);
+	return n_out;
+}
+
 void vf_inode_stat(const struct fs *fs, const struct inode *i, struct stat *out)
 {
 	bool folder =
 		i->kind == FOLDER || i->kind == LIVE || i->kind == CONTROL;
 	int64_t ns = i->mtime_ns ? i->mtime_ns : fs->start_s * 1000000000;
 
+	/* The kernel asks for the right to write before it sets an attribute
+	 * of ours; whatever else would write is refused by the daemon. */
+	mode_t owner = fs->opt.default_permissions ? 0200 : 0;
+
 	*out = (struct stat){.st_ino = i->number,
 			     .st_nlink = folder ? 2 : 1,
-			     .st_mode = folder		  ? S_IFDIR | 0555
-					: i->kind == LINK ? S_IFLNK | 0777
-							  : S_IFREG | 0444,
+			     .st_mode = folder ? S_IFDIR | 0555 | owner
+					: i->kind == LINK
+						? S_IFLNK | 0777
+						: S_IFREG | 0444 | owner,
 			     .st_uid = fs->uid,
 			     .st_gid = fs->gid,
 			     .st_size = (off_t)i->size,

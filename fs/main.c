@@ -218,6 +218,10 @@ static int open_fs(struct fs *fs)
 	if (!err)
 		err = vf_inodes_init(fs);
 	if (!err)
+		err = vf_warm_open(fs, &fs->warm);
+	if (!err && fs->disk)
+		err = vf_pins_open(fs, fs->opt.disk.dir, &fs->pins);
+	if (!err)
 		vf_passthrough_init(&fs->passthrough, &fs->opt,
 				    vf_bucket_dir(fs->bucket));
 	return err;
@@ -226,12 +230,16 @@ static int open_fs(struct fs *fs)
 /* First the bucket: what is under way ends, and answers its readers. */
 static void close_fs(struct fs *fs)
 {
+	vf_pins_stop(fs->pins);
+	vf_warm_stop(fs->warm);
 	if (fs->cache)
 		vf_cache_stop(fs->cache);
 	vf_bucket_close(fs->bucket);
+	vf_warm_close(fs->warm);
 	vf_inodes_fini(fs);
 	vf_cache_close(fs->cache);
 	vf_disk_close(fs->disk);
+	vf_pins_close(fs->pins);
 	vf_live_fini(fs);
 	pthread_mutex_destroy(&fs->mtx);
 }
@@ -275,6 +283,7 @@ static int run(struct fs *fs, struct fuse_args *args, int report)
 
 	if (!err) {
 		se = fuse_session_new(args, &vf_fs_ops, sizeof(vf_fs_ops), fs);
+		fs->session = se;
 		err = se ? fuse_set_signal_handlers(se) : -EINVAL;
 	}
 	if (!err)

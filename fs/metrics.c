@@ -20,7 +20,7 @@ struct metric {
 	const char *help;
 };
 
-enum { METRICS_MAX = 64 };
+enum { METRICS_MAX = 80, HOT_MAX = 10 };
 
 struct metrics {
 	struct metric all[METRICS_MAX];
@@ -101,6 +101,8 @@ static void add_disk(struct metrics *m)
 	add(m, "disk", "used_bytes", GAUGE, d->used, "Bytes allocated in it.");
 	add(m, "disk", "pinned_bytes", GAUGE, d->pinned,
 	    "Bytes that never leave.");
+	add(m, "disk", "pin_limit_bytes", GAUGE, vf_pins_limit(d),
+	    "Most that can be pinned.");
 	add(m, "disk", "reads", COUNTER, d->n_read, "Blocks read from it.");
 	add(m, "disk", "read_misses", COUNTER, d->n_read_miss,
 	    "Blocks it could not give.");
@@ -134,6 +136,18 @@ static void add_bucket(struct metrics *m)
 	    "Bytes of bodies received.");
 }
 
+static void add_pins(struct metrics *m, struct fs *fs)
+{
+	struct vf_warm_stats w;
+
+	vf_warm_stats(fs->warm, &w);
+	add(m, "warm", "jobs", GAUGE, w.n_jobs, "Warm-ups queued or running.");
+	add(m, "warm", "left_bytes", GAUGE, w.bytes_left,
+	    "Bytes they have still to do.");
+	add(m, "pins", "paths", GAUGE, vf_pins_count(fs->pins),
+	    "Pins that hold: paths, or ranges of files.");
+}
+
 static void gather(struct fs *fs, struct metrics *m)
 {
 	*m = (struct metrics){0};
@@ -146,6 +160,7 @@ static void gather(struct fs *fs, struct metrics *m)
 		add_disk(m);
 	}
 	add_bucket(m);
+	add_pins(m, fs);
 }
 
 /* ---- status.json -------------------------------------------------------------------- */
@@ -179,6 +194,35 @@ static json_t *group_of(json_t *o, const char *group)
 	return g;
 }
 
+static json_t *hot_list(struct fs *fs)
+{
+	struct vf_hot hot[HOT_MAX];
+	size_t n = vf_inodes_hot(fs, hot, HOT_MAX);
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < n; i++) {
+		/* NULL: without memory, or no UTF-8; then not shown */
+		json_array_append_new(
+			a, json_pack("{s:s, s:I, s:I}", "path", hot[i].path,
+				     "reads", (json_int_t)hot[i].n_reads,
+				     "bytes", (json_int_t)hot[i].bytes));
+		free(hot[i].path);
+	}
+	return a;
+}
+
+/* Element i: fetches that took less than 2^i microseconds, and no less than
+ * half of that; the last one has all longer ones. */
+static json_t *latency_list(const struct metrics *m)
+{
+	json_t *a = json_array();
+
+	for (size_t i = 0; i < VF_LATENCY_BUCKETS; i++)
+		json_array_append_new(
+			a, json_integer((json_int_t)m->cache.latency[i]));
+	return a;
+}
+
 static void add_words(json_t *o, struct fs *fs, const struct metrics *m)
 {
 	const char *why = vf_passthrough_why(&fs->passthrough);
@@ -192,6 +236,9 @@ static void add_words(json_t *o, struct fs *fs, const struct metrics *m)
 				  "and mapped by the kernel"));
 	json_object_set_new(group_of(o, "cache"), "policy",
 			    json_string(m->cache.policy));
+	json_object_set_new(group_of(o, "cache"), "fetch_us_log2",
+			    latency_list(m));
+	json_object_set_new(o, "hot", hot_list(fs));
 	if (fs->disk) {
 		g = group_of(o, "disk");
 		json_object_set_new(g, "directory",

@@ -226,3 +226,20 @@ int vf_find_name(struct fs *fs, const struct inode *dir, const char *name,
 	}
 	return err;
 }
+
+int vf_find_path(struct fs *fs, const char *path, struct found *out)
+{
+	const char *slash = strrchr(path, '/');
+	VF_AUTO_FREE char *up =
+		slash ? strndup(path, (size_t)(slash - path)) : NULL;
+	struct inode dir = {.kind = FOLDER, .path = up};
+
+	if (!*path) {
+		*out = (struct found){.inode = {.kind = FOLDER, .path = ""}};
+		return 0;
+	}
+	if (slash && !up)
+		return -ENOMEM;
+	return vf_find_name(fs, slash ? &dir : fs->root,
+			    slash ? slash + 1 : path, out);
+}

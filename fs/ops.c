@@ -1,6 +1,6 @@
 /*
  * The table of FUSE operations.  Whatever would write is answered with EROFS
- * by the daemon: the mount itself is not read-only, because attributes will
+ * by the daemon: the mount itself is not read-only, because attributes
  * control pins.
  */
 #include "fs/fs.h"
@@ -32,6 +32,8 @@ int vf_fs_entry(struct fs *fs, const struct inode *want, double ttl_s,
 
 	if (!i)
 		return -ENOMEM;
+	if (want->key && want->stored_len)
+		vf_pins_seen(fs, want->path, want->key, want->etag);
 	*out = (struct fuse_entry_param){.ino = vf_inode_id(fs, i),
 					 .generation = 1,
 					 .attr_timeout = attr_ttl_s,
@@ -172,15 +174,6 @@ static void op_create(fuse_req_t req, fuse_ino_t parent, const char *name,
 {
 	refuse(req);
 }
-static void op_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
-			const char *value, size_t size, int flags)
-{
-	refuse(req);
-}
-static void op_removexattr(fuse_req_t req, fuse_ino_t ino, const char *name)
-{
-	refuse(req);
-}
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t off,
 			 off_t len, struct fuse_file_info *fi)
 {
@@ -216,7 +209,7 @@ const struct fuse_lowlevel_ops vf_fs_ops = {
 	.link = op_link,
 	.write = op_write,
 	.create = op_create,
-	.setxattr = op_setxattr,
-	.removexattr = op_removexattr,
+	.setxattr = vf_fs_setxattr,
+	.removexattr = vf_fs_removexattr,
 	.fallocate = op_fallocate,
 };
