@@ -28,7 +28,7 @@ struct vf_args_common {
 	bool quiet, help;
 };
 
-enum { VF_ARGS_OPERANDS_MAX = 4 };
+enum { VF_ARGS_OPERANDS_MAX = 1024 };
 
 struct vf_args {
 	const char *verb; /* for messages */

@@ -1,10 +1,14 @@
-/* vectool stat: what an index is, from its log alone. */
+/*
+ * vectool stat: what an index is, from its log alone; what a mount has cached
+ * of a path in it.
+ */
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 
 #include "store/util.h"
 #include "tools/ingest.h"
+#include "tools/mounted.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
@@ -146,7 +150,56 @@ static void print_text(const struct vf_target *t, const struct vf_state *s,
 		print_shard(&s->shards[i], i);
 }
 
-static int run_stat(const struct vf_args *a)
+/* ---- a path in a mount ------------------------------------------------------------ */
+
+static void print_share(const char *what, uint64_t part, uint64_t of)
+{
+	char a[24], b[24];
+
+	printf("%-10s %s of %s (%.0f%%)\n", what, vf_format_size(part, a),
+	       vf_format_size(of, b),
+	       of ? 100. * (double)part / (double)of : 100.);
+}
+
+static int print_shares_json(const char *path, const struct vf_cached_shares *s,
+			     const char *pin)
+{
+	json_t *o = json_pack("{s:s, s:I, s:I, s:I, s:I, s:s?}", "path", path,
+			      "bytes", (json_int_t)s->size, "ram",
+			      (json_int_t)s->ram, "disk", (json_int_t)s->disk,
+			      "pinned", (json_int_t)s->pinned, "pin", pin);
+	VF_AUTO_FREE char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+
+	json_decref(o);
+	if (!text)
+		return vf_fail(-EINVAL, "stat: %s: not UTF-8", path);
+	puts(text);
+	return 0;
+}
+
+/* What of it the mount has in which tier. */
+static int print_shares(const char *path, bool json)
+{
+	char pin[VF_MOUNTED_TEXT];
+	struct vf_cached_shares s;
+	bool is_pinned = !vf_mounted_get(path, "pin", pin);
+	int err = vf_mounted_shares(path, &s);
+
+	if (err == -ENODATA)
+		return vf_fail(err, "stat: %s: made up by the mount", path);
+	if (err)
+		return vf_fail(err, "stat: %s: %s", path, strerror(-err));
+	if (json)
+		return print_shares_json(path, &s, is_pinned ? pin : NULL);
+	print_share("in RAM", s.ram, s.size);
+	print_share("on disk", s.disk, s.size);
+	print_share("pinned", s.pinned, s.size);
+	if (is_pinned)
+		printf("pin        %s\n", strcmp(pin, "1") ? pin : "all");
+	return 0;
+}
+
+static int run_stat_index(const struct vf_args *a)
 {
 	struct vf_target t;
 	struct vf_state *s;
@@ -168,17 +221,33 @@ static int run_stat(const struct vf_args *a)
 	return err;
 }
 
+static int run_stat(const struct vf_args *a)
+{
+	const char *path = a->operands[0];
+	char head[VF_MOUNTED_TEXT];
+	VF_AUTO_FREE char *root = NULL;
+	bool mounted = !vf_mounted_root(path, &root);
+	int err = 0;
+
+	if (mounted && vf_mounted_get(path, "head", head))
+		return print_shares(path, opt.json);
+	err = run_stat_index(a);
+	return !err && mounted && !opt.json ? print_shares(path, false) : err;
+}
+
 const struct vf_verb vf_verb_stat = {
 	.name = "stat",
 	.summary = "say what an index is and what it takes",
-	.help = "usage: vectool stat TARGET [--json]\n\n"
+	.help = "usage: vectool stat TARGET | PATH [--json]\n\n"
 		"Version (commit number), UUID, dimension, metric, element "
 		"type, rows, and the\n"
 		"shards with their sizes, stored and decompressed.  Reads the "
-		"log only.\n\n"
+		"log only.  Of a PATH in a mount, a file or folder, what is "
+		"cached and pinned.\n\n"
 		"Examples:\n"
 		"  vectool stat s3://bucket/prefix/products\n"
-		"  vectool stat --json /data/bucket/products | jq .rows\n",
+		"  vectool stat --json /data/bucket/products | jq .rows\n"
+		"  vectool stat /mnt/v/products/shard\n",
 	.min_operands = 1,
 	.max_operands = 1,
 	.options = options,

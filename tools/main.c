@@ -35,13 +35,14 @@ static void catch_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static const struct vf_verb *const verbs[] = {&vf_verb_create, &vf_verb_put,
-					      &vf_verb_import, &vf_verb_ls,
-					      &vf_verb_stat,   &vf_verb_gen};
+static const struct vf_verb *const verbs[] = {
+	&vf_verb_create, &vf_verb_put,	 &vf_verb_import, &vf_verb_ls,
+	&vf_verb_stat,	 &vf_verb_gen,	 &vf_verb_pin,	  &vf_verb_unpin,
+	&vf_verb_warm,	 &vf_verb_evict, &vf_verb_top};
 
 /* Part of the plan, not of this version. */
-static const char *const unbuilt[] = {"get", "delete", "verify", "compact",
-				      "gc",  "pin",    "warm",	 "export"};
+static const char *const unbuilt[] = {"get",	 "delete", "verify",
+				      "compact", "gc",	   "export"};
 
 static const char common_help[] =
 	"\nEvery verb takes:\n"
@@ -59,7 +60,8 @@ static void print_verbs(FILE *to)
 {
 	fputs("usage: vectool VERB TARGET [OPTIONS]\n\n"
 	      "TARGET names an index by URL or path: s3://bucket/prefix/products,\n"
-	      "file:///dir/products, /dir/products\n\n",
+	      "file:///dir/products, /dir/products; pin, unpin, warm, evict and\n"
+	      "top take paths in a mount\n\n",
 	      to);
 	for (size_t i = 0; i < VF_N(verbs); i++)
 		fprintf(to, "  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
@@ -88,7 +90,7 @@ static int refuse_verb(const char *name)
 	for (size_t i = 0; i < VF_N(unbuilt); i++)
 		if (!strcmp(unbuilt[i], name))
 			why = "not built yet";
-	for (size_t i = 0, n = 0; i < VF_N(verbs); i++)
+	for (size_t i = 0, n = 0; i < VF_N(verbs) && n < sizeof(have); i++)
 		n += (size_t)snprintf(have + n, sizeof(have) - n, " %s",
 				      verbs[i]->name);
 	vf_log(VF_ERROR, "%s: %s; there are:%s help", name, why, have);
