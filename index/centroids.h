@@ -1,0 +1,79 @@
+/*
+ * One level of a clustering: centroids, and which is nearest to a point.
+ *
+ * A point is a row times its scale (1 / length under cosine) with one more
+ * coordinate, extra, that completes its norm under dot (Bachrach et al., RecSys
+ * 2014: rows of equal completed norm have their inner products in the order of
+ * their distances).  Nearest is the largest of
+ *
+ *   <p, w> - b    euclidean, dot: w = (c - m) / u, b = <c - m, c + m> / 2u
+ *                 cosine:         w = c / |c|,     b = 0
+ *
+ * with m a point amid the centroids, so that a common offset of all rows does
+ * not eat the digits, and u about the largest |c - m|, so that nothing
+ * overflows.  c stays the plain mean, the point that residuals are taken from.
+ */
+#ifndef VF_INDEX_CENTROIDS_H
+#define VF_INDEX_CENTROIDS_H
+
+#include "store/vecfs.h"
+
+struct vf_points {
+	const float *x; /* [n][dim], borrowed */
+	size_t n;
+	uint32_t dim;
+	enum vf_metric metric;
+	float norm_max; /* dot: rows are completed to this norm */
+	float *scale;	/* [n], owned; NULL: 1 */
+	float *extra;	/* [n], owned; NULL: 0 */
+};
+
+/* Find scale and extra of every row.  Returns 0; -ENOMEM. */
+int vf_points_init(struct vf_points *p, enum vf_metric metric, uint32_t dim,
+		   float norm_max, const float *x, size_t n);
+void vf_points_fini(struct vf_points *p);
+/* Length of the longest row. */
+float vf_rows_norm_max(const float *x, size_t n, uint32_t dim);
+
+struct vf_centroids {
+	uint32_t n, dim;
+	enum vf_metric metric;
+	float *c; /* [n][dim] */
+	float *e; /* [n], mean of extra */
+	float *w, *we, *b;
+};
+
+/* Zero centroids.  Returns 0; -ENOMEM, and fini is still due. */
+int vf_centroids_init(struct vf_centroids *l, enum vf_metric metric, uint32_t n,
+		      uint32_t dim);
+void vf_centroids_fini(struct vf_centroids *l);
+
+/* Find w and b of all centroids anew.  Returns 0; -ENOMEM. */
+int vf_centroids_derive(struct vf_centroids *l);
+
+/* Best so far for each of a list of rows. */
+struct vf_best {
+	float score;
+	uint32_t id;
+};
+
+/* Rows that a block of vf_centroids_score holds, and of centroids. */
+enum { VF_BLOCK_ROWS = 64, VF_BLOCK_CENTROIDS = 64 };
+
+/*
+ * Scores of @n <= VF_BLOCK_ROWS rows with centroids @first..@last - 1:
+ * out[(j - first) * n + i].  The same bits whatever else is in the block.
+ */
+void vf_centroids_score(const struct vf_centroids *l, uint32_t first,
+			uint32_t last, const struct vf_points *p,
+			const uint32_t *rows, size_t n, float *out);
+
+/*
+ * Improve best[i] of each row by centroids @first..@last - 1; of equals the
+ * first met stays.
+ */
+void vf_centroids_nearest(const struct vf_centroids *l, uint32_t first,
+			  uint32_t last, const struct vf_points *p,
+			  const uint32_t *rows, size_t n, struct vf_best *best);
+
+#endif

@@ -1,0 +1,604 @@
+/*
+ * Training.  Flat k-means of a sample into thousands of leaves costs rows x
+ * leaves products a round; here
+ *
+ *   nodes    k-means of part of the sample into about sqrt(leaves)
+ *   shares   each node gets leaves in proportion to its rows
+ *   leaves   k-means of each node's rows into its share
+ *   rounds   over all leaves, rows looking into the nearest nodes only: rows
+ *            near a border between nodes find their leaf, large leaves are
+ *            split, small ones given up, and nodes made anew above them
+ *
+ * so that a round costs rows x (nodes + near nodes x their leaves).
+ */
+#include "index/cluster_impl.h"
+#include "index/crew.h"
+#include "index/kmeans.h"
+#include "store/util.h"
+
+#include <math.h>
+
+enum {
+	FLAT_LEAVES = 64, /* up to here one node */
+	NODE_ROWS = 256,  /* of the sample, for each node's centroid */
+	NODE_ROUNDS = 8,
+	LEAF_ROUNDS = 8,
+	GLOBAL_ROUNDS = 2,
+	LARGE = 3, /* times the mean: such leaves are cut in the end */
+	FLAT_ROWS = 10000,
+};
+
+struct training {
+	const struct vf_cluster_options *o;
+	unsigned n_threads;
+	struct vf_points p;
+	struct vf_cluster *c;
+	uint32_t *ids; /* [n] node or leaf of each row */
+	uint32_t *all; /* [n] 0, 1, 2, ... */
+};
+
+/* Streams of random numbers, one for each stage. */
+enum stage {
+	STAGE_SAMPLE,
+	STAGE_NODES,
+	STAGE_LEAVES,
+	STAGE_ABOVE,
+	STAGE_SPLIT,
+	STAGE_CUT,
+};
+
+static uint64_t stage_seed(const struct training *t, enum stage stage,
+			   uint64_t number)
+{
+	uint64_t s = t->o->seed ^ (uint64_t)(stage + 1) << 56 ^ number;
+
+	return vf_seed_next(&s);
+}
+
+uint32_t vf_cluster_n_leaves(uint64_t n_rows)
+{
+	double n = 4 * sqrt((double)n_rows);
+
+	if (n_rows < FLAT_ROWS)
+		return 1;
+	return n < 1 << 20 ? (uint32_t)n : 1 << 20;
+}
+
+static uint32_t count_nodes(uint32_t n_leaves)
+{
+	return n_leaves > FLAT_LEAVES ? (uint32_t)ceil(sqrt(n_leaves)) : 1;
+}
+
+/* ---- nodes above leaves ----------------------------------------------------------- */
+
+/* Leaves in the order of their nodes, while nodes are made. */
+struct raising {
+	struct training *t;
+	struct vf_points p; /* the leaves */
+	uint32_t *order;    /* [n] leaves */
+	uint32_t *first;    /* [n_nodes + 1], into order */
+	uint32_t n_nodes;
+	size_t n_max; /* leaves of a node */
+	uint64_t seed;
+};
+
+/*
+ * Cluster @n of the leaves into @k nodes, and such as get too many again: a
+ * row looks into as many leaves as its near nodes have, and the large ones
+ * are near to most rows.
+ */
+static int raise_some(struct raising *r, const uint32_t *leaves, size_t n,
+		      uint32_t k)
+{
+	VF_CLEANUP(vf_centroids_fini) struct vf_centroids l = {0};
+	VF_CLEANUP(vf_groups_fini) struct vf_groups g = {0};
+	VF_AUTO_FREE uint32_t *ids = malloc(n * sizeof(*ids));
+	struct vf_kmeans_options o = {k, NODE_ROUNDS, r->t->n_threads,
+				      vf_seed_next(&r->seed)};
+	int err =
+		ids ? vf_centroids_init(&l, r->p.metric, k, r->p.dim) : -ENOMEM;
+
+	if (!err)
+		err = vf_kmeans_run(&o, &r->p, leaves, n, &l, ids);
+	if (!err)
+		err = vf_groups_init(&g, k, leaves, ids, n);
+	for (uint32_t j = 0; !err && j < k; j++) {
+		size_t m = g.starts[j + 1] - g.starts[j];
+		const uint32_t *part = g.order + g.starts[j];
+		if (m > r->n_max && m < n) {
+			err = raise_some(r, part, m,
+					 (uint32_t)(2 * m / r->n_max) + 1);
+		} else if (m) {
+			uint32_t at = r->first[r->n_nodes++];
+			memcpy(r->order + at, part, m * sizeof(*part));
+			r->first[r->n_nodes] = at + (uint32_t)m;
+		}
+	}
+	return err;
+}
+
+/* Put leaves into the order of their nodes, dropping those not named. */
+static int order_leaves(struct vf_cluster *c, const uint32_t *order, uint32_t n)
+{
+	struct vf_centroids l = {0}, old = c->leaves;
+	int err = vf_centroids_init(&l, old.metric, n, old.dim);
+
+	for (uint32_t j = 0; !err && j < n; j++) {
+		memcpy(l.c + (size_t)j * l.dim,
+		       old.c + (size_t)order[j] * l.dim, l.dim * sizeof(float));
+		l.e[j] = old.e[order[j]];
+	}
+	if (!err)
+		err = vf_centroids_derive(&l);
+	if (err) {
+		vf_centroids_fini(&l);
+		return err;
+	}
+	c->leaves = l;
+	vf_centroids_fini(&old);
+	return 0;
+}
+
+/* Nodes at the means of their leaves; r->p still views the leaves unordered. */
+static int place_nodes(struct raising *r)
+{
+	struct vf_cluster *c = r->t->c;
+	size_t starts_len = (r->n_nodes + 1) * sizeof(size_t);
+	VF_AUTO_FREE size_t *starts = malloc(starts_len);
+	struct vf_groups g = {r->n_nodes, starts, r->order};
+
+	vf_centroids_fini(&c->nodes);
+	free(c->first);
+	c->first = VF_STEAL(r->first);
+	if (!starts)
+		return -ENOMEM;
+	for (uint32_t j = 0; j <= r->n_nodes; j++)
+		starts[j] = c->first[j];
+	int err = vf_centroids_init(&c->nodes, c->leaves.metric, r->n_nodes,
+				    c->leaves.dim);
+	if (!err)
+		err = vf_kmeans_update(&c->nodes, &r->p, &g, r->t->n_threads);
+	return err ? err : vf_centroids_derive(&c->nodes);
+}
+
+/* The leaves as points: unit length under cosine, completed under dot. */
+static int view_leaves(const struct vf_cluster *c, struct vf_points *out)
+{
+	int err = vf_points_init(out, c->leaves.metric, c->leaves.dim,
+				 c->norm_max, c->leaves.c, c->leaves.n);
+
+	if (!err && out->extra)
+		memcpy(out->extra, c->leaves.e, c->leaves.n * sizeof(float));
+	return err;
+}
+
+/* Cluster those leaves that @live names into nodes anew. */
+static int raise_nodes(struct training *t, unsigned round, const uint32_t *live,
+		       uint32_t n_live)
+{
+	uint32_t k = count_nodes(n_live);
+	struct raising r = {
+		.t = t,
+		.order = malloc(n_live * sizeof(*r.order)),
+		.first = calloc(n_live + 1, sizeof(*r.first)),
+		.n_max = k > 1 ? 3 * (size_t)n_live / (2 * (size_t)k) + 1
+			       : n_live,
+		.seed = stage_seed(t, STAGE_ABOVE, round),
+	};
+	int err = r.order && r.first ? view_leaves(t->c, &r.p) : -ENOMEM;
+
+	if (!err)
+		err = raise_some(&r, live, n_live, k);
+	if (!err)
+		err = place_nodes(&r);
+	if (!err)
+		err = order_leaves(t->c, r.order, n_live);
+	vf_points_fini(&r.p);
+	free(r.order);
+	free(r.first);
+	return err;
+}
+
+/* ---- leaves ------------------------------------------------------------------------- */
+
+struct share {
+	uint32_t first, n; /* leaves */
+};
+
+/*
+ * Divide @n_leaves by numbers of rows: whole parts down, then one more to each
+ * of the first that have rows left, none with more leaves than rows.
+ */
+static void divide_leaves(const struct vf_groups *g, uint32_t n_leaves,
+			  struct share *out)
+{
+	size_t n = g->starts[g->k];
+	uint32_t left = n_leaves, first = 0;
+
+	for (uint32_t j = 0; j < g->k; j++) {
+		size_t m = g->starts[j + 1] - g->starts[j];
+		out[j].n = (uint32_t)((double)m / (double)n * n_leaves);
+		out[j].n = VF_MIN(out[j].n, left);
+		left -= out[j].n;
+	}
+	for (bool more = true; left && more;) {
+		more = false;
+		for (uint32_t j = 0; left && j < g->k; j++)
+			if (out[j].n < g->starts[j + 1] - g->starts[j]) {
+				out[j].n++;
+				left--;
+				more = true;
+			}
+	}
+	for (uint32_t j = 0; j < g->k; j++) {
+		out[j].first = first;
+		first += out[j].n;
+	}
+}
+
+struct split_nodes {
+	struct training *t;
+	const struct vf_groups *g;
+	const struct share *shares;
+};
+
+static int split_node(void *arg, size_t j)
+{
+	const struct split_nodes *s = arg;
+	struct training *t = s->t;
+	struct vf_centroids l = {0}, *to = &t->c->leaves;
+	const uint32_t *rows = s->g->order + s->g->starts[j];
+	size_t n = s->g->starts[j + 1] - s->g->starts[j];
+	VF_AUTO_FREE uint32_t *ids = malloc((n + 1) * sizeof(*ids));
+	struct vf_kmeans_options o = {
+		.k = s->shares[j].n,
+		.n_rounds = t->o->n_rounds ? t->o->n_rounds : LEAF_ROUNDS,
+		.n_threads = 1,
+		.seed = stage_seed(t, STAGE_LEAVES, j),
+	};
+	int err;
+
+	if (!o.k)
+		return 0;
+	err = ids ? vf_centroids_init(&l, to->metric, o.k, to->dim) : -ENOMEM;
+	if (!err)
+		err = vf_kmeans_run(&o, &t->p, rows, n, &l, ids);
+	if (!err) {
+		memcpy(to->c + (size_t)s->shares[j].first * to->dim, l.c,
+		       (size_t)o.k * to->dim * sizeof(float));
+		memcpy(to->e + s->shares[j].first, l.e, o.k * sizeof(float));
+	}
+	vf_centroids_fini(&l);
+	return err;
+}
+
+/* Leaves from nodes.  t->ids holds each row's node. */
+static int make_leaves(struct training *t, uint32_t n_nodes)
+{
+	VF_CLEANUP(vf_groups_fini) struct vf_groups g = {0};
+	VF_AUTO_FREE struct share *shares = malloc(n_nodes * sizeof(*shares));
+	struct split_nodes s = {t, &g, shares};
+
+	if (!shares)
+		return -ENOMEM;
+	int err = vf_groups_init(&g, n_nodes, t->all, t->ids, t->p.n);
+	if (err)
+		return err;
+	divide_leaves(&g, t->c->leaves.n, shares);
+	return vf_crew_run(t->n_threads, n_nodes, split_node, &s);
+}
+
+/* The first nodes, and each row's. */
+static int make_nodes(struct training *t, uint32_t n_nodes)
+{
+	size_t n = VF_MIN(t->p.n, (size_t)n_nodes * NODE_ROWS);
+	uint64_t seed = stage_seed(t, STAGE_SAMPLE, 0);
+	VF_AUTO_FREE uint32_t *rows = malloc(t->p.n * sizeof(*rows));
+	struct vf_centroids l = {0};
+	struct vf_kmeans_options o = {
+		.k = n_nodes,
+		.n_rounds = NODE_ROUNDS,
+		.n_threads = t->n_threads,
+		.seed = stage_seed(t, STAGE_NODES, 0),
+	};
+	int err = rows ? vf_centroids_init(&l, t->p.metric, n_nodes, t->p.dim)
+		       : -ENOMEM;
+
+	if (!err) {
+		memcpy(rows, t->all, t->p.n * sizeof(*rows));
+		vf_rows_draw(rows, t->p.n, n, &seed);
+		err = vf_kmeans_run(&o, &t->p, rows, n, &l, t->ids);
+	}
+	if (!err)
+		err = vf_kmeans_assign(&l, &t->p, t->all, t->p.n, t->n_threads,
+				       t->ids);
+	vf_centroids_fini(&l);
+	return err;
+}
+
+/*
+ * Of @n leaves, those with rows, or all; the count returned.  Leaves past the
+ * groups are new and have some.
+ */
+static uint32_t list_live(const struct vf_groups *g, bool with_rows, uint32_t n,
+			  uint32_t *out)
+{
+	uint32_t at = 0;
+
+	for (uint32_t j = 0; j < n; j++)
+		if (!with_rows || j >= g->k || g->starts[j] < g->starts[j + 1])
+			out[at++] = j;
+	return at;
+}
+
+/* Pieces that a leaf of @n rows is cut into: 1 unless it is far too large. */
+static uint32_t count_pieces(size_t n, size_t mean)
+{
+	return n > LARGE * mean ? (uint32_t)(n / mean) : 1;
+}
+
+/* Append centroid @from of @l to @to as number @at. */
+static void place_piece(struct vf_centroids *to, uint32_t at,
+			const struct vf_centroids *l, uint32_t from)
+{
+	memcpy(to->c + (size_t)at * to->dim, l->c + (size_t)from * l->dim,
+	       l->dim * sizeof(float));
+	to->e[at] = l->e[from];
+}
+
+/* Cut one leaf: its first piece stays in its place, others go to the end. */
+static int cut_leaf(struct training *t, uint32_t leaf, const uint32_t *rows,
+		    size_t n, uint32_t k, struct vf_centroids *to)
+{
+	VF_CLEANUP(vf_centroids_fini) struct vf_centroids l = {0};
+	VF_AUTO_FREE uint32_t *ids = malloc(n * sizeof(*ids));
+	VF_AUTO_FREE bool *used = calloc(k, sizeof(*used));
+	struct vf_kmeans_options o = {k, LEAF_ROUNDS, t->n_threads,
+				      stage_seed(t, STAGE_CUT, leaf)};
+	bool first = true;
+	int err = ids && used ? vf_centroids_init(&l, to->metric, k, to->dim)
+			      : -ENOMEM;
+
+	if (!err)
+		err = vf_kmeans_run(&o, &t->p, rows, n, &l, ids);
+	for (size_t i = 0; !err && i < n; i++)
+		used[ids[i]] = true;
+	for (uint32_t j = 0; !err && j < k; j++)
+		if (used[j]) {
+			place_piece(to, first ? leaf : to->n++, &l, j);
+			first = false;
+		}
+	return err;
+}
+
+/*
+ * Leaves that are still far too large after the last round: a few, where rows
+ * are many or are near to nothing.
+ */
+static int split_large(struct training *t, const struct vf_groups *g)
+{
+	struct vf_centroids *l = &t->c->leaves, to;
+	size_t mean = t->p.n / g->k + 1;
+	uint32_t more = 0;
+	int err;
+
+	for (uint32_t j = 0; j < g->k; j++)
+		more += count_pieces(g->starts[j + 1] - g->starts[j], mean) - 1;
+	if (!more)
+		return 0;
+	err = vf_centroids_init(&to, l->metric, l->n + more, l->dim);
+	to.n = l->n;
+	for (uint32_t j = 0; !err && j < g->k; j++)
+		place_piece(&to, j, l, j);
+	for (uint32_t j = 0; !err && j < g->k; j++) {
+		size_t n = g->starts[j + 1] - g->starts[j];
+		uint32_t k = count_pieces(n, mean);
+		if (k > 1)
+			err = cut_leaf(t, j, g->order + g->starts[j], n, k,
+				       &to);
+	}
+	if (!err)
+		err = vf_centroids_derive(&to);
+	if (err) {
+		vf_centroids_fini(&to);
+		return err;
+	}
+	vf_centroids_fini(l);
+	*l = to;
+	return 0;
+}
+
+/* Rows to leaves, leaves to their means, and nodes above them anew. */
+static int refine(struct training *t, unsigned round, bool is_last)
+{
+	struct vf_centroids *l = &t->c->leaves;
+	VF_CLEANUP(vf_groups_fini) struct vf_groups g = {0};
+	VF_AUTO_FREE uint32_t *live = NULL;
+	uint32_t n_live;
+	int err = vf_assign_points(t->c, &t->p, t->o->n_near, t->n_threads,
+				   t->ids);
+
+	if (!err)
+		err = vf_groups_init(&g, l->n, t->all, t->ids, t->p.n);
+	if (!err)
+		err = vf_kmeans_update(l, &t->p, &g, t->n_threads);
+	if (!err && !is_last)
+		err = vf_kmeans_balance(l, &t->p, &g,
+					stage_seed(t, STAGE_SPLIT, round));
+	if (!err && is_last)
+		err = split_large(t, &g);
+	if (!err && !(live = malloc(l->n * sizeof(*live))))
+		err = -ENOMEM;
+	if (err)
+		return err;
+	n_live = list_live(&g, is_last, l->n, live);
+	return raise_nodes(t, round + 1, live, n_live);
+}
+
+/* ---- all of it ------------------------------------------------------------------------ */
+
+static int train(struct training *t)
+{
+	uint32_t n_leaves = t->c->leaves.n, n_nodes = count_nodes(n_leaves);
+	int err = 0;
+
+	if (n_nodes > 1)
+		err = make_nodes(t, n_nodes);
+	else
+		memset(t->ids, 0, t->p.n * sizeof(*t->ids));
+	if (!err)
+		err = make_leaves(t, n_nodes);
+	if (!err) {
+		VF_AUTO_FREE uint32_t *live = malloc(n_leaves * sizeof(*live));
+		if (!live)
+			return -ENOMEM;
+		memcpy(live, t->all, n_leaves * sizeof(*live));
+		err = raise_nodes(t, 0, live, n_leaves);
+	}
+	for (unsigned r = 0; !err && r < GLOBAL_ROUNDS; r++)
+		err = refine(t, r, r + 1 == GLOBAL_ROUNDS);
+	return err;
+}
+
+static int check_options(const struct vf_cluster_options *o, size_t n)
+{
+	if (o->dim < VF_DIM_MIN || o->dim > VF_DIM_MAX)
+		return vf_fail(-EINVAL, "clustering: dimension %u is not %d-%d",
+			       o->dim, VF_DIM_MIN, VF_DIM_MAX);
+	if (o->metric < VF_COSINE || o->metric > VF_DOT)
+		return vf_fail(-EINVAL, "clustering: no metric %d",
+			       (int)o->metric);
+	if (!n || n >= UINT32_MAX)
+		return vf_fail(-EINVAL, "clustering: a sample of %zu rows", n);
+	return 0;
+}
+
+static int begin(struct training *t, const float *sample, size_t n)
+{
+	const struct vf_cluster_options *o = t->o;
+	uint32_t want = o->n_leaves ? o->n_leaves : vf_cluster_n_leaves(n);
+
+	t->n_threads = o->n_threads ? o->n_threads : 1;
+	t->c = calloc(1, sizeof(*t->c));
+	t->ids = malloc(n * sizeof(*t->ids));
+	t->all = malloc(n * sizeof(*t->all));
+	if (!t->c || !t->ids || !t->all)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		t->all[i] = (uint32_t)i;
+	if (o->metric == VF_DOT)
+		t->c->norm_max = vf_rows_norm_max(sample, n, o->dim);
+	int err = vf_points_init(&t->p, o->metric, o->dim, t->c->norm_max,
+				 sample, n);
+	return err ? err
+		   : vf_centroids_init(&t->c->leaves, o->metric,
+				       (uint32_t)VF_MIN((size_t)want, n),
+				       o->dim);
+}
+
+int vf_cluster_train(const struct vf_cluster_options *o, const float *sample,
+		     size_t n, struct vf_cluster **out)
+{
+	struct training t = {.o = o};
+	int err = check_options(o, n);
+
+	*out = NULL;
+	if (err)
+		return err;
+	err = begin(&t, sample, n);
+	if (!err)
+		err = train(&t);
+	vf_points_fini(&t.p);
+	free(t.ids);
+	free(t.all);
+	if (err) {
+		vf_cluster_free(t.c);
+		return err == -ENOMEM
+			       ? vf_fail(err, "clustering: out of memory")
+			       : err;
+	}
+	*out = t.c;
+	return 0;
+}
+
+void vf_cluster_free(struct vf_cluster *c)
+{
+	if (!c)
+		return;
+	vf_centroids_fini(&c->leaves);
+	vf_centroids_fini(&c->nodes);
+	free(c->first);
+	free(c);
+}
+
+/* ---- stored clusterings ------------------------------------------------------------------ */
+
+void vf_cluster_view(const struct vf_cluster *c, struct vf_cluster_view *out)
+{
+	*out = (struct vf_cluster_view){
+		.dim = c->leaves.dim,
+		.metric = c->leaves.metric,
+		.n_leaves = c->leaves.n,
+		.n_nodes = c->nodes.n,
+		.norm_max = c->norm_max,
+		.leaves = c->leaves.c,
+		.leaf_extra = c->leaves.e,
+		.nodes = c->nodes.c,
+		.node_extra = c->nodes.e,
+		.first = c->first,
+	};
+}
+
+static bool is_view(const struct vf_cluster_view *v)
+{
+	if (v->dim < VF_DIM_MIN || v->dim > VF_DIM_MAX ||
+	    v->metric < VF_COSINE || v->metric > VF_DOT || !v->n_nodes ||
+	    v->n_nodes > v->n_leaves || v->first[0] ||
+	    v->first[v->n_nodes] != v->n_leaves)
+		return false;
+	for (uint32_t j = 0; j < v->n_nodes; j++)
+		if (v->first[j] >= v->first[j + 1])
+			return false;
+	return true;
+}
+
+static int copy_centroids(struct vf_centroids *to, enum vf_metric metric,
+			  uint32_t n, uint32_t dim, const float *c,
+			  const float *e)
+{
+	int err = vf_centroids_init(to, metric, n, dim);
+
+	if (err)
+		return err;
+	memcpy(to->c, c, (size_t)n * dim * sizeof(float));
+	if (e)
+		memcpy(to->e, e, n * sizeof(float));
+	return vf_centroids_derive(to);
+}
+
+int vf_cluster_new(const struct vf_cluster_view *v, struct vf_cluster **out)
+{
+	struct vf_cluster *c;
+	int err;
+
+	*out = NULL;
+	if (!is_view(v))
+		return vf_fail(-EINVAL, "clustering: its view is not one");
+	c = calloc(1, sizeof(*c));
+	if (!c || !(c->first = malloc((v->n_nodes + 1) * sizeof(*c->first)))) {
+		free(c);
+		return vf_fail(-ENOMEM, "clustering: out of memory");
+	}
+	memcpy(c->first, v->first, (v->n_nodes + 1) * sizeof(*c->first));
+	c->norm_max = v->norm_max;
+	err = copy_centroids(&c->leaves, v->metric, v->n_leaves, v->dim,
+			     v->leaves, v->leaf_extra);
+	if (!err)
+		err = copy_centroids(&c->nodes, v->metric, v->n_nodes, v->dim,
+				     v->nodes, v->node_extra);
+	if (err)
+		vf_cluster_free(c);
+	else
+		*out = c;
+	return err;
+}

@@ -1,0 +1,78 @@
+/*
+ * Scalar block kernels, the definition of the others, and the choice.
+ */
+#include "index/kernels_gemm.h"
+#include "index/kernels.h"
+#include "store/util.h"
+
+/* Eight sums: short enough to keep rounding small, and they vectorise. */
+static float dot_scalar(const float *x, const float *w, size_t dim)
+{
+	float s[8] = {0};
+	size_t i = 0;
+
+	for (; i + 8 <= dim; i += 8)
+		for (size_t j = 0; j < 8; j++)
+			s[j] += x[i + j] * w[i + j];
+	for (; i < dim; i++)
+		s[0] += x[i] * w[i];
+	return ((s[0] + s[4]) + (s[2] + s[6])) +
+	       ((s[1] + s[5]) + (s[3] + s[7]));
+}
+
+static void dots_f32_scalar(const float *const *rows, size_t n_rows,
+			    const float *w, size_t n_w, size_t dim, float *out)
+{
+	for (size_t j = 0; j < n_w; j++)
+		for (size_t i = 0; i < n_rows; i++)
+			out[j * n_rows + i] =
+				dot_scalar(rows[i], w + j * dim, dim);
+}
+
+static void add_f32_scalar(const float *x, double scale, size_t dim,
+			   double *sum)
+{
+	for (size_t i = 0; i < dim; i++)
+		sum[i] += scale * x[i];
+}
+
+static const struct vf_gemm_kernels scalar = {
+	.name = "scalar",
+	.dots_f32 = dots_f32_scalar,
+	.add_f32 = add_f32_scalar,
+};
+
+#if !defined(__x86_64__)
+const struct vf_gemm_kernels *vf_gemm_kernels_avx2(void)
+{
+	return NULL;
+}
+
+const struct vf_gemm_kernels *vf_gemm_kernels_avx512(void)
+{
+	return NULL;
+}
+#endif
+
+const struct vf_gemm_kernels *vf_gemm_kernels_named(const char *name)
+{
+	if (!strcmp(name, "scalar"))
+		return &scalar;
+	if (!strcmp(name, "avx2"))
+		return vf_gemm_kernels_avx2();
+	if (!strcmp(name, "avx512"))
+		return vf_gemm_kernels_avx512();
+	return NULL;
+}
+
+const struct vf_gemm_kernels *vf_gemm_kernels(void)
+{
+	const char *name = vf_kernels()->name; /* obeys VF_CPU_DISABLE */
+	const struct vf_gemm_kernels *k = NULL;
+
+	if (!strncmp(name, "avx512", 6))
+		k = vf_gemm_kernels_avx512();
+	else if (!strcmp(name, "avx2"))
+		k = vf_gemm_kernels_avx2();
+	return k ? k : &scalar;
+}
