@@ -231,7 +231,7 @@ static int bench_encoder(struct load *l)
 	int err = f ? 0 : -ENOMEM;
 
 	for (size_t i = 0; !err && i < VF_N(dims); i++) {
-		struct vf_code_params p = {dims[i], VF_COSINE, 1};
+		struct vf_code_params p = {dims[i], VF_COSINE, 1, 1};
 		size_t n = (size_t)ROWS * DIM / dims[i];
 		struct vf_encoder *e;
 		uint64_t best = UINT64_MAX;

@@ -1,4 +1,5 @@
 #include "index/codes.h"
+#include "index/refine.h"
 #include "index/rotate.h"
 
 #include <math.h>
@@ -29,7 +30,11 @@ static uint64_t section_len(const struct vf_codes *c, enum vf_section s)
 	case VF_SEC_ROW_CRCS:
 	case VF_SEC_LINE_CRCS:
 		return c->n_rows * 4;
-	case VF_N_SECTIONS:
+	case VF_SEC_EXTRA_CODES:
+		return c->n_rows * vf_extra_len(c->bits, c->padded);
+	case VF_SEC_EXTRA_FACTORS:
+		return c->n_rows * sizeof(struct vf_extra_factors);
+	case VF_N_SECTIONS_MAX:
 		break;
 	}
 	return 0;
@@ -46,6 +51,11 @@ static uint32_t header_crc(const uint8_t *b, size_t len)
 	return vf_crc32c(crc, b + CRC_OFF + 4, len - CRC_OFF - 4);
 }
 
+static int count_sections(const struct vf_codes *c)
+{
+	return c->bits > 1 ? VF_N_SECTIONS_MAX : VF_N_SECTIONS;
+}
+
 static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
 		       uint32_t header_len)
 {
@@ -58,42 +68,46 @@ static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
 	vf_put_le32(b + 36, c->padded);
 	vf_put_le32(b + 40, c->metric);
 	vf_put_le32(b + 44, c->dtype);
-	vf_put_le32(b + 48, c->bits);
+	vf_put_le32(b + 48, 1);
 	vf_put_le32(b + 52, c->n_leaves);
 	vf_put_le64(b + 56, c->rotation_seed);
-	vf_put_le32(b + 64, VF_N_SECTIONS);
+	vf_put_le32(b + 64, (uint32_t)count_sections(c));
+}
+
+static void append_section(const struct vf_codes *c, enum vf_section s,
+			   size_t start, struct vf_buf *out)
+{
+	uint64_t at = vf_round_up(out->len - start, ALIGN);
+	uint64_t len = section_len(c, s);
+	uint8_t *e = out->data + start + VF_CODES_HEADER_LEN +
+		     s * VF_CODES_SECTION_LEN;
+
+	vf_put_le32(e, (uint32_t)s + 1); /* 0 is no type */
+	vf_put_le32(e + 4, s < VF_N_SECTIONS ? 0 : MAY_IGNORE);
+	vf_put_le64(e + 8, at);
+	vf_put_le64(e + 16, len);
+	vf_put_le32(e + 24, vf_crc32c(0, c->section[s], len));
+	vf_buf_append(out, NULL, at - (out->len - start));
+	vf_buf_append(out, c->section[s], len);
 }
 
 int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out)
 {
-	enum {
-		HEADER = VF_CODES_HEADER_LEN +
-			 VF_N_SECTIONS * VF_CODES_SECTION_LEN
-	};
-	uint64_t total = HEADER, start = out->len;
-	int err;
+	int n = count_sections(c), err;
+	uint32_t head = VF_CODES_HEADER_LEN + n * VF_CODES_SECTION_LEN;
+	uint64_t total = head, start = out->len;
 
-	for (int s = 0; s < VF_N_SECTIONS; s++)
+	for (int s = 0; s < n; s++)
 		total = vf_round_up(total, ALIGN) + section_len(c, s);
 	err = vf_buf_reserve(out, total);
 	if (err)
 		return err;
-	vf_buf_append(out, NULL, HEADER);
-	for (int s = 0; s < VF_N_SECTIONS; s++) {
-		uint64_t at = vf_round_up(out->len - start, ALIGN);
-		uint64_t len = section_len(c, s);
-		uint8_t *e = out->data + start + VF_CODES_HEADER_LEN +
-			     s * VF_CODES_SECTION_LEN;
-		vf_put_le32(e, (uint32_t)s + 1); /* 0 is no type */
-		vf_put_le64(e + 8, at);
-		vf_put_le64(e + 16, len);
-		vf_put_le32(e + 24, vf_crc32c(0, c->section[s], len));
-		vf_buf_append(out, NULL, at - (out->len - start));
-		vf_buf_append(out, c->section[s], len);
-	}
-	put_header(c, total, out->data + start, HEADER);
+	vf_buf_append(out, NULL, head);
+	for (int s = 0; s < n; s++)
+		append_section(c, s, start, out);
+	put_header(c, total, out->data + start, head);
 	vf_put_le32(out->data + start + CRC_OFF,
-		    header_crc(out->data + start, HEADER));
+		    header_crc(out->data + start, head));
 	return 0;
 }
 
@@ -151,6 +165,27 @@ static const char *check_header(const uint8_t *b, size_t len,
 	return NULL;
 }
 
+/* The one section whose length says something: how many bits there are. */
+static void learn_bits(struct vf_codes *c, uint64_t len)
+{
+	uint64_t plane = c->n_rows * vf_extra_len(2, c->padded);
+
+	if (len && len % plane == 0 && len / plane < VF_BITS_MAX)
+		c->bits = 1 + (uint32_t)(len / plane);
+}
+
+/* Both of extra bits or neither; of 1 bit there are none. */
+static const char *check_all_there(const struct vf_codes *c)
+{
+	for (int s = 0; s < VF_N_SECTIONS; s++)
+		if (!c->section[s])
+			return "a section is missing";
+	for (int s = VF_N_SECTIONS; s < VF_N_SECTIONS_MAX; s++)
+		if (!c->section[s] != (c->bits == 1))
+			return "a section of extra bits is missing";
+	return NULL;
+}
+
 /* Sections in the order of the file, nothing but zeros between them. */
 static const char *check_sections(const uint8_t *b, size_t len,
 				  struct vf_codes *c, int *out_err)
@@ -170,28 +205,43 @@ static const char *check_sections(const uint8_t *b, size_t len,
 		if (vf_crc32c(0, b + off, n) != vf_le32(e + 24))
 			return "a section is damaged";
 		end = off + n;
-		bool known = type < VF_N_SECTIONS;
-		if (known ? flags || vf_le32(e + 28) : !(flags & MAY_IGNORE)) {
+		bool known = type < VF_N_SECTIONS_MAX;
+		uint32_t usual = type < VF_N_SECTIONS ? 0 : MAY_IGNORE;
+		if (known ? flags != usual || vf_le32(e + 28)
+			  : !(flags & MAY_IGNORE)) {
 			*out_err = -ENOTSUP;
 			return "it has a section this version does not know";
 		}
 		if (!known)
 			continue;
+		if (type == VF_SEC_EXTRA_CODES && !c->section[type])
+			learn_bits(c, n);
 		if (c->section[type] || n != section_len(c, type))
 			return "a section has the wrong length";
 		c->section[type] = b + off;
 	}
-	for (int s = 0; s < VF_N_SECTIONS; s++)
-		if (!c->section[s])
-			return "a section is missing";
-	*out_err = 0;
-	return end == len ? NULL : (*out_err = -EBADMSG, "it has a tail");
+	if (end != len)
+		return "it has a tail";
+	const char *missing = check_all_there(c);
+	*out_err = missing ? -EBADMSG : 0;
+	return missing;
 }
 
 static bool all_finite(const float *x, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++)
 		if (!isfinite(x[i]))
+			return false;
+	return true;
+}
+
+static bool extra_is_good(const struct vf_codes *c)
+{
+	const struct vf_extra_factors *f = c->section[VF_SEC_EXTRA_FACTORS];
+
+	for (uint64_t i = 0; f && i < c->n_rows; i++)
+		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
+		    !isfinite(f[i].err) || f[i].err < 0)
 			return false;
 	return true;
 }
@@ -227,6 +277,8 @@ static const char *check_contents(const struct vf_codes *c)
 	}
 	if (row != c->n_rows)
 		return "its leaves do not cover its rows";
+	if (!extra_is_good(c))
+		return "its factors of extra bits are off";
 	return all_finite(c->section[VF_SEC_ORIGIN], c->padded) &&
 			       all_finite(c->section[VF_SEC_CENTROIDS],
 					  (uint64_t)c->n_leaves * c->padded)

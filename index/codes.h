@@ -10,6 +10,7 @@
  *    32    4  dimension            36  4  padded dimension
  *    40    4  metric               44  4  element type of vectors.npy
  *    48    4  bits per dimension   52  4  leaves
+ *             of section 4, 1
  *    56    8  rotation seed
  *    64    4  sections             68 56  zero
  *   124    4  CRC32C of header and table, this field zero
@@ -18,6 +19,7 @@
  *             sections, each at a multiple of 64, zeros between them
  *
  * Flag 1 of a section: a reader that does not know its type may pass over it.
+ * Extra bits have it; how many there are follows from their section's length.
  */
 #ifndef VF_INDEX_CODES_H
 #define VF_INDEX_CODES_H
@@ -36,7 +38,12 @@ enum vf_section {
 	VF_SEC_LINE_OFFS,  /* uint64_t[rows + 1] */
 	VF_SEC_ROW_CRCS,   /* uint32_t[rows] */
 	VF_SEC_LINE_CRCS,  /* uint32_t[rows] */
-	VF_N_SECTIONS,
+	VF_N_SECTIONS,	   /* that every file has */
+	/* Both or none, flag 1; index/refine.h has the layout of a row. */
+	VF_SEC_EXTRA_CODES =
+		VF_N_SECTIONS, /* uint8_t[rows][(bits - 1) * padded / 8] */
+	VF_SEC_EXTRA_FACTORS,  /* struct vf_extra_factors[rows] */
+	VF_N_SECTIONS_MAX,
 };
 
 struct vf_leaf_disk {
@@ -47,17 +54,19 @@ struct vf_leaf_disk {
 };
 static_assert(sizeof(struct vf_leaf_disk) == 32, "on disk");
 static_assert(sizeof(struct vf_factors) == 16, "on disk");
+static_assert(sizeof(struct vf_extra_factors) == 16, "on disk");
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	      "sections are mapped as they are; a big-endian machine needs a "
 	      "swapping reader");
 
 /* What a file says, and where; views into its bytes. */
 struct vf_codes {
-	uint32_t dim, padded, bits, n_leaves;
+	uint32_t dim, padded, n_leaves;
+	uint32_t bits; /* per dimension, extra ones too */
 	enum vf_metric metric;
 	enum vf_dtype dtype;
 	uint64_t n_rows, rotation_seed;
-	const void *section[VF_N_SECTIONS];
+	const void *section[VF_N_SECTIONS_MAX]; /* NULL: not there */
 };
 
 /*

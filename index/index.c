@@ -1,34 +1,19 @@
 /*
- * One shard's codes in memory: made by an encoder and a builder, opened from
- * codes.vix, scanned by estimates.
+ * One shard's codes in memory: opened from codes.vix, scanned by estimates and
+ * refined.
  *
- * encoder  origin is the one leaf's rotated centroid; [fixed] after new
- * index    bytes owned, validated once, then trusted; [fixed] after open
+ * index  bytes owned, validated once, then trusted; [fixed] after open
  */
 #include "index/index.h"
 #include "index/codes.h"
 #include "index/kernels.h"
 #include "index/quantize.h"
+#include "index/refine.h"
 #include "index/rotate.h"
 
 #include <math.h>
-#include <xxhash.h>
 
 enum { SCAN_BLOCK = 64 }; /* rows whose counts are kept between two loops */
-
-struct vf_encoder {
-	struct vf_code_params params;
-	uint32_t padded;
-	struct vf_rotation *rotation;
-	float *origin; /* [padded], rotated centroid */
-};
-
-struct vf_builder {
-	const struct vf_encoder *encoder; /* borrowed */
-	enum vf_dtype dtype;
-	uint64_t n_rows;
-	struct vf_buf codes, factors, hashes, line_offs, row_crcs, line_crcs;
-};
 
 struct vf_index {
 	uint8_t *bytes; /* owned */
@@ -41,198 +26,8 @@ struct vf_scan_scratch {
 	uint32_t dim, padded;
 	float *unit, *rotated, *work; /* [padded] each */
 	uint64_t *planes;	      /* [4][padded / 64] */
+	int16_t *fine;		      /* [padded] */
 };
-
-/* ---- encoder --------------------------------------------------------------------------- */
-
-int vf_encoder_new(const struct vf_code_params *params, const float *centroid,
-		   struct vf_encoder **out)
-{
-	struct vf_encoder *e;
-	int err;
-
-	*out = NULL;
-	if (params->metric < VF_COSINE || params->metric > VF_DOT ||
-	    params->dim < VF_DIM_MIN || params->dim > VF_DIM_MAX)
-		return -EINVAL;
-	e = calloc(1, sizeof(*e));
-	if (!e)
-		return -ENOMEM;
-	e->params = *params;
-	e->padded = vf_padded_dim(params->dim);
-	err = vf_rotation_new(params->dim, params->rotation_seed, &e->rotation);
-	e->origin = malloc(e->padded * sizeof(float));
-	if (!err && !e->origin)
-		err = -ENOMEM;
-	if (err) {
-		vf_encoder_free(e);
-		return err;
-	}
-	vf_rotate(e->rotation, centroid, e->origin);
-	*out = e;
-	return 0;
-}
-
-void vf_encoder_free(struct vf_encoder *e)
-{
-	if (!e)
-		return;
-	vf_rotation_free(e->rotation);
-	free(e->origin);
-	free(e);
-}
-
-size_t vf_encoder_code_len(const struct vf_encoder *e)
-{
-	return e->padded / 8;
-}
-
-/* @x scaled to unit length; a zero vector stays what it is. */
-static const float *unit_length(const float *x, uint32_t dim, float *out)
-{
-	double dot, sq;
-
-	vf_kernels()->dot_f32(x, x, 1, dim, &dot, &sq);
-	double scale = sq > 0 ? 1 / sqrt(sq) : 0;
-	float small = (float)scale;
-	if (isnormal(small)) {
-		for (uint32_t i = 0; i < dim; i++)
-			out[i] = x[i] * small;
-		return out;
-	}
-	for (uint32_t i = 0; i < dim; i++) /* beyond float's range */
-		out[i] = (float)(x[i] * scale);
-	return out;
-}
-
-int vf_encoder_rows(const struct vf_encoder *e, const float *x, size_t n,
-		    uint8_t *codes, struct vf_factors *factors)
-{
-	const struct vf_place at = {e->origin, e->origin};
-	uint32_t dim = e->params.dim;
-	VF_AUTO_FREE float *work =
-		malloc((dim + (size_t)e->padded) * sizeof(float));
-
-	if (!work)
-		return -ENOMEM;
-	for (size_t i = 0; i < n; i++, x += dim) {
-		const float *row = x;
-		if (e->params.metric == VF_COSINE)
-			row = unit_length(x, dim, work + e->padded);
-		vf_rotate(e->rotation, row, work);
-		vf_quantize_row(e->params.metric, e->padded, work, &at,
-				codes + i * (e->padded / 8), &factors[i]);
-	}
-	return 0;
-}
-
-uint64_t vf_key_hash(const void *key, size_t len)
-{
-	return XXH3_64bits(key, len);
-}
-
-/* ---- builder --------------------------------------------------------------------------- */
-
-int vf_builder_new(const struct vf_encoder *e, enum vf_dtype dtype,
-		   struct vf_builder **out)
-{
-	struct vf_builder *b = calloc(1, sizeof(*b));
-
-	*out = b;
-	if (!b)
-		return -ENOMEM;
-	b->encoder = e;
-	b->dtype = dtype;
-	if (!vf_buf_append(&b->line_offs, NULL, 8))
-		return 0;
-	vf_builder_free(b);
-	*out = NULL;
-	return -ENOMEM;
-}
-
-void vf_builder_free(struct vf_builder *b)
-{
-	if (!b)
-		return;
-	vf_buf_fini(&b->codes);
-	vf_buf_fini(&b->factors);
-	vf_buf_fini(&b->hashes);
-	vf_buf_fini(&b->line_offs);
-	vf_buf_fini(&b->row_crcs);
-	vf_buf_fini(&b->line_crcs);
-	free(b);
-}
-
-int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
-		   const struct vf_factors *factors,
-		   const struct vf_builder_row *rows, size_t n)
-{
-	uint64_t off;
-	int err;
-
-	if (n > VF_SHARD_ROWS_MAX - b->n_rows)
-		return -EINVAL;
-	off = ((uint64_t *)b->line_offs.data)[b->n_rows];
-	err = vf_buf_append(&b->codes, codes,
-			    n * vf_encoder_code_len(b->encoder));
-
-	if (!err)
-		err = vf_buf_append(&b->factors, factors, n * sizeof(*factors));
-	for (size_t i = 0; !err && i < n; i++) {
-		off += rows[i].line_len;
-		err = vf_buf_append(&b->hashes, &rows[i].key_hash, 8);
-		if (!err)
-			err = vf_buf_append(&b->line_offs, &off, 8);
-		if (!err)
-			err = vf_buf_append(&b->row_crcs, &rows[i].row_crc, 4);
-		if (!err)
-			err = vf_buf_append(&b->line_crcs, &rows[i].line_crc,
-					    4);
-	}
-	b->n_rows += n;
-	return err;
-}
-
-static float leaf_radius(const struct vf_builder *b)
-{
-	const struct vf_encoder *e = b->encoder;
-	const struct vf_factors *f = (const void *)b->factors.data;
-	float max = 0;
-
-	for (uint64_t i = 0; i < b->n_rows; i++)
-		max = fmaxf(max, vf_factors_radius(e->params.metric, e->padded,
-						   &f[i]));
-	return max;
-}
-
-int vf_builder_finish(struct vf_builder *b, struct vf_buf *out)
-{
-	const struct vf_encoder *e = b->encoder;
-	struct vf_leaf_disk leaf = {.n_rows = b->n_rows,
-				    .codes_crc = vf_crc32c(0, b->codes.data,
-							   b->codes.len),
-				    .radius = leaf_radius(b)};
-	struct vf_codes c = {.dim = e->params.dim,
-			     .padded = e->padded,
-			     .bits = 1,
-			     .n_leaves = 1,
-			     .metric = e->params.metric,
-			     .dtype = b->dtype,
-			     .n_rows = b->n_rows,
-			     .rotation_seed = e->params.rotation_seed,
-			     .section = {[VF_SEC_ORIGIN] = e->origin,
-					 [VF_SEC_LEAVES] = &leaf,
-					 [VF_SEC_CENTROIDS] = e->origin,
-					 [VF_SEC_CODES] = b->codes.data,
-					 [VF_SEC_FACTORS] = b->factors.data,
-					 [VF_SEC_KEY_HASHES] = b->hashes.data,
-					 [VF_SEC_LINE_OFFS] = b->line_offs.data,
-					 [VF_SEC_ROW_CRCS] = b->row_crcs.data,
-					 [VF_SEC_LINE_CRCS] =
-						 b->line_crcs.data}};
-
-	return b->n_rows ? vf_codes_encode(&c, out) : -EINVAL;
-}
 
 /* ---- opening --------------------------------------------------------------------------- */
 
@@ -333,7 +128,8 @@ int vf_scan_scratch_new(uint32_t dim, struct vf_scan_scratch **out)
 	s->rotated = malloc(s->padded * sizeof(float));
 	s->work = malloc(s->padded * sizeof(float));
 	s->planes = malloc(s->padded / 64 * 4 * sizeof(uint64_t));
-	if (!s->unit || !s->rotated || !s->work || !s->planes) {
+	s->fine = malloc(s->padded * sizeof(*s->fine));
+	if (!s->unit || !s->rotated || !s->work || !s->planes || !s->fine) {
 		vf_scan_scratch_free(s);
 		return -ENOMEM;
 	}
@@ -349,7 +145,20 @@ void vf_scan_scratch_free(struct vf_scan_scratch *s)
 	free(s->rotated);
 	free(s->work);
 	free(s->planes);
+	free(s->fine);
 	free(s);
+}
+
+/* The query as codes see it, in s->rotated. */
+static int rotate_query(const struct vf_index *ix, const float *q,
+			struct vf_scan_scratch *s)
+{
+	if (s->dim != ix->c.dim)
+		return -EINVAL;
+	if (ix->c.metric == VF_COSINE)
+		q = vf_unit_length(q, ix->c.dim, s->unit);
+	vf_rotate(ix->rotation, q, s->rotated);
+	return 0;
 }
 
 int vf_index_scan(const struct vf_index *ix, const float *q,
@@ -361,12 +170,10 @@ int vf_index_scan(const struct vf_index *ix, const float *q,
 	const struct vf_kernels *k = vf_kernels();
 	struct vf_query_code qc = {.planes = s->planes};
 	uint32_t counts[SCAN_BLOCK];
+	int err = rotate_query(ix, q, s);
 
-	if (s->dim != c->dim)
-		return -EINVAL;
-	if (c->metric == VF_COSINE)
-		q = unit_length(q, c->dim, s->unit);
-	vf_rotate(ix->rotation, q, s->rotated);
+	if (err)
+		return err;
 	vf_quantize_query(c->metric, c->padded, s->rotated,
 			  c->section[VF_SEC_ORIGIN], s->work, &qc);
 	float limit = vf_topk_limit(top);
@@ -384,5 +191,120 @@ int vf_index_scan(const struct vf_index *ix, const float *q,
 			limit = vf_topk_limit(top);
 		}
 	}
+	return 0;
+}
+
+int vf_index_scan_hamming(const struct vf_index *ix, const float *q,
+			  struct vf_scan_scratch *s, uint64_t base,
+			  struct vf_topk *top)
+{
+	const struct vf_codes *c = &ix->c;
+	const uint8_t *codes = c->section[VF_SEC_CODES];
+	uint32_t counts[SCAN_BLOCK];
+	int err = rotate_query(ix, q, s);
+
+	if (err)
+		return err;
+	vf_sign_query(c->padded, s->rotated, c->section[VF_SEC_ORIGIN],
+		      s->planes);
+	for (uint64_t row = 0; row < c->n_rows; row += SCAN_BLOCK) {
+		size_t n = VF_MIN((uint64_t)SCAN_BLOCK, c->n_rows - row);
+		vf_kernels()->hamming(codes + row * (c->padded / 8), n,
+				      c->padded / 64, s->planes, counts);
+		for (size_t i = 0; i < n; i++)
+			if ((float)counts[i] <= vf_topk_limit(top))
+				vf_topk_push(top, (float)counts[i],
+					     base + row + i);
+	}
+	return 0;
+}
+
+/* ---- refining -------------------------------------------------------------------------- */
+
+/* The leaf of @row: the last that begins at or before it. */
+static uint32_t find_leaf(const struct vf_codes *c, uint64_t row)
+{
+	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
+	uint32_t lo = 0, hi = c->n_leaves;
+
+	while (hi - lo > 1) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (leaf[mid].first_row <= row)
+			lo = mid;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+/* 1-bit factors say the same of 1-bit codes. */
+static struct vf_extra_factors row_factors(const struct vf_codes *c,
+					   uint64_t row)
+{
+	const struct vf_extra_factors *x = c->section[VF_SEC_EXTRA_FACTORS];
+	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
+
+	return x ? x[row]
+		 : (struct vf_extra_factors){f[row].add, f[row].mul, f[row].err,
+					     0};
+}
+
+/* What refine keeps from block to block. */
+struct refining {
+	struct vf_fine_query q;
+	struct vf_fine_leaf at;
+	uint32_t leaf; /* that @at is of; UINT32_MAX: none yet */
+};
+
+static void refine_block(const struct vf_index *ix, const float *rotated,
+			 struct refining *r, struct vf_refined *rows, size_t n)
+{
+	const struct vf_codes *c = &ix->c;
+	const float *centroids = c->section[VF_SEC_CENTROIDS];
+	uint32_t numbers[SCAN_BLOCK];
+	int64_t dots[SCAN_BLOCK];
+	const void *codes = c->section[VF_SEC_CODES],
+		   *extra = c->section[VF_SEC_EXTRA_CODES];
+	const struct vf_bit_rows b = {.codes = codes,
+				      .extra = extra ? extra : codes,
+				      .rows = numbers,
+				      .n = n,
+				      .words = c->padded / 64,
+				      .n_extra = c->bits - 1};
+
+	for (size_t i = 0; i < n; i++)
+		numbers[i] = rows[i].row;
+	vf_kernels()->bits_i16(&b, r->q.q, dots);
+	for (size_t i = 0; i < n; i++) {
+		struct vf_extra_factors f = row_factors(c, rows[i].row);
+		uint32_t leaf = find_leaf(c, rows[i].row);
+		if (leaf != r->leaf)
+			vf_fine_leaf_make(c->metric, rotated,
+					  centroids + (size_t)leaf * c->padded,
+					  c->padded, &r->at);
+		r->leaf = leaf;
+		float d = (float)vf_fine_estimate(&r->q, &r->at, &f, c->bits,
+						  dots[i]);
+		rows[i].dist = isnan(d) ? INFINITY : d;
+		rows[i].err = (float)(f.err * r->at.distance);
+		if (isnan(rows[i].err)) /* a query infinitely far */
+			rows[i].err = INFINITY;
+	}
+}
+
+int vf_index_refine(const struct vf_index *ix, const float *q,
+		    struct vf_scan_scratch *s, struct vf_refined *rows,
+		    size_t n)
+{
+	struct refining r = {.q.q = s->fine, .leaf = UINT32_MAX};
+	int err = rotate_query(ix, q, s);
+
+	if (err)
+		return err;
+	vf_fine_query_make(s->rotated, ix->c.section[VF_SEC_ORIGIN],
+			   ix->c.padded, &r.q);
+	for (size_t i = 0; i < n; i += SCAN_BLOCK)
+		refine_block(ix, s->rotated, &r, rows + i,
+			     VF_MIN((size_t)SCAN_BLOCK, n - i));
 	return 0;
 }

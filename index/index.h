@@ -7,6 +7,9 @@
  * in bit planes, relative to the shard's origin; <code, centroid - origin> is
  * folded into the row's additive factor.
  *
+ * Where an index keeps extra bits (index/refine.h), candidates of a scan are
+ * refined with them: the same estimator, a much smaller error, no row read.
+ *
  * Estimated distances are in the metric's own unit: cosine 1 - cos, euclidean
  * squared, dot -<x,y>; ascending is nearer.
  */
@@ -27,6 +30,7 @@ struct vf_code_params {
 	uint32_t dim;
 	enum vf_metric metric;
 	uint64_t rotation_seed;
+	uint32_t bits; /* per dimension in all, 1..8; 0: 1 */
 };
 
 /* What is kept of a row besides its code; 16 bytes, also on disk. */
@@ -35,6 +39,12 @@ struct vf_factors {
 	float mul;
 	float err;     /* times eps * |q - c|: the bound; paper, theorem 3.2 */
 	uint32_t ones; /* set bits of the code */
+};
+
+/* The same for all bits of a row; 16 bytes, also on disk. */
+struct vf_extra_factors {
+	float add, mul, err;
+	uint32_t crc; /* CRC32C of the row's extra bits */
 };
 
 /*
@@ -59,6 +69,21 @@ VF_API size_t vf_encoder_code_len(const struct vf_encoder *e);
 VF_API int vf_encoder_rows(const struct vf_encoder *e, const float *x, size_t n,
 			   uint8_t *codes, struct vf_factors *factors);
 
+/* Bytes of the extra bits of one row; 0 when the index keeps none. */
+VF_API size_t vf_encoder_extra_len(const struct vf_encoder *e);
+
+/* Rows as coded, arrays of the caller. */
+struct vf_coded {
+	uint8_t *codes;		    /* [n][code_len] */
+	struct vf_factors *factors; /* [n] */
+	uint8_t *extra;		    /* [n][extra_len], or NULL: none wanted */
+	struct vf_extra_factors *extra_factors; /* [n], or NULL likewise */
+};
+
+/* As vf_encoder_rows, all that the encoder's parameters ask for. */
+VF_API int vf_encoder_coded(const struct vf_encoder *e, const float *x,
+			    size_t n, const struct vf_coded *out);
+
 /*
  * Gather a shard in order.  Threads: one at a time per builder.
  * key_hash: vf_key_hash of the key.  line_len: bytes of its record line with
@@ -76,6 +101,9 @@ VF_API void vf_builder_free(struct vf_builder *b);
 VF_API int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
 			  const struct vf_factors *factors,
 			  const struct vf_builder_row *rows, size_t n);
+/* The same with extra bits, which an encoder of several bits demands. */
+VF_API int vf_builder_add_coded(struct vf_builder *b, const struct vf_coded *c,
+				const struct vf_builder_row *rows, size_t n);
 /* The bytes of codes.vix appended to @out; the builder is then spent. */
 VF_API int vf_builder_finish(struct vf_builder *b, struct vf_buf *out);
 
@@ -94,7 +122,8 @@ VF_API int vf_index_open(void *p, size_t len, struct vf_index **out,
 VF_API void vf_index_close(struct vf_index *ix);
 
 struct vf_index_info {
-	uint32_t dim, padded_dim, n_leaves, bits;
+	uint32_t dim, padded_dim, n_leaves;
+	uint32_t bits; /* per dimension, in all */
 	uint64_t n_rows, rotation_seed;
 	enum vf_metric metric;
 	enum vf_dtype dtype;
@@ -134,6 +163,32 @@ VF_API void vf_scan_scratch_free(struct vf_scan_scratch *s);
 VF_API int vf_index_scan(const struct vf_index *ix, const float *q,
 			 struct vf_scan_scratch *scratch, uint64_t base,
 			 struct vf_topk *top);
+
+/*
+ * The same by plain Hamming distance between the codes of rows and of the
+ * query, unweighted: the baseline.  Distances are counts of differing bits.
+ */
+VF_API int vf_index_scan_hamming(const struct vf_index *ix, const float *q,
+				 struct vf_scan_scratch *scratch, uint64_t base,
+				 struct vf_topk *top);
+
+/* A row and what is known of its distance. */
+struct vf_refined {
+	uint32_t row;
+	float dist; /* estimate, in the metric's unit */
+	float err;  /* times eps: its bound; eps 1.9 holds for 94 % or more */
+};
+
+/*
+ * Estimate rows (< n_rows, any order) again, with all bits the index has and a
+ * query that is not rounded to 4 bits; without extra bits by the 1-bit code.
+ * Rows of one leaf should follow each other.
+ * Returns 0; -EINVAL a dimension that is not the index's.
+ * Threads: any, with scratch of its own.
+ */
+VF_API int vf_index_refine(const struct vf_index *ix, const float *q,
+			   struct vf_scan_scratch *scratch,
+			   struct vf_refined *rows, size_t n);
 
 /*
  * Exact distances of @n rows of vectors.npy (any alignment) to @q.

@@ -26,6 +26,17 @@ static void b1q4_scalar(const uint8_t *codes, size_t n, size_t words,
 	}
 }
 
+static void hamming_scalar(const uint8_t *codes, size_t n, size_t words,
+			   const uint64_t *q, uint32_t *out)
+{
+	for (size_t r = 0; r < n; r++, codes += words * 8) {
+		out[r] = 0;
+		for (size_t w = 0; w < words; w++)
+			out[r] += (uint32_t)__builtin_popcountll(
+				vf_le64(codes + w * 8) ^ q[w]);
+	}
+}
+
 static inline float load_f32(const void *x, size_t i)
 {
 	float v;
@@ -183,6 +194,8 @@ static void narrow_f32_scalar(const float *x, size_t n, void *out)
 static const struct vf_kernels scalar = {
 	.name = "scalar",
 	.b1q4 = b1q4_scalar,
+	.hamming = hamming_scalar,
+	.bits_i16 = vf_bits_i16_scalar,
 	.dot_f32 = dot_f32_scalar,
 	.dot_f16 = dot_f16_scalar,
 	.l2sq_f32 = l2sq_f32_scalar,

@@ -4,7 +4,7 @@
  * One table is chosen when the first caller asks: the widest instruction set
  * that the CPU has and VF_CPU_DISABLE (a list, "avx512,avx2") leaves.  The
  * scalar functions in kernels.c are the definition.  Other variants give the
- * same bits in b1q4, wht, flip, butterfly, the code's bits and the
+ * same bits in b1q4, hamming, bits_i16, wht, flip, butterfly, the code's bits and the
  * conversions of numbers (a NaN stays some NaN); in sums they add in another
  * order, so that n products of magnitude m may differ by n * m * 2^-52 in dot
  * and l2sq, which sum in double, and n * m * 2^-22 in the sums of code_f32.
@@ -26,6 +26,19 @@ struct vf_residual {
 	uint32_t ones;
 };
 
+/*
+ * Rows of B-bit codes, laid out as index/refine.h says: the topmost bit of
+ * each dimension in one array, the others in another.
+ */
+struct vf_bit_rows {
+	const uint8_t *codes; /* [][words * 8] */
+	const uint8_t *extra; /* [][words * 8 * n_extra]; any when 0 */
+	const uint32_t *rows; /* [n]: which of them */
+	size_t n;
+	size_t words;	  /* dimensions / 64, at most 64 */
+	uint32_t n_extra; /* bits besides the topmost, 0..7 */
+};
+
 struct vf_kernels {
 	const char *name; /* "scalar", "avx2", "avx512", "avx512vpopcntdq" */
 
@@ -36,6 +49,17 @@ struct vf_kernels {
 	 */
 	void (*b1q4)(const uint8_t *codes, size_t n, size_t words,
 		     const uint64_t *planes, uint32_t *out);
+
+	/* Bits in which each of @n codes differs from @q, uint64_t[words]. */
+	void (*hamming)(const uint8_t *codes, size_t n, size_t words,
+			const uint64_t *q, uint32_t *out);
+
+	/*
+	 * <y, q> of each row, y its code as unsigned integers.
+	 * @q  int16_t[words * 64], -16383..16383: so 32-bit lanes hold sums
+	 */
+	void (*bits_i16)(const struct vf_bit_rows *r, const int16_t *q,
+			 int64_t *out);
 
 	/* <q, x> and |x|^2 of @n rows of @dim floats or halves. */
 	void (*dot_f32)(const float *q, const void *rows, size_t n, size_t dim,
@@ -73,6 +97,14 @@ const struct vf_kernels *vf_kernels_named(const char *name);
 /* One half to a float and back: the definition of the conversions. */
 float vf_half_to_float(uint16_t h);
 uint16_t vf_float_to_half(float f);
+
+/* kernels_bits*.c, for the tables alone. */
+void vf_bits_i16_scalar(const struct vf_bit_rows *r, const int16_t *q,
+			int64_t *out);
+void vf_bits_i16_avx2(const struct vf_bit_rows *r, const int16_t *q,
+		      int64_t *out);
+void vf_bits_i16_avx512(const struct vf_bit_rows *r, const int16_t *q,
+			int64_t *out);
 
 /* Private to the folder: variants, NULL where not compiled or supported. */
 const struct vf_kernels *vf_kernels_avx2(void);

@@ -60,7 +60,23 @@ POPCNT static inline __m512i weigh_popcnt(__m512i c, const uint64_t *planes,
 	return sum;
 }
 
-#define DEFINE_B1Q4(target, name, weigh)                                       \
+/* Differing bits: of one plane, whose words are @q. */
+BW static inline __m512i differ_bw(__m512i c, const uint64_t *q, size_t words,
+				   size_t w, __mmask8 m)
+{
+	__m512i d = _mm512_xor_si512(c, _mm512_maskz_loadu_epi64(m, q + w));
+
+	return _mm512_sad_epu8(popcount_bytes(d), _mm512_setzero_si512());
+}
+
+POPCNT static inline __m512i differ_popcnt(__m512i c, const uint64_t *q,
+					   size_t words, size_t w, __mmask8 m)
+{
+	return _mm512_popcnt_epi64(
+		_mm512_xor_si512(c, _mm512_maskz_loadu_epi64(m, q + w)));
+}
+
+#define DEFINE_COUNT(target, name, count)                                      \
 	target static void name(const uint8_t *codes, size_t n, size_t words,  \
 				const uint64_t *planes, uint32_t *out)         \
 	{                                                                      \
@@ -75,14 +91,16 @@ POPCNT static inline __m512i weigh_popcnt(__m512i c, const uint64_t *planes,
 				__m512i c = _mm512_maskz_loadu_epi64(          \
 					m, codes + w * 8);                     \
 				acc = _mm512_add_epi64(                        \
-					acc, weigh(c, planes, words, w, m));   \
+					acc, count(c, planes, words, w, m));   \
 			}                                                      \
 			out[r] = (uint32_t)_mm512_reduce_add_epi64(acc);       \
 		}                                                              \
 	}
 
-DEFINE_B1Q4(BW, b1q4_bw, weigh_bw)
-DEFINE_B1Q4(POPCNT, b1q4_popcnt, weigh_popcnt)
+DEFINE_COUNT(BW, b1q4_bw, weigh_bw)
+DEFINE_COUNT(POPCNT, b1q4_popcnt, weigh_popcnt)
+DEFINE_COUNT(BW, hamming_bw, differ_bw)
+DEFINE_COUNT(POPCNT, hamming_popcnt, differ_popcnt)
 
 /* ---- distances -------------------------------------------------------------------------- */
 
@@ -315,9 +333,10 @@ BW static void narrow_f32_avx512(const float *x, size_t n, void *out)
 
 /* ---- tables ----------------------------------------------------------------------------- */
 
-#define TABLE(variant, count)                                                  \
+#define TABLE(variant, count, differ)                                          \
 	{                                                                      \
-		.name = variant, .b1q4 = count, .dot_f32 = dot_f32_avx512,     \
+		.name = variant, .b1q4 = count, .hamming = differ,             \
+		.bits_i16 = vf_bits_i16_avx512, .dot_f32 = dot_f32_avx512,     \
 		.dot_f16 = dot_f16_avx512, .l2sq_f32 = l2sq_f32_avx512,        \
 		.l2sq_f16 = l2sq_f16_avx512, .wht_f32 = wht_f32_avx512,        \
 		.flip_f32 = flip_f32_avx512,                                   \
@@ -326,9 +345,9 @@ BW static void narrow_f32_avx512(const float *x, size_t n, void *out)
 		.narrow_f32 = narrow_f32_avx512                                \
 	}
 
-static const struct vf_kernels with_bw = TABLE("avx512", b1q4_bw);
+static const struct vf_kernels with_bw = TABLE("avx512", b1q4_bw, hamming_bw);
 static const struct vf_kernels with_popcnt =
-	TABLE("avx512vpopcntdq", b1q4_popcnt);
+	TABLE("avx512vpopcntdq", b1q4_popcnt, hamming_popcnt);
 
 /* vf_kernels_avx2 has asked for FMA, F16C and POPCNT. */
 const struct vf_kernels *vf_kernels_avx512(void)

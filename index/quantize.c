@@ -110,3 +110,12 @@ void vf_quantize_query(enum vf_metric metric, uint32_t padded,
 			    : metric == VF_EUCLIDEAN ? l2
 						     : l2 / 2);
 }
+
+void vf_sign_query(uint32_t padded, const float *rotated, const float *origin,
+		   uint64_t *out_code)
+{
+	struct vf_residual r;
+
+	vf_kernels()->code_f32(rotated, origin, padded / 64,
+			       (uint8_t *)out_code, &r);
+}

@@ -56,6 +56,10 @@ void vf_quantize_query(enum vf_metric metric, uint32_t padded,
 		       const float *rotated, const float *origin, float *work,
 		       struct vf_query_code *out);
 
+/* The code that the query would have as a row: for plain Hamming distances. */
+void vf_sign_query(uint32_t padded, const float *rotated, const float *origin,
+		   uint64_t *out_code);
+
 /* The estimated distance of a row whose weighted count is @count. */
 static inline float vf_estimate(const struct vf_query_code *q,
 				const struct vf_factors *f, uint32_t count)

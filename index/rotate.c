@@ -94,3 +94,20 @@ void vf_rotate(const struct vf_rotation *r, const float *x, float *out)
 		k->butterfly_f32(out, r->padded / 2);
 	}
 }
+
+const float *vf_unit_length(const float *x, uint32_t dim, float *out)
+{
+	double dot, sq;
+
+	vf_kernels()->dot_f32(x, x, 1, dim, &dot, &sq);
+	double scale = sq > 0 ? 1 / sqrt(sq) : 0;
+	float small = (float)scale;
+	if (isnormal(small)) {
+		for (uint32_t i = 0; i < dim; i++)
+			out[i] = x[i] * small;
+		return out;
+	}
+	for (uint32_t i = 0; i < dim; i++) /* beyond float's range */
+		out[i] = (float)(x[i] * scale);
+	return out;
+}

@@ -32,4 +32,11 @@ void vf_rotation_free(struct vf_rotation *r);
  */
 void vf_rotate(const struct vf_rotation *r, const float *x, float *out);
 
+/*
+ * @x scaled to unit length: what cosine codes and compares.  A zero vector
+ * stays what it is.
+ * @out  float[dim], which is returned
+ */
+const float *vf_unit_length(const float *x, uint32_t dim, float *out);
+
 #endif

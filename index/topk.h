@@ -25,6 +25,14 @@ static inline int vf_hit_after(const struct vf_hit *a, const struct vf_hit *b)
 	return a->dist > b->dist || (a->dist == b->dist && a->id > b->id);
 }
 
+/* For qsort: in the order of rows. */
+static inline int vf_hit_compare_ids(const void *a, const void *b)
+{
+	const struct vf_hit *x = a, *y = b;
+
+	return (x->id > y->id) - (x->id < y->id);
+}
+
 /* Nothing at or above this distance can enter (ties with smaller ids apart). */
 static inline float vf_topk_limit(const struct vf_topk *t)
 {

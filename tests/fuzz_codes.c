@@ -14,6 +14,19 @@ static int count_row(void *arg, uint64_t row)
 	return 0;
 }
 
+static void refine(const struct vf_index *ix, const struct vf_index_info *info,
+		   const float *q, struct vf_scan_scratch *scratch)
+{
+	struct vf_refined r[K];
+	size_t n = VF_MIN((uint64_t)K, info->n_rows);
+
+	for (size_t i = 0; i < n; i++)
+		r[i].row = (uint32_t)(info->n_rows - 1 - i);
+	fuzz_check(!vf_index_refine(ix, q, scratch, r, n));
+	for (size_t i = 0; i < n; i++)
+		fuzz_check(r[i].dist == r[i].dist && r[i].err >= 0);
+}
+
 static void scan(const struct vf_index *ix, const struct vf_index_info *info)
 {
 	VF_AUTO_FREE float *q = malloc(info->dim * sizeof(*q));
@@ -25,6 +38,7 @@ static void scan(const struct vf_index *ix, const struct vf_index_info *info)
 		q[i] = (float)(i % 7) - 2.5f;
 	fuzz_check(!vf_scan_scratch_new(info->dim, &scratch));
 	fuzz_check(!vf_index_scan(ix, q, scratch, 1000, &top));
+	refine(ix, info, q, scratch);
 	vf_scan_scratch_free(scratch);
 	fuzz_check(top.n <= K && top.n <= info->n_rows);
 	for (uint32_t i = 0; i < top.n; i++)
@@ -69,9 +83,10 @@ int fuzz_one(const uint8_t *p, size_t len)
 	return 1;
 }
 
-static void add_index(uint32_t dim, enum vf_metric metric, size_t n)
+static void add_index(uint32_t dim, enum vf_metric metric, size_t n,
+		      uint32_t bits)
 {
-	struct vf_code_params params = {dim, metric, 7};
+	struct vf_code_params params = {dim, metric, 7, bits};
 	VF_AUTO_FREE float *x = calloc((n + 1) * dim, sizeof(*x));
 	VF_AUTO_BUF struct vf_buf b = {0};
 	struct vf_encoder *e;
@@ -83,10 +98,14 @@ static void add_index(uint32_t dim, enum vf_metric metric, size_t n)
 	fuzz_check(!vf_builder_new(e, VF_F32, &builder));
 	for (size_t i = 0; i < n; i++) {
 		VF_AUTO_FREE uint8_t *code = malloc(vf_encoder_code_len(e));
+		VF_AUTO_FREE uint8_t *x_bits =
+			malloc(vf_encoder_extra_len(e) + 1);
 		struct vf_factors f;
+		struct vf_extra_factors xf;
+		struct vf_coded coded = {code, &f, x_bits, &xf};
 		struct vf_builder_row row = {i, 10, 1, 2};
-		fuzz_check(!vf_encoder_rows(e, x + i * dim, 1, code, &f));
-		fuzz_check(!vf_builder_add(builder, code, &f, &row, 1));
+		fuzz_check(!vf_encoder_coded(e, x + i * dim, 1, &coded));
+		fuzz_check(!vf_builder_add_coded(builder, &coded, &row, 1));
 	}
 	fuzz_check(!vf_builder_finish(builder, &b));
 	fuzz_add(b.data, b.len);
@@ -96,9 +115,10 @@ static void add_index(uint32_t dim, enum vf_metric metric, size_t n)
 
 void fuzz_seeds(void)
 {
-	add_index(2, VF_EUCLIDEAN, 1);
-	add_index(16, VF_COSINE, 3);
-	add_index(300, VF_DOT, 40);
+	add_index(2, VF_EUCLIDEAN, 1, 1);
+	add_index(16, VF_COSINE, 3, 5);
+	add_index(16, VF_COSINE, 3, 3);
+	add_index(300, VF_DOT, 40, 1);
 }
 
 /* The checksum of each leaf, as far as leaves and codes lie in the file. */
@@ -130,7 +150,8 @@ static uint8_t *find_section(uint8_t *p, size_t len, uint32_t i,
 void fuzz_fix(uint8_t *p, size_t len)
 {
 	static const uint8_t zero[4];
-	uint32_t n = VF_N_SECTIONS, crc;
+	bool one_bit = len > 68 && vf_le32(p + 64) == VF_N_SECTIONS;
+	uint32_t n = one_bit ? VF_N_SECTIONS : VF_N_SECTIONS_MAX, crc;
 	uint32_t head = VF_CODES_HEADER_LEN + n * VF_CODES_SECTION_LEN;
 	uint8_t *leaves, *codes, *s;
 	uint64_t leaves_len, codes_len, s_len;

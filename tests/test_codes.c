@@ -11,7 +11,7 @@ enum { DIM = 50, ROWS = 20, ENTRY = VF_CODES_SECTION_LEN, CRC_OFF = 124 };
 
 static struct vf_encoder *make_encoder(void)
 {
-	struct vf_code_params params = {DIM, VF_EUCLIDEAN, 7};
+	struct vf_code_params params = {DIM, VF_EUCLIDEAN, 7, 1};
 	float centroid[DIM] = {0};
 	struct vf_encoder *e;
 

@@ -87,7 +87,7 @@ static struct vf_builder_row describe_row(size_t i)
 
 static void build(const struct set *s, uint64_t seed, struct vf_buf *out)
 {
-	struct vf_code_params params = {s->dim, s->metric, seed};
+	struct vf_code_params params = {s->dim, s->metric, seed, 1};
 	VF_AUTO_FREE struct vf_factors *f = malloc(s->n * sizeof(*f));
 	VF_AUTO_FREE struct vf_builder_row *rows = malloc(s->n * sizeof(*rows));
 	float centroid[VF_DIM_MAX];
@@ -289,10 +289,11 @@ static void rows_lines_and_keys_are_found(void)
 
 static void wrong_parameters_are_refused(void)
 {
-	struct vf_code_params bad[] = {{1, VF_DOT, 0},
-				       {VF_DIM_MAX + 1, VF_DOT, 0},
-				       {8, 0, 0},
-				       {8, VF_DOT + 1, 0}};
+	struct vf_code_params bad[] = {{1, VF_DOT, 0, 1},
+				       {VF_DIM_MAX + 1, VF_DOT, 0, 1},
+				       {8, 0, 0, 1},
+				       {8, VF_DOT + 1, 0, 1},
+				       {8, VF_DOT, 0, 9}};
 	struct vf_scan_scratch *scratch;
 	struct vf_topk top = {0};
 	float q[64] = {1};
@@ -315,7 +316,7 @@ static void wrong_parameters_are_refused(void)
 
 static void a_builder_takes_one_shard_of_rows_and_not_none(void)
 {
-	struct vf_code_params params = {8, VF_DOT, 0};
+	struct vf_code_params params = {8, VF_DOT, 0, 1};
 	VF_AUTO_BUF struct vf_buf out = {0};
 	float centroid[8] = {0};
 	struct vf_encoder *e;

@@ -57,7 +57,7 @@ static void fill_floats(void *p, size_t n, uint64_t *seed)
 
 /* ---- counts ------------------------------------------------------------------------ */
 
-static void compare_b1q4(const struct vf_kernels *k)
+static void compare_counts(const struct vf_kernels *k)
 {
 	uint8_t *code_end = guarded_end(), *plane_end = guarded_end();
 	uint64_t seed = 1;
@@ -74,6 +74,13 @@ static void compare_b1q4(const struct vf_kernels *k)
 		uint32_t got[5], want[5];
 		k->b1q4(codes, n, words, planes, got);
 		scalar()->b1q4(codes, n, words, planes, want);
+		CU_ASSERT(!memcmp(got, want, n * sizeof(got[0])));
+		k->hamming(codes, n, words, planes, got);
+		scalar()->hamming(codes, n, words, planes, want);
+		CU_ASSERT(!memcmp(got, want, n * sizeof(got[0])));
+		k->hamming(codes - 3, n, words, planes + 3 * words, got);
+		scalar()->hamming(codes - 3, n, words, planes + 3 * words,
+				  want);
 		CU_ASSERT(!memcmp(got, want, n * sizeof(got[0])));
 		k->b1q4(codes - 3, n, words, planes, got);
 		scalar()->b1q4(codes - 3, n, words, planes, want);
@@ -100,7 +107,7 @@ static void counts_of_all_ones_do_not_overflow(void)
 
 static void variants_count_alike(void)
 {
-	for_each_variant(compare_b1q4);
+	for_each_variant(compare_counts);
 }
 
 /* ---- distances ------------------------------------------------------------------------ */
