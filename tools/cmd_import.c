@@ -12,7 +12,7 @@ enum { EMBEDDER_DATA_MAX = 1 << 30 };
 
 static struct {
 	const char *texts, *embed, *metric, *dtype;
-	uint64_t shard_rows, seed;
+	uint64_t bits, shard_rows, seed;
 	bool compress, skip_empty;
 } opt = {.seed = UINT64_MAX};
 
@@ -21,6 +21,7 @@ static const struct vf_arg options[] = {
 	{"embed", 0, VF_ARG_STRING, &opt.embed, 0, 0},
 	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
 	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
+	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
 	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
 	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
 	{"skip-empty", 0, VF_ARG_FLAG, &opt.skip_empty, 0, 0},
@@ -30,7 +31,8 @@ static const struct vf_arg options[] = {
 static int read_wish(struct vf_wish *out)
 {
 	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX,
-				.embedder = opt.embed};
+				.embedder = opt.embed,
+				.bits = (uint32_t)opt.bits};
 	if (out->has_seed)
 		out->seed = opt.seed;
 	if (!opt.texts || !opt.embed)
@@ -237,8 +239,8 @@ const struct vf_verb vf_verb_import = {
 		"  --embed hash:DIM   words and character n-grams hashed into "
 		"DIM dimensions\n"
 		"  --skip-empty       pass over texts without a word\n"
-		"  --metric M, --dtype T, --shard-rows N, --compress, --seed "
-		"N: as for put\n\n"
+		"  --metric M, --dtype T, --bits N, --shard-rows N, "
+		"--compress, --seed N: as for put\n\n"
 		"Example:\n"
 		"  vectool import /data/bucket/articles --texts articles.jsonl "
 		"--embed hash:1024\n",

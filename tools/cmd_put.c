@@ -8,7 +8,7 @@
 
 static struct {
 	const char *keys, *metadata, *metric, *dtype;
-	uint64_t shard_rows, seed;
+	uint64_t bits, shard_rows, seed;
 	bool compress;
 } opt = {.seed = UINT64_MAX};
 
@@ -17,6 +17,7 @@ static const struct vf_arg options[] = {
 	{"metadata", 0, VF_ARG_STRING, &opt.metadata, 0, 0},
 	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
 	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
+	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
 	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
 	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
@@ -24,7 +25,8 @@ static const struct vf_arg options[] = {
 
 static int read_wish(struct vf_wish *out)
 {
-	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX};
+	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX,
+				.bits = (uint32_t)opt.bits};
 	if (out->has_seed)
 		out->seed = opt.seed;
 	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
@@ -102,6 +104,10 @@ const struct vf_verb vf_verb_put = {
 		"euclidean, dot\n"
 		"  --dtype T          of a new index: f32, or f16, which is the "
 		"default for <f2\n"
+		"  --bits N           of each dimension's code, 1 (default) to 8: "
+		"more of them\n"
+		"                     tell near rows apart without reading "
+		"their vectors\n"
 		"  --shard-rows N     rows of a shard (default: 1 GiB of "
 		"vectors or 262144)\n"
 		"  --compress         store vectors as zstd too\n"

@@ -66,7 +66,8 @@ static int make_encoder(struct attempt *a)
 	struct vf_code_params params = {.dim = dim,
 					.metric = a->config.metric,
 					.rotation_seed =
-						a->config.rotation_seed};
+						a->config.rotation_seed,
+					.bits = a->in->wish.bits};
 	size_t n;
 
 	if (!rows || !mean)

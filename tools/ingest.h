@@ -15,6 +15,7 @@ struct vf_wish {
 	bool has_seed;
 	uint64_t seed;
 	const char *embedder; /* NULL: rows are vectors already */
+	uint32_t bits;	      /* of the codes of this put's shards; 0: 1 */
 };
 
 struct vf_ingest {

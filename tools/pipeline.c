@@ -90,8 +90,9 @@ static void make_chunk(const struct pipeline *p, struct vf_chunk *c)
 	for (size_t i = 0; i < c->n; i++)
 		c->rows[i].row_crc =
 			vf_crc32c(0, stored + i * row_len, row_len);
-	err = vf_encoder_rows(p->opt->encoder, c->x, c->n, c->codes,
-			      c->factors);
+	const struct vf_coded coded = {c->codes, c->factors, c->extra,
+				       c->extra_factors};
+	err = vf_encoder_coded(p->opt->encoder, c->x, c->n, &coded);
 	if (err)
 		vf_chunk_fail(c, err, "%s: %s", p->opt->source->name,
 			      vf_strerror(err));
@@ -205,6 +206,7 @@ static int alloc_chunk(const struct pipeline *p, struct vf_chunk *c)
 {
 	const struct vf_pipeline_options *o = p->opt;
 	size_t n = p->chunk_rows, dim = o->source->dim;
+	size_t extra_len = vf_encoder_extra_len(o->encoder);
 
 	c->x = malloc(n * dim * sizeof(float));
 	c->codes = malloc(n * vf_encoder_code_len(o->encoder));
@@ -217,10 +219,15 @@ static int alloc_chunk(const struct pipeline *p, struct vf_chunk *c)
 		c->raw = malloc(n * o->source->raw_len);
 	if (o->dtype == VF_F16)
 		c->half = malloc(n * dim * sizeof(uint16_t));
+	if (extra_len) {
+		c->extra = malloc(n * extra_len);
+		c->extra_factors = malloc(n * sizeof(*c->extra_factors));
+	}
 	return c->x && c->codes && c->factors && c->rows && c->keys &&
 			       c->bodies && c->numbers &&
 			       (c->raw || o->source->dtype == VF_F32) &&
-			       (c->half || o->dtype != VF_F16)
+			       (c->half || o->dtype != VF_F16) &&
+			       (!extra_len || (c->extra && c->extra_factors))
 		       ? 0
 		       : -ENOMEM;
 }
@@ -232,6 +239,8 @@ static void free_chunk(struct vf_chunk *c)
 	free(c->half);
 	free(c->codes);
 	free(c->factors);
+	free(c->extra);
+	free(c->extra_factors);
 	free(c->rows);
 	free(c->keys);
 	free(c->bodies);

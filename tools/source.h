@@ -27,6 +27,8 @@ struct vf_chunk {
 	uint16_t *half;	    /* [n][dim] stored bytes; NULL: x is stored */
 	uint8_t *codes;
 	struct vf_factors *factors;
+	uint8_t *extra; /* extra bits and their factors; NULL: 1 bit */
+	struct vf_extra_factors *extra_factors;
 	struct vf_builder_row *rows;
 	struct vf_buf lines; /* their lines of records.jsonl */
 	/* What claim read and fill will parse. */

@@ -185,7 +185,9 @@ int vf_writer_add(struct vf_writer *w, const struct vf_chunk *c)
 		err = write_stream(&w->records, c->lines.data, c->lines.len);
 	if (err)
 		return err;
-	err = vf_builder_add(w->builder, c->codes, c->factors, c->rows, c->n);
+	const struct vf_coded coded = {c->codes, c->factors, c->extra,
+				       c->extra_factors};
+	err = vf_builder_add_coded(w->builder, &coded, c->rows, c->n);
 	return err ? vf_fail(err, "%s: %s", w->ref->name, vf_strerror(err)) : 0;
 }
 
