@@ -82,8 +82,18 @@ int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
 
 /* ---- stages ------------------------------------------------------------------------ */
 
-/* Candidates by estimate, into @top. */
-int vf_stage_scan(struct vf_view *v, const float *q, struct vf_topk *top);
+/* Candidates by estimate, or plain Hamming distance, into @top. */
+int vf_stage_scan(struct vf_view *v, const float *q, bool hamming,
+		  struct vf_topk *top);
+/*
+ * The best of @candidates by all bits of their codes; their order is lost.
+ * Shards without extra bits take part with their one bit.
+ */
+int vf_stage_refine(struct vf_view *v, const float *q,
+		    const struct vf_topk *candidates, struct vf_topk *best);
+/* Hint the lines of @hits alone: no row is wanted. */
+int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
+			struct vf_cost *cost);
 /* Hint rows and lines of all candidates together, then score into @best. */
 int vf_stage_fetch(struct vf_view *v, const float *q,
 		   const struct vf_topk *candidates, struct vf_topk *best,

@@ -64,40 +64,44 @@ static int hint_ranges(const struct range *r, size_t n, struct vf_cost *cost)
 	return 0;
 }
 
-static int hint_candidates(struct vf_view *v, const struct vf_topk *c,
-			   struct vf_cost *cost)
+static int hint_rows(struct vf_view *v, const struct vf_topk *c,
+		     struct vf_cost *cost)
 {
 	VF_AUTO_FREE struct range *rows = malloc((c->n + 1) * sizeof(*rows));
-	VF_AUTO_FREE struct range *lines = malloc((c->n + 1) * sizeof(*lines));
-	uint64_t total = 0;
-	size_t n;
-	int err;
 
-	if (!rows || !lines)
+	if (!rows)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < c->n; i++) {
 		struct vf_shard *s = vf_view_shard(v, c->hits[i].id);
-		uint64_t row = c->hits[i].id - s->base, off;
-		uint32_t len, crc;
-		vf_index_line(s->ix, row, &off, &len, &crc);
-		lines[i] = (struct range){&s->records, off, off + len};
-		off = VF_NPY_DATA_OFF + row * v->row_len;
+		uint64_t row = c->hits[i].id - s->base;
+		uint64_t off = VF_NPY_DATA_OFF + row * v->row_len;
 		rows[i] = (struct range){&s->vectors, off, off + v->row_len};
 	}
-	n = merge_ranges(rows, c->n, ROW_GAP);
-	err = hint_ranges(rows, n, cost);
-	n = merge_ranges(lines, c->n, LINE_GAP);
-	for (size_t i = 0; i < n; i++)
-		total += lines[i].end - lines[i].off;
-	if (!err && total <= LINES_MAX)
-		err = hint_ranges(lines, n, cost);
-	return err;
+	return hint_ranges(rows, merge_ranges(rows, c->n, ROW_GAP), cost);
 }
 
-static int compare_ids(const void *a, const void *b)
+int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
+			struct vf_cost *cost)
 {
-	const struct vf_hit *x = a, *y = b;
-	return (x->id > y->id) - (x->id < y->id);
+	VF_AUTO_FREE struct range *lines =
+		malloc((hits->n + 1) * sizeof(*lines));
+	uint64_t total = 0;
+	size_t n;
+
+	if (!lines)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < hits->n; i++) {
+		struct vf_shard *s = vf_view_shard(v, hits->hits[i].id);
+		uint64_t off;
+		uint32_t len, crc;
+		vf_index_line(s->ix, hits->hits[i].id - s->base, &off, &len,
+			      &crc);
+		lines[i] = (struct range){&s->records, off, off + len};
+	}
+	n = merge_ranges(lines, hits->n, LINE_GAP);
+	for (size_t i = 0; i < n; i++)
+		total += lines[i].end - lines[i].off;
+	return total <= LINES_MAX ? hint_ranges(lines, n, cost) : 0;
 }
 
 int vf_stage_fetch(struct vf_view *v, const float *q,
@@ -106,11 +110,14 @@ int vf_stage_fetch(struct vf_view *v, const float *q,
 {
 	const struct vf_index_config *c = &v->state->config;
 	VF_AUTO_FREE void *row = malloc(v->row_len);
-	int err = row ? hint_candidates(v, candidates, cost) : -ENOMEM;
+	int err = row ? hint_rows(v, candidates, cost) : -ENOMEM;
+
+	if (!err)
+		err = vf_stage_hint_lines(v, candidates, cost);
 
 	/* In the order of the file, which is the order of arrival. */
 	qsort(candidates->hits, candidates->n, sizeof(*candidates->hits),
-	      compare_ids);
+	      vf_hit_compare_ids);
 	for (uint32_t i = 0; !err && i < candidates->n; i++) {
 		uint64_t id = candidates->hits[i].id;
 		struct vf_shard *s = vf_view_shard(v, id);

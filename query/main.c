@@ -28,7 +28,13 @@ static const char help[] =
 	"      --text TEXT        this text, through the index's embedder\n"
 	"\n"
 	"  -k N                   results per query (default 10)\n"
-	"      --candidates N     rows ranked exactly (default 100, or 10 * k)\n"
+	"      --candidates N     rows ranked again (default 100, or 10 * k)\n"
+	"      --rerank HOW       by what: exact, their vectors, which are read;\n"
+	"                         fast, all bits of their codes (vectool put\n"
+	"                         --bits); none, the estimates that chose them\n"
+	"                         (default exact)\n"
+	"      --hamming          candidates by plain Hamming distance of the\n"
+	"                         codes, a baseline to compare with\n"
 	"      --exact            read every row\n"
 	"      --no-metadata      keys and distances only\n"
 	"      --format FORMAT    table, or jsonl: one JSON object per query\n"
@@ -37,8 +43,10 @@ static const char help[] =
 	"  -V, --version          the version\n"
 	"\n"
 	"Distances ascend: cosine is 1 - cos, euclidean is squared, dot is the\n"
-	"negated inner product.  Exit status: 0 full answers, 1 error, 2 usage,\n"
-	"3 an answer is partial.\n"
+	"negated inner product.  Those that no vector was read for are estimates\n"
+	"(with --hamming and --rerank none, counts of differing bits), marked ~ in\n"
+	"tables and \"exact\":false in JSON.  Exit status: 0 full answers, 1 error,\n"
+	"2 usage, 3 an answer is partial.\n"
 	"\n"
 	"Examples:\n"
 	"  vecquery /mnt/v/products --npy queries.npy -k 10\n"
@@ -68,12 +76,28 @@ static int parse_count(const char *s, uint32_t *out)
 	return 0;
 }
 
+static int parse_rerank(const char *s, enum vf_rerank *out)
+{
+	static const char *const names[] = {[VF_RERANK_EXACT] = "exact",
+					    [VF_RERANK_FAST] = "fast",
+					    [VF_RERANK_NONE] = "none"};
+
+	for (size_t i = 0; i < VF_N(names); i++)
+		if (!strcmp(s, names[i])) {
+			*out = (enum vf_rerank)i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 enum option_id {
 	OPT_NPY = 256,
 	OPT_VECTOR,
 	OPT_KEY,
 	OPT_TEXT,
 	OPT_CANDIDATES,
+	OPT_RERANK,
+	OPT_HAMMING,
 	OPT_EXACT,
 	OPT_FORMAT,
 	OPT_NO_METADATA
@@ -85,6 +109,8 @@ static const struct option options[] = {
 	{"key", required_argument, NULL, OPT_KEY},
 	{"text", required_argument, NULL, OPT_TEXT},
 	{"candidates", required_argument, NULL, OPT_CANDIDATES},
+	{"rerank", required_argument, NULL, OPT_RERANK},
+	{"hamming", no_argument, NULL, OPT_HAMMING},
 	{"exact", no_argument, NULL, OPT_EXACT},
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{"no-metadata", no_argument, NULL, OPT_NO_METADATA},
@@ -116,6 +142,13 @@ static int parse_option(struct args *a, int c)
 		if (parse_count(optarg, &a->search.candidates))
 			return usage_error(
 				"--candidates takes a number from 1");
+		break;
+	case OPT_RERANK:
+		if (parse_rerank(optarg, &a->search.rerank))
+			return usage_error("--rerank is none, fast or exact");
+		break;
+	case OPT_HAMMING:
+		a->search.hamming = true;
 		break;
 	case OPT_EXACT:
 		a->search.exact = true;
@@ -175,9 +208,10 @@ static void print_json(const struct vf_answer *a, uint64_t number)
 		json_t *key = json_string(h->key);
 		VF_AUTO_FREE char *text = json_dumps(key, JSON_ENCODE_ANY);
 		json_decref(key);
-		printf("%s{\"key\":%s,\"distance\":%.9g,\"metadata\":%s}",
+		printf("%s{\"key\":%s,\"distance\":%.9g,\"exact\":%s,"
+		       "\"metadata\":%s}",
 		       i ? "," : "", text ? text : "null", (double)h->distance,
-		       h->metadata);
+		       h->exact ? "true" : "false", h->metadata);
 	}
 	printf("],\"cost\":{\"candidates\":%llu,\"rows_read\":%llu,"
 	       "\"ranges\":%llu,\"bytes\":%llu,\"ms\":{\"plan\":%.3f,"
@@ -235,7 +269,8 @@ static void print_table(const struct vf_answer *a, uint64_t number, bool many)
 	printf("%4s  %10s  %-*s  metadata\n", "rank", "distance", (int)keys,
 	       "key");
 	for (size_t i = 0; i < a->n_hits; i++) {
-		printf("%4zu  %10.6f  ", i + 1, (double)a->hits[i].distance);
+		printf("%4zu %c%10.6f  ", i + 1, a->hits[i].exact ? ' ' : '~',
+		       (double)a->hits[i].distance);
 		print_text(a->hits[i].key, keys, true);
 		fputs("  ", stdout);
 		print_text(a->hits[i].metadata,

@@ -4,6 +4,7 @@
  *
  *   plan   the open view: one commit, its codes in RAM
  *   scan   1-bit codes of all shards, candidates by estimate
+ *   refine candidates again by all bits, where rows are not to be read
  *   fetch  candidates' rows and record lines, hinted all together, checked,
  *          scored exactly under a guard against SIGBUS
  */
@@ -40,17 +41,27 @@ VF_API int vf_view_open(const char *path, const struct vf_view_options *opt,
 VF_API void vf_view_close(struct vf_view *v);
 VF_API void vf_view_info(const struct vf_view *v, struct vf_view_info *out);
 
+/* How candidates are put in order. */
+enum vf_rerank {
+	VF_RERANK_EXACT, /* by their distances: their rows are read */
+	VF_RERANK_FAST,	 /* by all bits of their codes: no row is read */
+	VF_RERANK_NONE, /* by the 1-bit estimates that chose them, or counts of bits */
+};
+
 struct vf_search {
 	uint32_t k;	     /* results wanted, 1..10 000 */
-	uint32_t candidates; /* rows re-ranked exactly; 0: max(100, 10 * k) */
-	bool exact;	     /* read every row */
-	bool no_metadata;    /* keys only: metadata is "{}" */
+	uint32_t candidates; /* rows re-ranked; 0: max(100, 10 * k) */
+	bool exact;	     /* read every row, whatever rerank says */
+	enum vf_rerank rerank;
+	bool hamming; /* candidates by plain Hamming distance: the baseline */
+	bool no_metadata; /* keys only: metadata is "{}" */
 	void *reserved[4];
 };
 
 struct vf_answer_hit {
 	const char *key;      /* NUL-terminated, also may hold any UTF-8 */
-	float distance;	      /* exact */
+	float distance;	      /* exact, or an estimate */
+	bool exact;	      /* which of the two */
 	const char *metadata; /* JSON object as text, "{}" when none */
 	uint32_t shard;	      /* and row: where it is */
 	uint64_t row;

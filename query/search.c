@@ -88,6 +88,7 @@ int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
 		a->hits[a->n_hits++] = (struct vf_answer_hit){
 			.key = key,
 			.distance = best->hits[i].dist,
+			.exact = s->exact || s->rerank == VF_RERANK_EXACT,
 			.metadata = metadata,
 			.shard = (uint32_t)(sh - v->shards),
 			.row = row};
@@ -109,6 +110,9 @@ static int check_query(const struct vf_view *v, const float *q,
 	if (!s->k || s->k > K_MAX)
 		return vf_fail(-EINVAL, "k is %u; it must be 1 to %d", s->k,
 			       K_MAX);
+	if (s->rerank < VF_RERANK_EXACT || s->rerank > VF_RERANK_NONE)
+		return vf_fail(-EINVAL, "rerank is %d; it must be 0 to %d",
+			       (int)s->rerank, VF_RERANK_NONE);
 	if (s->candidates > CANDIDATES_MAX)
 		return vf_fail(-EINVAL, "%u candidates; at most %d",
 			       s->candidates, CANDIDATES_MAX);
@@ -125,6 +129,26 @@ static int check_query(const struct vf_view *v, const float *q,
 	return 0;
 }
 
+/* Candidates in their final order, as the search wants it. */
+static int rank(struct vf_view *v, const float *q, const struct vf_search *s,
+		struct vf_topk *candidates, struct vf_topk *best,
+		struct vf_cost *cost)
+{
+	int err = 0;
+
+	if (s->exact)
+		return vf_stage_exact(v, q, best, cost);
+	if (s->rerank == VF_RERANK_EXACT)
+		return vf_stage_fetch(v, q, candidates, best, cost);
+	if (s->rerank == VF_RERANK_FAST)
+		err = vf_stage_refine(v, q, candidates, best);
+	else
+		for (uint32_t i = 0; i < candidates->n; i++)
+			vf_topk_push(best, candidates->hits[i].dist,
+				     candidates->hits[i].id);
+	return err ? err : vf_stage_hint_lines(v, best, cost);
+}
+
 static int run_stages(struct vf_view *v, const float *q,
 		      const struct vf_search *s, struct vf_topk *candidates,
 		      struct vf_topk *best, struct vf_answer *a)
@@ -133,14 +157,12 @@ static int run_stages(struct vf_view *v, const float *q,
 	int err = 0;
 
 	if (!s->exact)
-		err = vf_stage_scan(v, q, candidates);
+		err = vf_stage_scan(v, q, s->hamming, candidates);
 	a->cost.scan_ms = ms_since(at);
 	at = vf_now_ns();
 	a->cost.candidates = s->exact ? v->state->n_rows : candidates->n;
 	if (!err)
-		err = s->exact ? vf_stage_exact(v, q, best, &a->cost)
-			       : vf_stage_fetch(v, q, candidates, best,
-						&a->cost);
+		err = rank(v, q, s, candidates, best, &a->cost);
 	if (!err)
 		err = vf_stage_answer(v, s, best, a);
 	a->cost.fetch_ms = ms_since(at);

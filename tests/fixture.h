@@ -16,6 +16,7 @@ struct vf_fixture_options {
 	enum vf_metric metric;
 	enum vf_dtype dtype;
 	bool zstd;     /* vectors.npy too, not only records.jsonl */
+	uint32_t bits; /* of codes; shard 1 has 1 whatever is asked; 0: 1 */
 	bool no_shard; /* only the record that configures */
 };
 

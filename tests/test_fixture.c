@@ -127,16 +127,24 @@ static uint32_t row_crc(const struct vf_fixture *f, size_t row)
 	return vf_crc32c(0, half, sizeof(half));
 }
 
+static uint32_t bits_of(const struct vf_fixture *f,
+			const struct vf_shard_ref *s)
+{
+	return s == &f->shards[1] ? 1 : f->opt.bits;
+}
+
 static void put_codes(struct vf_bucket *b, const struct vf_fixture *f,
 		      size_t base, const struct vf_buf *lines,
 		      struct vf_shard_ref *s)
 {
-	struct vf_code_params params = {DIM, f->opt.metric, 5};
+	struct vf_code_params params = {DIM, f->opt.metric, 5, bits_of(f, s)};
 	float centroid[DIM] = {0};
 	struct vf_builder *builder;
 	struct vf_encoder *e;
 	struct vf_factors factors;
-	uint8_t code[256 / 8];
+	struct vf_extra_factors extra_factors;
+	uint8_t code[256 / 8], extra[256];
+	struct vf_coded coded = {code, &factors, extra, &extra_factors};
 	VF_AUTO_BUF struct vf_buf data = {0};
 	const uint8_t *at = lines->data;
 
@@ -151,8 +159,8 @@ static void put_codes(struct vf_bucket *b, const struct vf_fixture *f,
 			vf_key_hash(vf_fixture_key(i),
 				    strlen(vf_fixture_key(i))),
 			len, row_crc(f, i), vf_crc32c(0, at, len)};
-		if (vf_encoder_rows(e, f->x[i], 1, code, &factors) ||
-		    vf_builder_add(builder, code, &factors, &row, 1))
+		if (vf_encoder_coded(e, f->x[i], 1, &coded) ||
+		    vf_builder_add_coded(builder, &coded, &row, 1))
 			abort();
 		at += len;
 	}

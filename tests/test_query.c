@@ -132,6 +132,77 @@ static void searches_equal_brute_force(void)
 		}
 }
 
+/* Mean error of the distances of all rows, and whether they are so marked. */
+static double error_of_rerank(const struct vf_fixture *f, struct vf_view *v,
+			      enum vf_rerank how)
+{
+	struct vf_search s = {.k = ROWS, .candidates = ROWS, .rerank = how};
+	const float *q = f->x[10];
+	struct vf_answer *a;
+	double sum = 0;
+
+	CU_ASSERT_EQUAL_FATAL(vf_view_search(v, q, &s, &a), 0);
+	CU_ASSERT_EQUAL(a->n_hits, ROWS);
+	CU_ASSERT_EQUAL(a->cost.rows_read, how == VF_RERANK_EXACT ? ROWS : 0);
+	for (size_t i = 0; i < a->n_hits; i++) {
+		const struct vf_answer_hit *h = &a->hits[i];
+		uint64_t id = vf_fixture_base(h->shard) + h->row;
+		float want = define_distance(f->opt.metric, q, f->x[id]);
+		sum += fabs((double)h->distance - want);
+		CU_ASSERT(!i || h[-1].distance <= h->distance);
+		CU_ASSERT_EQUAL(h->exact, how == VF_RERANK_EXACT);
+		CU_ASSERT_STRING_EQUAL(h->key, vf_fixture_key(id));
+	}
+	vf_answer_free(a);
+	return sum / ROWS;
+}
+
+static void reranking_by_all_bits_reads_no_row(void)
+{
+	for (size_t m = 0; m < 2 * VF_N(metrics); m++) {
+		struct vf_fixture *f =
+			vf_fixture_new(&(struct vf_fixture_options){
+				.metric = metrics[m / 2],
+				.dtype = m % 2 ? VF_F16 : VF_F32,
+				.bits = 5});
+		struct vf_view *v = open_index(f);
+		double none = error_of_rerank(f, v, VF_RERANK_NONE);
+		double fast = error_of_rerank(f, v, VF_RERANK_FAST);
+		CU_ASSERT(fast > 0 && fast < none / 8);
+		CU_ASSERT_EQUAL(error_of_rerank(f, v, VF_RERANK_EXACT), 0);
+		struct vf_answer *a;
+		struct vf_search bad = {.k = 1, .rerank = 7};
+		CU_ASSERT_EQUAL(vf_view_search(v, f->x[0], &bad, &a), -EINVAL);
+		vf_view_close(v);
+		vf_fixture_free(f);
+	}
+}
+
+/* A row's own code differs from it in no bit; what is shown is the count. */
+static void plain_hamming_is_a_mode(void)
+{
+	struct vf_fixture *f = write_index(VF_EUCLIDEAN, VF_F32, false);
+	struct vf_view *v = open_index(f);
+	struct vf_search s = {.k = ROWS, .candidates = ROWS, .hamming = true};
+	struct vf_answer *a;
+
+	CU_ASSERT_EQUAL_FATAL(vf_view_search(v, f->x[10], &s, &a), 0);
+	check_answer(f, f->x[10], a, ROWS);
+	vf_answer_free(a);
+	s.rerank = VF_RERANK_NONE;
+	CU_ASSERT_EQUAL_FATAL(vf_view_search(v, f->x[10], &s, &a), 0);
+	CU_ASSERT_EQUAL(a->n_hits, ROWS);
+	CU_ASSERT(a->hits[0].distance == 0 && !a->hits[0].exact);
+	for (size_t i = 0; i < a->n_hits; i++) {
+		float d = a->hits[i].distance;
+		CU_ASSERT(d == floorf(d) && d <= 256);
+		CU_ASSERT(!i || a->hits[i - 1].distance <= d);
+	}
+	vf_answer_free(a);
+	vf_view_close(v);
+	vf_fixture_free(f);
+}
+
 static void a_view_says_what_it_shows(void)
 {
 	struct vf_fixture *f = write_index(VF_DOT, VF_F16, false);
@@ -324,6 +395,9 @@ static void threads_may_search_one_view(void)
 
 static CU_TestInfo tests[] = {
 	{"searches equal brute force", searches_equal_brute_force},
+	{"reranking by all bits reads no row",
+	 reranking_by_all_bits_reads_no_row},
+	{"plain Hamming is a mode", plain_hamming_is_a_mode},
 	{"a view says what it shows", a_view_says_what_it_shows},
 	{"k is limited by the rows and by 10000",
 	 k_is_limited_by_the_rows_and_by_10000},
