@@ -384,9 +384,9 @@ void vf_disk_drop(struct vf_disk_file *f, uint64_t first, uint64_t n_blocks)
 		struct vf_disk_block *b = vf_disk_block_at(f, i, false);
 		if (!b || b->pinned || b->readers)
 			continue;
-		if (b->state == VF_BLOCK_WRITING)
+		if (b->state == VF_BLOCK_WRITING || f->n_holds)
 			b->doomed = true;
-		if (b->state != VF_BLOCK_VALID)
+		if (b->state != VF_BLOCK_VALID || f->n_holds)
 			continue;
 		vf_disk_set_evicting(vf_disk_group_of(b), b);
 		vf_disk_punch_add(&list, f, i);
@@ -412,6 +412,7 @@ void vf_disk_stats(struct vf_disk *d, struct vf_disk_stats *out)
 	out->used = VF_MIN(d->opt.size,
 			   d->used + d->dir_bytes + d->meta_bytes + d->unknown);
 	out->pinned = d->pinned;
+	out->held = d->held;
 	out->resting = vf_disk_is_resting(d);
 	out->uring = vf_uring_is_ring(d->ring);
 	pthread_mutex_unlock(&d->mtx);

@@ -12,7 +12,8 @@
  *
  * VALID is set after the write is complete and cleared before the hole is
  * punched; a punch waits for the last reader; nothing is written to a block
- * in EVICTING.  Every read is checked: CRC32C per 4 KiB.
+ * in EVICTING.  Every read is checked: CRC32C per 4 KiB; of a file that is
+ * handed out (vf_disk_file_hold) before that, once.
  *
  * What the disk cannot do is no error of a reader: he is told -ENOENT and asks
  * the bucket.  A tier that fails (full, read-only, EIO, stalling) rests and is
@@ -65,7 +66,8 @@ void vf_disk_file_put(struct vf_disk_file *f);
 bool vf_disk_has(struct vf_disk_file *f, uint64_t number);
 
 /*
- * Read whole block @number (shorter at the end of the object) into @buf.
+ * Read whole block @number (shorter at the end of the object) into @buf (NULL:
+ * only check it).
  * @done once: 0; -ENOENT not there, damaged, or the disk cannot; the caller
  * then asks the bucket.  @n_uses: count it so often for the policy.
  * Threads: any; none waits.
@@ -100,12 +102,33 @@ struct vf_disk_file_info {
 };
 void vf_disk_file_info(struct vf_disk_file *f, struct vf_disk_file_info *out);
 
+/*
+ * Hand out the data file of a version that is whole here, so that others may
+ * read and map it: until the last unhold nothing of it leaves, neither by
+ * replacement nor by vf_disk_drop, and no hole is made in it.  What was not
+ * read since it was written or the tier was opened is read now and checked, so
+ * this may block for as long as a stalling disk is waited for, twice; what was
+ * checked till then stays checked.
+ *
+ * Unpinned blocks held are at most half of the tier, with pins seven eighths:
+ * uses of what is handed out are not seen by the policy.
+ *
+ * @out_fd  the caller's to close; read-only, through the page cache
+ * Returns 0; not logged: -ENOENT some block is not there, or was found damaged
+ * and left; -ENOSPC no room for more; -EAGAIN the check takes longer, ask
+ * again later; -errno.
+ * A file held when the tier closes is taken to be in use for ever.
+ */
+int vf_disk_file_hold(struct vf_disk_file *f, int *out_fd);
+void vf_disk_file_unhold(struct vf_disk_file *f);
+
 /* Wait until all that was written so far is on disk and saved (tests, bench). */
 int vf_disk_flush(struct vf_disk *d);
 
 struct vf_disk_stats {
 	uint64_t size, used; /* bytes: allowed, allocated */
 	uint64_t pinned;     /* bytes */
+	uint64_t held;	     /* bytes, without the pinned */
 	uint64_t n_read, n_read_miss, n_damaged, n_write, n_write_dropped,
 		n_evict, n_error;
 	uint64_t bytes_read, bytes_written;

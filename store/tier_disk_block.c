@@ -7,7 +7,7 @@
  *   used       counts it from when room was made (WRITING) until EMPTY
  *   n_live     counts it in every state but EMPTY
  *   bytes      counts it while VALID
- *   policy     has it while VALID and not pinned
+ *   policy     has it while VALID, not pinned and the file not held
  *   readers    only while VALID or EVICTING
  *   the group  stays while a block is not EMPTY or pinned, or it is dirty
  */
@@ -137,8 +137,8 @@ static uint32_t seconds_of(const struct vf_disk *d)
 	return (uint32_t)((vf_now_ns() - d->opened_ns) / 1000000000u);
 }
 
-static void enter_policy(struct vf_disk_group *g, struct vf_disk_block *b,
-			 unsigned flags)
+void vf_disk_enter_policy(struct vf_disk_group *g, struct vf_disk_block *b,
+			  unsigned flags)
 {
 	struct vf_disk *d = g->file->disk;
 
@@ -157,11 +157,26 @@ void vf_disk_set_valid(struct vf_disk_group *g, struct vf_disk_block *b,
 	f->n_valid++;
 	f->bytes += vf_disk_block_cost(f, vf_disk_number(g, b));
 	if (!b->pinned)
-		enter_policy(g, b, flags);
+		vf_disk_enter_policy(g, b, flags);
 	if (was_written) {
 		f->unsynced = true;
 		vf_disk_mark_group(g);
 	}
+}
+
+void vf_disk_set_checked(struct vf_disk_file *f, struct vf_disk_block *b)
+{
+	if (b->state != VF_BLOCK_VALID || b->checked)
+		return;
+	b->checked = true;
+	f->n_checked++;
+}
+
+void vf_disk_set_bad(struct vf_disk_file *f, struct vf_disk_block *b)
+{
+	f->n_checked -= b->checked;
+	b->checked = false;
+	b->bad = true;
 }
 
 void vf_disk_set_evicting(struct vf_disk_group *g, struct vf_disk_block *b)
@@ -174,10 +189,12 @@ void vf_disk_set_evicting(struct vf_disk_group *g, struct vf_disk_block *b)
 			vf_policy_remove(f->disk->policy, &b->entry);
 		f->n_valid--;
 		f->bytes -= cost;
+		f->n_checked -= b->checked;
 		vf_disk_mark_group(g);
 	}
+	assert(!f->n_holds);
 	b->state = VF_BLOCK_EVICTING;
-	b->doomed = false;
+	b->doomed = b->checked = b->bad = false;
 	f->disk->evicting += cost;
 }
 
@@ -190,6 +207,10 @@ void vf_disk_set_pinned(struct vf_disk_group *g, struct vf_disk_block *b,
 	if (b->pinned == pinned)
 		return;
 	b->pinned = pinned;
+	if (f->n_holds) {
+		f->held += pinned ? -len : len;
+		f->disk->held += pinned ? -len : len;
+	}
 	if (pinned) {
 		if (b->entry.queue)
 			vf_policy_remove(f->disk->policy, &b->entry);
@@ -198,8 +219,8 @@ void vf_disk_set_pinned(struct vf_disk_group *g, struct vf_disk_block *b,
 		f->pinned += len;
 		f->disk->pinned += len;
 	} else {
-		if (b->state == VF_BLOCK_VALID)
-			enter_policy(g, b, 0);
+		if (b->state == VF_BLOCK_VALID && !f->n_holds)
+			vf_disk_enter_policy(g, b, 0);
 		f->n_pinned--;
 		f->pinned -= len;
 		f->disk->pinned -= VF_MIN(len, f->disk->pinned);

@@ -6,6 +6,7 @@
 #include "store/tier_disk_impl.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -208,11 +209,12 @@ static int make_data(struct vf_disk *d, const uint8_t id[16], const char *name,
 int vf_disk_dir_data(struct vf_disk *d, const uint8_t id[16],
 		     enum vf_disk_open_how how, uint64_t size)
 {
-	int flags = O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, fd;
+	int flags = O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, fd;
 	struct stat st;
 	char name[40];
 
-	if (d->direct && how != VF_DISK_OPEN_TAIL)
+	flags |= how == VF_DISK_OPEN_READ ? O_RDONLY : O_RDWR;
+	if (d->direct && (how == VF_DISK_OPEN_OLD || how == VF_DISK_OPEN_NEW))
 		flags |= O_DIRECT;
 	name_data(id, name);
 	if (how == VF_DISK_OPEN_NEW)
@@ -233,4 +235,32 @@ int vf_disk_dir_unlink(struct vf_disk *d, const uint8_t id[16])
 
 	name_data(id, name);
 	return unlinkat(d->data_fd, name, 0) && errno != ENOENT ? -errno : 0;
+}
+
+/* ---- data files that are handed out ---------------------------------------------- */
+
+/* The mark is a bit of the mode that has no other meaning here. */
+enum { MODE_LENT = 0700, MODE_OURS = 0600 };
+
+int vf_disk_dir_lend(int fd)
+{
+	return fchmod(fd, MODE_LENT) ? -errno : 0;
+}
+
+/*
+ * A lease for writing is granted only when no other open file leads there.  The
+ * signal for who opens it meanwhile is one that is ignored by default.
+ */
+bool vf_disk_dir_reclaim(int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return false;
+	if (!(st.st_mode & S_IXUSR))
+		return true;
+	if (fcntl(fd, F_SETSIG, SIGURG) || fcntl(fd, F_SETLEASE, F_WRLCK))
+		return false;
+	fcntl(fd, F_SETLEASE, F_UNLCK);
+	return !fchmod(fd, MODE_OURS);
 }

@@ -8,6 +8,7 @@
  *   tier_disk_read.c   reads, and the thread that notices a stalling disk
  *   tier_disk_write.c  the queue of writes, the writer thread
  *   tier_disk_room.c   making room
+ *   tier_disk_hold.c   whole files that are handed out
  *   tier_disk_save.c   the index thread: load, save
  *   tier_disk_old.c    the index thread: unload, cold files, leftovers
  *   tier_disk_dir.c    names: the directory, data files, what it can do
@@ -48,8 +49,11 @@ struct vf_disk_block {		      /* all [mtx] */
 	uint8_t state;
 	uint8_t at; /* [fixed] index in the group */
 	bool pinned;
-	bool doomed; /* WRITING: evict once written */
-	bool stuck;  /* EVICTING: the punch failed, try again */
+	bool doomed;  /* WRITING: evict once written; held: once let go */
+	bool stuck;   /* EVICTING: the punch failed, try again */
+	bool checked; /* VALID: its checksums were found right since it was
+		       * written or the tier opened */
+	bool bad;     /* VALID and held: they were not; evict when let go */
 };
 
 struct vf_disk_group {
@@ -85,6 +89,9 @@ struct vf_disk_file {
 	struct vf_disk_group **groups; /* [n_groups] NULL: all EMPTY */
 	uint64_t n_live;	       /* blocks not EMPTY */
 	uint64_t n_valid, n_pinned;    /* blocks */
+	uint64_t n_checked;	       /* blocks */
+	uint32_t n_holds;	       /* > 0: nothing of it leaves */
+	uint64_t held;		       /* bytes of blocks held, not pinned */
 	uint64_t bytes;		       /* of VALID blocks, as they count */
 	uint64_t pinned;	       /* bytes */
 	uint64_t last_use;
@@ -146,6 +153,7 @@ struct vf_disk {
 	uint64_t cold;	   /* of these: in records not loaded */
 	uint64_t evicting; /* of these: being punched */
 	uint64_t pinned;   /* bytes, cold ones too */
+	uint64_t held;	   /* bytes held and not pinned */
 	uint64_t dir_bytes, meta_bytes, unknown;
 	bool subdir[256]; /* made; the writer alone, not [mtx] */
 
@@ -245,6 +253,12 @@ void vf_disk_set_valid(struct vf_disk_group *g, struct vf_disk_block *b,
 		       unsigned flags, bool was_written);
 void vf_disk_set_pinned(struct vf_disk_group *g, struct vf_disk_block *b,
 			bool pinned);
+/* VALID, not pinned and not held: the policy may choose it. */
+void vf_disk_enter_policy(struct vf_disk_group *g, struct vf_disk_block *b,
+			  unsigned flags);
+/* A read found its checksums right; or wrong, and it may not leave now. */
+void vf_disk_set_checked(struct vf_disk_file *f, struct vf_disk_block *b);
+void vf_disk_set_bad(struct vf_disk_file *f, struct vf_disk_block *b);
 /* VALID or WRITING to EVICTING. */
 void vf_disk_set_evicting(struct vf_disk_group *g, struct vf_disk_block *b);
 /* An operation on the file ended. */
@@ -313,10 +327,18 @@ enum vf_disk_open_how {
 	VF_DISK_OPEN_OLD,
 	VF_DISK_OPEN_NEW,  /* a leftover of that name is removed */
 	VF_DISK_OPEN_TAIL, /* old, through the page cache */
+	VF_DISK_OPEN_READ, /* the same, and only to be read */
 };
 /* Returns a descriptor; -errno, not logged. */
 int vf_disk_dir_data(struct vf_disk *d, const uint8_t id[16],
 		     enum vf_disk_open_how how, uint64_t size);
 int vf_disk_dir_unlink(struct vf_disk *d, const uint8_t id[16]);
+/* Note at the data file itself that it is handed out.  Returns 0; -errno. */
+int vf_disk_dir_lend(int fd);
+/*
+ * Of a data file that an earlier session left: nobody reads it any more.  The
+ * mount of a program that was killed goes on reading what it was handed out.
+ */
+bool vf_disk_dir_reclaim(int fd);
 
 #endif

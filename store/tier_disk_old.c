@@ -211,6 +211,11 @@ static int load_record(struct vf_disk_file *f, const struct vf_disk_record *r)
 	if (fd == -EMFILE || fd == -ENFILE || fd == -EIO || fd == -ENOMEM)
 		return vf_fail(fd, "%s: cannot open it in the disk cache: %s",
 			       f->label, strerror(-fd));
+	if (fd >= 0 && !vf_disk_dir_reclaim(fd)) { /* left to its readers */
+		vf_disk_dir_unlink(d, f->id);
+		close(fd);
+		fd = -ENOENT;
+	}
 	l.has_data = fd >= 0;
 	err = fd >= 0 || fd == -ENOENT ? 0 : -EBADMSG;
 	if (!err)
@@ -334,8 +339,8 @@ void vf_disk_load_cold(struct vf_disk *d)
 
 static bool can_unload(const struct vf_disk_file *f)
 {
-	return !f->users && !f->io && !f->dirty && !f->janitor && !f->stuck &&
-	       f->state != VF_DISK_LOADING;
+	return !f->users && !f->n_holds && !f->io && !f->dirty && !f->janitor &&
+	       !f->stuck && f->state != VF_DISK_LOADING;
 }
 
 static void unload(struct vf_disk_file *f)

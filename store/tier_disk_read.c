@@ -68,7 +68,11 @@ static void end_reader(struct vf_disk_reading *r, bool is_bad,
 
 	assert(b && b->readers);
 	b->readers--;
-	if (is_bad && b->state == VF_BLOCK_VALID)
+	if (!is_bad)
+		vf_disk_set_checked(f, b);
+	else if (f->n_holds)
+		vf_disk_set_bad(f, b);
+	else if (b->state == VF_BLOCK_VALID)
 		vf_disk_set_evicting(vf_disk_group_of(b), b);
 	if (b->state == VF_BLOCK_EVICTING && !b->readers)
 		vf_disk_punch_add(punch, f, r->number);
@@ -122,7 +126,7 @@ static void finish_read(struct vf_io *io, int res)
 	pthread_mutex_unlock(&d->mtx);
 	vf_disk_punch_submit(d, punch);
 	if (is_ours) {
-		if (!is_bad)
+		if (!is_bad && r->dst)
 			memcpy(r->dst, r->iov.iov_base, r->len);
 		r->done(r->arg, is_bad ? -ENOENT : 0);
 	}

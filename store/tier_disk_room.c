@@ -68,7 +68,7 @@ static bool evict_cold(struct vf_disk *d, struct vf_disk_punch **punch)
 			struct vf_disk_group *g = f->groups[d->victim_at];
 			for (unsigned i = 0; g && i < VF_DISK_GROUP; i++) {
 				struct vf_disk_block *b = &g->blocks[i];
-				if (!may_leave(NULL, &b->entry))
+				if (f->n_holds || !may_leave(NULL, &b->entry))
 					continue;
 				evict(b, punch);
 				return true;
