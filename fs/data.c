@@ -332,14 +332,20 @@ int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
 
 /* ---- the first open ------------------------------------------------------------------- */
 
+int vf_fs_data_open_locked(struct fs *fs, struct inode *i)
+{
+	if (i->data || !i->size)
+		return 0;
+	return i->kind == VIEW ? open_view(fs, i, &i->data)
+			       : open_object(fs, i, 0, &i->data);
+}
+
 int vf_fs_data_open(struct fs *fs, struct inode *i)
 {
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&i->open_mtx);
-	if (!i->data && i->size)
-		err = i->kind == VIEW ? open_view(fs, i, &i->data)
-				      : open_object(fs, i, 0, &i->data);
+	err = vf_fs_data_open_locked(fs, i);
 	pthread_mutex_unlock(&i->open_mtx);
 	return err;
 }

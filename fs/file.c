@@ -7,8 +7,8 @@
  *   VIEW    blocks are decompressed from frames, whose stored bytes are read
  *           through the cache as well
  *
- * An OBJECT of a local directory is passed through where the kernel allows it:
- * then no read comes here.
+ * An OBJECT of a local directory, or one that is whole in the disk tier, is
+ * passed through where the kernel allows it: then no read comes here.
  */
 #include "fs/fs.h"
 #include "store/npy.h"
@@ -43,20 +43,36 @@ static void free_text(struct fuse_file_info *fi)
 	free(b);
 }
 
-/* The bucket's file for the first handle, checked to be the version looked up;
- * -1 when the handle is to be read through the daemon. */
-static int open_backing(struct fs *fs, const struct inode *i, int *out_fd)
+/* The file for the first handle, of the version looked up; -1 when the handle
+ * is to be read through the daemon. */
+static int open_backing(struct fs *fs, struct inode *i, int *out_fd)
 {
+	const struct vf_passthrough *p = &fs->passthrough;
 	int err;
 
 	*out_fd = -1;
-	if (i->backing.n_open || !atomic_load(&fs->passthrough.on) ||
+	if (i->backing.n_open || !atomic_load(&p->on) ||
 	    i->size != i->stored_len)
 		return 0;
+	if (!p->of_bucket) {
+		err = vf_fs_data_open_locked(fs, i);
+		i->held = !err && i->data &&
+			  !vf_cached_file_hold(i->data, out_fd);
+		return err;
+	}
 	err = vf_bucket_open_file(fs->bucket, i->key, i->etag, out_fd);
 	/* With ESTALE the kernel looks the name up again and opens what it
 	 * leads to now. */
 	return err == -ESTALE || err == -ENOENT ? -ESTALE : 0;
+}
+
+/* Once the kernel has no id of it. */
+static void end_hold(struct inode *i)
+{
+	if (!i->held || i->backing.id)
+		return;
+	i->held = false;
+	vf_cached_file_unhold(i->data);
 }
 
 /* One more handle; its backing id, or 0. */
@@ -70,6 +86,7 @@ static int open_object_inode(struct fs *fs, struct inode *i, uint32_t *out_id)
 	if (!err)
 		*out_id =
 			vf_passthrough_open(&fs->passthrough, &i->backing, fd);
+	end_hold(i);
 	pthread_mutex_unlock(&i->open_mtx);
 	return err;
 }
@@ -78,6 +95,7 @@ static void release_object_inode(struct fs *fs, struct inode *i)
 {
 	pthread_mutex_lock(&i->open_mtx);
 	vf_passthrough_close(&fs->passthrough, &i->backing);
+	end_hold(i);
 	pthread_mutex_unlock(&i->open_mtx);
 }
 
@@ -98,19 +116,39 @@ static void open_object_file(fuse_req_t req, struct fs *fs, struct inode *i,
 		release_object_inode(fs, i); /* interrupted */
 }
 
+/* As far as the file goes; holds open_mtx. */
+static bool can_pass(struct fs *fs, struct inode *i)
+{
+	if (!atomic_load(&fs->passthrough.on) || i->backing.refused ||
+	    i->size != i->stored_len)
+		return false;
+	return fs->passthrough.of_bucket ||
+	       (!vf_fs_data_open_locked(fs, i) && i->data &&
+		vf_cached_is_whole(i->data));
+}
+
 bool vf_fs_is_passed(struct fs *fs, struct inode *i)
 {
-	const struct vf_backing *b = &i->backing;
 	bool passed;
 
 	if (i->kind != OBJECT)
 		return false;
 	pthread_mutex_lock(&i->open_mtx);
-	passed = b->n_open ? b->id != 0
-			   : atomic_load(&fs->passthrough.on) && !b->refused &&
-				     i->size == i->stored_len;
+	passed = i->backing.n_open ? i->backing.id != 0 : can_pass(fs, i);
 	pthread_mutex_unlock(&i->open_mtx);
 	return passed;
+}
+
+bool vf_fs_is_held_up(struct fs *fs, struct inode *i)
+{
+	bool held_up;
+
+	/* Whoever has the lock is opening or closing it: wait for no disk. */
+	if (i->kind != OBJECT || pthread_mutex_trylock(&i->open_mtx))
+		return false;
+	held_up = i->backing.n_open && !i->backing.id && can_pass(fs, i);
+	pthread_mutex_unlock(&i->open_mtx);
+	return held_up;
 }
 
 void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)

@@ -81,8 +81,10 @@ struct inode {
 	struct inode *next; /* [fs.mtx] table chain */
 	pthread_mutex_t open_mtx;
 	struct vf_cached *data; /* [open_mtx] opened at the first open that is
-				 * not passed through */
-	struct vf_backing backing;		  /* [open_mtx] of an OBJECT */
+				 * not passed through to the bucket's file */
+	struct vf_backing backing; /* [open_mtx] of an OBJECT */
+	bool held;   /* [open_mtx] its file in the disk tier is handed out */
+	bool second; /* [fixed] of two for one version: see vf_fs_entry */
 	atomic_uint_fast64_t n_reads, bytes_read; /* through the daemon */
 };
 
@@ -174,6 +176,7 @@ const struct vf_object_ref *vf_live_find(const struct vf_state *s,
  * one.  Blocks on the bucket for a VIEW's seek table.
  */
 int vf_fs_data_open(struct fs *fs, struct inode *i);
+int vf_fs_data_open_locked(struct fs *fs, struct inode *i); /* open_mtx */
 /* Identity of a stored object; see vf_cached_open. */
 void vf_fs_stored_id(const char *key, const char *etag, uint64_t size,
 		     uint8_t out_id[16]);
@@ -189,7 +192,12 @@ int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
 
 /* ---- dir.c, file.c, control.c: FUSE operations -------------------------------------------- */
 
-/* The kernel's entry for what was found; its inode counts one look-up more. */
+/*
+ * The kernel's entry for what was found; its inode counts one look-up more.
+ * All handles of an inode are passed through or none is, so a version that
+ * became whole in the disk tier while handles of it were open gets a second
+ * inode, with the same number, for handles to come.
+ */
 int vf_fs_entry(struct fs *fs, const struct inode *want, double ttl_s,
 		struct fuse_entry_param *out);
 void vf_fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
@@ -208,6 +216,8 @@ void vf_fs_ioctl(fuse_req_t req, fuse_ino_t ino, unsigned cmd, void *arg,
 		 size_t in_len, size_t out_len);
 /* Would a handle opened now be passed through? */
 bool vf_fs_is_passed(struct fs *fs, struct inode *i);
+/* It would not, only because other handles are open that are not. */
+bool vf_fs_is_held_up(struct fs *fs, struct inode *i);
 void vf_fs_getxattr(fuse_req_t req, fuse_ino_t ino, const char *name,
 		    size_t size);
 void vf_fs_setxattr(fuse_req_t req, fuse_ino_t ino, const char *name,

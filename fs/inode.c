@@ -18,6 +18,8 @@ int vf_inodes_init(struct fs *fs)
 	return fs->root ? 0 : -ENOMEM;
 }
 
+/* A hold that is left is of a handle that outlives the mount: it stays, for
+ * the kernel goes on reading that file. */
 static void free_inode(struct inode *i)
 {
 	vf_cached_put(i->data);
@@ -61,6 +63,7 @@ static bool same(const struct inode *a, const struct inode *b)
 {
 	return a->kind == b->kind && !strcmp(a->path, b->path) &&
 	       !strcmp(a->etag, b->etag) && a->size == b->size &&
+	       a->second == b->second &&
 	       !strcmp(a->target ? a->target : "", b->target ? b->target : "");
 }
 
@@ -78,6 +81,7 @@ static struct inode *copy_inode(const struct inode *want, uint64_t number)
 	i->backing = (struct vf_backing){0};
 	atomic_init(&i->n_reads, 0);
 	atomic_init(&i->bytes_read, 0);
+	i->held = false;
 	i->path = strdup(want->path);
 	i->key = want->key ? strdup(want->key) : NULL;
 	i->target = want->target ? strdup(want->target) : NULL;

@@ -103,6 +103,8 @@ static void add_disk(struct metrics *m)
 	    "Bytes that never leave.");
 	add(m, "disk", "pin_limit_bytes", GAUGE, vf_pins_limit(d),
 	    "Most that can be pinned.");
+	add(m, "disk", "held_bytes", GAUGE, d->held,
+	    "Bytes that stay while the kernel reads their files, unpinned.");
 	add(m, "disk", "reads", COUNTER, d->n_read, "Blocks read from it.");
 	add(m, "disk", "read_misses", COUNTER, d->n_read_miss,
 	    "Blocks it could not give.");
@@ -231,9 +233,7 @@ static void add_words(json_t *o, struct fs *fs, const struct metrics *m)
 	json_object_set_new(g, "state", json_string(why ? "off" : "on"));
 	json_object_set_new(
 		g, "why",
-		json_string(why ? why
-				: "files of the bucket's directory are read "
-				  "and mapped by the kernel"));
+		json_string(why ? why : vf_passthrough_what(&fs->passthrough)));
 	json_object_set_new(group_of(o, "cache"), "policy",
 			    json_string(m->cache.policy));
 	json_object_set_new(group_of(o, "cache"), "fetch_us_log2",

@@ -28,8 +28,13 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 int vf_fs_entry(struct fs *fs, const struct inode *want, double ttl_s,
 		struct fuse_entry_param *out)
 {
-	struct inode *i = vf_inode_get(fs, want);
+	struct inode *i = vf_inode_get(fs, want), second = *want;
 
+	if (i && vf_fs_is_held_up(fs, i)) {
+		vf_inode_forget(fs, i, 1);
+		second.second = true;
+		i = vf_inode_get(fs, &second);
+	}
 	if (!i)
 		return -ENOMEM;
 	if (want->key && want->stored_len)

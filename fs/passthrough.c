@@ -86,24 +86,39 @@ static_assert(sizeof(struct backing_map) == 16, "");
 
 /* ---- whether -------------------------------------------------------------------- */
 
+/* Why files in @dir cannot be passed through, as far as that shows. */
+static const char *why_not(const char *dir)
+{
+	struct statfs st;
+
+	if (!dir)
+		return NULL;
+	if (statfs(dir, &st))
+		return strerrordesc_np(errno);
+	return st.f_type == OVERLAYFS_MAGIC ? "the directory is on overlayfs"
+					    : NULL;
+}
+
 void vf_passthrough_init(struct vf_passthrough *p,
 			 const struct mount_options *opt, const char *dir)
 {
-	const char *why = "the kernel has not answered yet";
-	struct statfs st;
+	const char *why = NULL, *why_dir = why_not(dir), *disk = opt->disk.dir;
 
+	p->of_bucket = dir && (!why_dir || !disk);
 	if (opt->passthrough_off)
 		why = "switched off by passthrough=off";
-	else if (!dir)
-		why = "the bucket is no local directory";
+	else if (!dir && !disk)
+		why = "the bucket is no local directory, and there is no disk "
+		      "tier";
 	else if (opt->foreign_options)
 		why = "a mount option that fusermount3 has to handle";
-	else if (statfs(dir, &st))
-		why = strerrordesc_np(errno);
-	else if (st.f_type == OVERLAYFS_MAGIC)
-		why = "the bucket is on overlayfs";
+	else if (p->of_bucket)
+		why = why_dir;
 	else
-		p->on = true; /* only until vf_passthrough_mount */
+		why = why_not(disk);
+	p->on = !why; /* only until vf_passthrough_mount */
+	if (p->on)
+		why = "the kernel has not answered yet";
 	p->fd = -1;
 	p->why_off = why;
 }
@@ -111,6 +126,14 @@ void vf_passthrough_init(struct vf_passthrough *p,
 const char *vf_passthrough_why(const struct vf_passthrough *p)
 {
 	return atomic_load(&p->on) ? NULL : atomic_load(&p->why_off);
+}
+
+const char *vf_passthrough_what(const struct vf_passthrough *p)
+{
+	return p->of_bucket ? "files of the bucket's directory are read and "
+			      "mapped by the kernel"
+			    : "files that are whole in the disk tier are read "
+			      "and mapped by the kernel";
 }
 
 static void turn_off(struct vf_passthrough *p, const char *why)

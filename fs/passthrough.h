@@ -4,7 +4,8 @@
  *
  * libfuse has no part in it before 3.17; this works with 3.10 and later.  The
  * kernel must be 6.9 or newer and we need CAP_SYS_ADMIN; where that is not so,
- * or the bucket is no local directory, files are read through the daemon.
+ * or a file is neither in a local directory that is the bucket nor whole in the
+ * disk tier, it is read through the daemon.
  *
  * What the kernel asks for:
  *   - while any handle of an inode is open, all of them are passed through with
@@ -29,6 +30,8 @@ struct mount_options;
 /* One per mount. */
 struct vf_passthrough {
 	int fd;				  /* [fixed] /dev/fuse; -1: not ours */
+	bool of_bucket;			  /* [fixed] its files are offered,
+					   * else those of the disk tier */
 	atomic_bool on;			  /* set once INIT was answered */
 	_Atomic(const char *) why_off;	  /* a constant; NULL while on */
 	atomic_uint_fast64_t init_unique; /* INIT under way, 0 when none is */
@@ -44,9 +47,10 @@ struct vf_backing {
 };
 
 /*
- * Decide whether passthrough is worth trying for the mount that @opt wants of
- * @dir, the bucket's directory (NULL: it has none).  Only then does
- * vf_passthrough_mount do anything.  Threads: before there are others.
+ * Decide whether passthrough is worth trying for the mount that @opt wants, of
+ * files in @dir, the bucket's directory (NULL: it has none), or else of the disk
+ * tier's.  Only then does vf_passthrough_mount do anything.
+ * Threads: before there are others.
  */
 void vf_passthrough_init(struct vf_passthrough *p,
 			 const struct mount_options *opt, const char *dir);
@@ -65,6 +69,8 @@ void vf_passthrough_unmount(struct vf_passthrough *p, const char *mountpoint);
 
 /* Why it is off, a constant; NULL when it is on.  Threads: any. */
 const char *vf_passthrough_why(const struct vf_passthrough *p);
+/* What it is for while it is on, a constant. */
+const char *vf_passthrough_what(const struct vf_passthrough *p);
 
 /*
  * Count one more handle of an inode, in the mode of those that are open; for

@@ -38,13 +38,15 @@ static void do_range(struct fs *fs, struct inode *i, struct vf_ranges *a,
 static void do_ranges(fuse_req_t req, struct fs *fs, struct inode *i,
 		      struct vf_ranges *a)
 {
+	bool local = !i->data || vf_fs_is_passed(fs, i); /* or empty */
+
 	a->n_gets = 0;
 	a->bytes = 0;
 	for (uint32_t n = 0; n < a->n; n++) {
-		if (i->data)
-			do_range(fs, i, a, &a->r[n]);
-		else /* passed through, or empty: all is local */
+		if (local)
 			a->r[n].where = VF_IN_RAM;
+		else
+			do_range(fs, i, a, &a->r[n]);
 	}
 	fuse_reply_ioctl(req, 0, a, sizeof(*a));
 }

@@ -558,6 +558,26 @@ void vf_cached_drop(struct vf_cached *o, uint64_t off, uint64_t len)
 		vf_disk_drop(o->disk, first, end - first);
 }
 
+bool vf_cached_is_whole(struct vf_cached *o)
+{
+	struct vf_disk_file_info info = {0};
+
+	if (o->disk)
+		vf_disk_file_info(o->disk, &info);
+	return info.n_blocks && info.n_valid == info.n_blocks;
+}
+
+int vf_cached_file_hold(struct vf_cached *o, int *out_fd)
+{
+	*out_fd = -1;
+	return o->disk ? vf_disk_file_hold(o->disk, out_fd) : -ENOENT;
+}
+
+void vf_cached_file_unhold(struct vf_cached *o)
+{
+	vf_disk_file_unhold(o->disk);
+}
+
 void vf_cached_info(struct vf_cached *o, uint64_t off, uint64_t len,
 		    struct vf_cached_info *out)
 {

@@ -106,6 +106,14 @@ VF_API unsigned vf_cached_want(struct vf_cached *o, uint64_t off, uint64_t len,
 			       unsigned max_fetches);
 /* Count uses that did not come through vf_cached_read. */
 VF_API void vf_cached_touch(struct vf_cached *o, uint64_t off, uint64_t len);
+/* Is all of it in the disk tier?  Only a hint: it may leave. */
+VF_API bool vf_cached_is_whole(struct vf_cached *o);
+/*
+ * Hand out its file in the disk tier: vf_disk_file_hold.  Uses of it are not
+ * seen here.  Also -ENOENT: it has none.  May block on the local disk.
+ */
+VF_API int vf_cached_file_hold(struct vf_cached *o, int *out_fd);
+VF_API void vf_cached_file_unhold(struct vf_cached *o);
 /* Drop what is in RAM, not being read and not pinned. */
 VF_API void vf_cached_drop(struct vf_cached *o, uint64_t off, uint64_t len);
 

@@ -15,36 +15,6 @@ seed=${VF_E2E_SEED:-1}
 RANDOM=$seed
 mkdir -p "$src/more"
 
-cat >"$WORK/put.py" <<'PY'
-# put.py KEY FILE: one signed PUT, for objects that are no index.
-import hashlib, hmac, os, sys, time, urllib.parse, urllib.request
-key, path = sys.argv[1:3]
-end, bucket = os.environ["AWS_ENDPOINT_URL"], os.environ["S3_BUCKET"]
-body = open(path, "rb").read()
-now, host = time.gmtime(), urllib.parse.urlparse(end).netloc
-stamp, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
-digest, name = hashlib.sha256(body).hexdigest(), "/%s/%s" % (bucket, urllib.parse.quote(key))
-signed = "host;x-amz-content-sha256;x-amz-date"
-text = "PUT\n%s\n\nhost:%s\nx-amz-content-sha256:%s\nx-amz-date:%s\n\n%s\n%s" % (
-    name, host, digest, stamp, signed, digest)
-scope = day + "/us-east-1/s3/aws4_request"
-to_sign = "AWS4-HMAC-SHA256\n%s\n%s\n%s" % (stamp, scope, hashlib.sha256(text.encode()).hexdigest())
-k = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
-for part in (day, "us-east-1", "s3", "aws4_request", to_sign):
-    k = hmac.new(k, part.encode(), hashlib.sha256).digest()
-auth = "AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s" % (
-    os.environ["AWS_ACCESS_KEY_ID"], scope, signed, k.hex())
-urllib.request.urlopen(urllib.request.Request(end + name, body, {
-    "x-amz-date": stamp, "x-amz-content-sha256": digest, "Authorization": auth}, method="PUT"))
-PY
-put() {
-	local n
-	for n in $(seq 20); do # its own answers may be faults too
-		/usr/bin/python3 "$WORK/put.py" "$1" "$2" 2>"$WORK/put.err" && return 0
-	done
-	cat "$WORK/put.err" >&2
-	return 1
-}
 faults() { sim "set?latency_ms=0&error_rate=0&reset_rate=0&${VF_E2E_FAULTS:-}" >/dev/null; }
 faults
 
@@ -52,13 +22,13 @@ head -c 12345678 /dev/urandom >"$src/big"
 head -c 70000 /dev/urandom >"$src/small"
 for i in 0 1 2 3; do head -c $((5000000 + i * 77777)) /dev/urandom >"$src/more/$i"; done
 for f in big small more/0 more/1 more/2 more/3; do
-	put $f "$src/$f" || { not_ok disk "cannot put $f"; exit; }
+	s3_put $f "$src/$f" || { not_ok disk "cannot put $f"; exit; }
 done
 
 # ---- helpers
 
-enter() { # DISK [OPTIONS]: a small RAM tier, so that the disk has its part
-	mount_bucket "$url" "$mnt" -o "disk=$1,ram=4M,name_ttl_ms=100${2:+,$2}"
+enter() { # DISK [OPTIONS]: a small RAM tier, and every read through the daemon
+	mount_bucket "$url" "$mnt" -o "disk=$1,ram=4M,name_ttl_ms=100,passthrough=off${2:+,$2}"
 }
 daemon() { jq .pid "$mnt/.vecfs/status.json"; }
 gone() { # PID: the program has ended, and let go of its cache
@@ -132,7 +102,7 @@ part_cuts() {
 	for ((i = 0; i < n; i++)); do
 		f=more/$((RANDOM % 4)) # a new version: there is something to fill
 		head -c $((4000000 + RANDOM * 50)) /dev/urandom >"$src/$f"
-		put $f "$src/$f"
+		s3_put $f "$src/$f"
 		enter "$d:1G" || { n_down=$((n_down + 1)); continue; }
 		/usr/bin/python3 -c "import os, sys
 for f in sys.argv[1:]:
@@ -341,7 +311,7 @@ part_overwrite() {
 	head -c 20000000 /dev/urandom >"$src/a"
 	for i in 1 2 3; do
 		head -c 20000000 /dev/urandom >"$src/b"
-		put changing "$src/a"
+		s3_put changing "$src/a"
 		check "version $i is read" timeout 60 bash -c "until cmp -s '$src/a' '$mnt/changing'; do sleep 0.1; done"
 		leave
 		# all of it cached, nothing, a part
@@ -352,7 +322,7 @@ part_overwrite() {
 		timeout 120 /usr/bin/python3 "$WORK/storm.py" "$mnt/changing" "$src/a" "$WORK/go" >"$WORK/storm.out" 2>&1 &
 		storm=$!
 		for _ in $(seq 500); do [ -e "$WORK/go0" ] && [ -e "$WORK/go3" ] && break; sleep 0.01; done
-		put changing "$src/b"
+		s3_put changing "$src/b"
 		check "new opens get version $i or the next, whole" timeout 120 /usr/bin/python3 "$WORK/opens.py" "$mnt/changing" "$src/a" "$src/b"
 		wait $storm && ok "old mappings see old bytes or an error" || not_ok "old mappings see old bytes or an error" "$(cat "$WORK/storm.out")"
 		grep ends "$WORK/storm.out"

@@ -5,6 +5,7 @@
 #   skip NAME WHY
 #   mount_bucket URL DIR [OPTIONS...]  umount_bucket DIR
 #   with_s3 || ...          a real S3 server in the environment, or false
+#   with_s3sim ARGS... || ...   a simulator;  s3_put KEY FILE   one object to it
 set -u
 : "${BIN:?folder of the programs}"
 export PATH="$BIN:$PATH"
@@ -93,3 +94,38 @@ with_s3sim() {
 	eval "$line"
 }
 sim() { curl -sS -X POST "$AWS_ENDPOINT_URL/_sim/$1"; }
+
+# s3_put KEY FILE: an object that is of no index.
+s3_put() {
+	local n
+	[ -e "$WORK/put.py" ] || write_put_py
+	for n in $(seq 20); do # its own answers may be faults too
+		/usr/bin/python3 "$WORK/put.py" "$1" "$2" 2>"$WORK/put.err" && return 0
+	done
+	cat "$WORK/put.err" >&2
+	return 1
+}
+write_put_py() {
+	cat >"$WORK/put.py" <<'PY'
+# put.py KEY FILE: one signed PUT, for objects that are no index.
+import hashlib, hmac, os, sys, time, urllib.parse, urllib.request
+key, path = sys.argv[1:3]
+end, bucket = os.environ["AWS_ENDPOINT_URL"], os.environ["S3_BUCKET"]
+body = open(path, "rb").read()
+now, host = time.gmtime(), urllib.parse.urlparse(end).netloc
+stamp, day = time.strftime("%Y%m%dT%H%M%SZ", now), time.strftime("%Y%m%d", now)
+digest, name = hashlib.sha256(body).hexdigest(), "/%s/%s" % (bucket, urllib.parse.quote(key))
+signed = "host;x-amz-content-sha256;x-amz-date"
+text = "PUT\n%s\n\nhost:%s\nx-amz-content-sha256:%s\nx-amz-date:%s\n\n%s\n%s" % (
+    name, host, digest, stamp, signed, digest)
+scope = day + "/us-east-1/s3/aws4_request"
+to_sign = "AWS4-HMAC-SHA256\n%s\n%s\n%s" % (stamp, scope, hashlib.sha256(text.encode()).hexdigest())
+k = ("AWS4" + os.environ["AWS_SECRET_ACCESS_KEY"]).encode()
+for part in (day, "us-east-1", "s3", "aws4_request", to_sign):
+    k = hmac.new(k, part.encode(), hashlib.sha256).digest()
+auth = "AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%s" % (
+    os.environ["AWS_ACCESS_KEY_ID"], scope, signed, k.hex())
+urllib.request.urlopen(urllib.request.Request(end + name, body, {
+    "x-amz-date": stamp, "x-amz-content-sha256": digest, "Authorization": auth}, method="PUT"))
+PY
+}
