@@ -211,7 +211,7 @@ lint:
 
 # ---- install ------------------------------------------------------------------------------------
 
-PUBLIC_HEADERS := store/vecfs.h store/bucket.h store/commit.h store/cache.h \
+PUBLIC_HEADERS := store/vecfs.h store/bucket.h store/state.h store/commit.h store/cache.h \
 	index/index.h query/query.h
 
 install: all

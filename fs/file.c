@@ -209,7 +209,7 @@ static void finish_read(void *arg, int err)
 	free(r);
 }
 
-/* True for each row that lives: all of them, until rows can be deleted. */
+/* True for each row that lives. */
 static void fill_alive(const struct inode *i, uint64_t off, size_t len,
 		       uint8_t *out)
 {
@@ -220,7 +220,8 @@ static void fill_alive(const struct inode *i, uint64_t off, size_t len,
 		head = VF_MIN(len, n - off);
 		memcpy(out, header + off, head);
 	}
-	memset(out + head, 1, len - head);
+	for (size_t k = head; k < len; k++)
+		out[k] = !vf_dead_has(i->dead, off + k - n);
 }
 
 /* What is made up is copied: once it has been answered, another thread may

@@ -74,9 +74,10 @@ struct inode {
 	uint64_t size; /* as shown */
 	uint64_t stored_len;
 	int64_t mtime_ns;
-	uint64_t number;    /* st_ino: a hash of path and version */
-	char *target;	    /* of a LINK */
-	uint64_t n_rows;    /* of an ALIVE */
+	uint64_t number; /* st_ino: a hash of path and version */
+	char *target;	 /* of a LINK */
+	uint64_t n_rows; /* of an ALIVE, and which of them died */
+	struct vf_dead *dead;
 	uint64_t n_lookup;  /* [fs.mtx] */
 	struct inode *next; /* [fs.mtx] table chain */
 	pthread_mutex_t open_mtx;
@@ -131,6 +132,7 @@ void vf_inode_stat(const struct fs *fs, const struct inode *i,
 struct found {
 	struct inode inode;
 	char *path, *key, *target; /* owned; inode points to them */
+	struct vf_dead *dead;	   /* likewise */
 	double ttl_s;		   /* how long the name holds */
 };
 int vf_find_name(struct fs *fs, const struct inode *dir, const char *name,

@@ -27,6 +27,7 @@ static void free_inode(struct inode *i)
 	free(i->path);
 	free(i->key);
 	free(i->target);
+	vf_dead_put(i->dead);
 	free(i);
 }
 
@@ -85,6 +86,7 @@ static struct inode *copy_inode(const struct inode *want, uint64_t number)
 	i->path = strdup(want->path);
 	i->key = want->key ? strdup(want->key) : NULL;
 	i->target = want->target ? strdup(want->target) : NULL;
+	vf_dead_get(i->dead);
 	if (i->path && (i->key || !want->key) && (i->target || !want->target))
 		return i;
 	free_inode(i);

@@ -23,6 +23,7 @@ void vf_found_fini(struct found *f)
 	free(f->path);
 	free(f->key);
 	free(f->target);
+	vf_dead_put(f->dead);
 }
 
 static int set_key(struct found *f, const char *key, const struct vf_object *o)
@@ -53,6 +54,21 @@ static int find_control(const struct inode *dir, const char *name,
 	return 0;
 }
 
+/* Rows of a shard only die, so their number names the version. */
+static int name_alive(const struct vf_shard_ref *r, struct vf_dead *dead,
+		      struct found *f)
+{
+	uint8_t header[128];
+
+	f->inode.kind = ALIVE;
+	f->inode.n_rows = r->n_rows;
+	f->inode.size = vf_npy_bool_header(r->n_rows, header) + r->n_rows;
+	f->inode.dead = f->dead = vf_dead_get(dead);
+	snprintf(f->inode.etag, sizeof(f->inode.etag), "%s-%llu", r->name,
+		 (unsigned long long)vf_dead_count(dead));
+	return 0;
+}
+
 /* "NNN.npy", "NNN.jsonl", "NNN.alive.npy" of shard NNN. */
 static int find_in_live(struct fs *fs, const struct vf_state *s,
 			const char *name, struct found *f)
@@ -61,7 +77,6 @@ static int find_in_live(struct fs *fs, const struct vf_state *s,
 	unsigned long n = strtoul(name, &end, 10);
 	size_t digits = (size_t)(end - name);
 	char want[32];
-	uint8_t header[128];
 
 	if (digits < 3 || n >= s->n_shards)
 		return -ENOENT;
@@ -69,15 +84,8 @@ static int find_in_live(struct fs *fs, const struct vf_state *s,
 	if (strlen(want) != digits || strncmp(want, name, digits))
 		return -ENOENT;
 	const struct vf_shard_ref *r = &s->shards[n];
-	if (!strcmp(end, ".alive.npy")) {
-		f->inode.kind = ALIVE;
-		f->inode.n_rows = r->n_rows;
-		f->inode.size =
-			vf_npy_bool_header(r->n_rows, header) + r->n_rows;
-		/* Shards never change, and nothing kills rows yet. */
-		strcpy(f->inode.etag, r->name);
-		return 0;
-	}
+	if (!strcmp(end, ".alive.npy"))
+		return name_alive(r, s->dead[n], f);
 	if (strcmp(end, ".npy") && strcmp(end, ".jsonl"))
 		return -ENOENT;
 	f->inode.kind = LINK;

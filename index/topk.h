@@ -18,6 +18,9 @@ struct vf_topk {
 	struct vf_hit *hits; /* [k], caller's */
 	uint32_t k;
 	uint32_t n; /* filled */
+	/* Ids skip_from + i whose bit i is set stay out; NULL: none. */
+	const uint64_t *skip;
+	uint64_t skip_from;
 };
 
 static inline int vf_hit_after(const struct vf_hit *a, const struct vf_hit *b)
@@ -59,7 +62,10 @@ static inline void vf_topk_sift_down_(struct vf_topk *t, uint32_t i)
 static inline void vf_topk_push(struct vf_topk *t, float dist, uint64_t id)
 {
 	struct vf_hit h = {dist, id};
+	uint64_t bit = id - t->skip_from;
 
+	if (t->skip && t->skip[bit / 64] >> bit % 64 & 1)
+		return;
 	if (t->n < t->k) {
 		uint32_t i = t->n++;
 		for (; i; i = (i - 1) / 2) {

@@ -65,6 +65,7 @@ struct vf_view {
 	size_t row_len; /* bytes of a row of vectors.npy */
 	size_t n_shards;
 	struct vf_shard *shards;
+	uint64_t tail_base; /* number of the first row of the tail */
 	size_t ram_len;
 	void *embedder_data;
 	size_t embedder_len;
@@ -72,6 +73,13 @@ struct vf_view {
 
 /* The shard of global row @id, which exists. */
 struct vf_shard *vf_view_shard(const struct vf_view *v, uint64_t id);
+
+/* Rows that died in shard @i stay out of @top, until the next call. */
+void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top);
+
+/* The record line of global row @id, shard or tail; as vf_shard_line. */
+int vf_view_line(const struct vf_view *v, uint64_t id, char **out_line,
+		 size_t *out_len);
 
 /* One row's bytes, checked against its CRC32C.  Returns as vf_file_read. */
 int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
@@ -101,6 +109,14 @@ int vf_stage_fetch(struct vf_view *v, const float *q,
 /* Every row, in order. */
 int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
 		   struct vf_cost *cost);
+/* Rows in no shard yet: every one that lives, exactly, from memory. */
+int vf_stage_tail(const struct vf_view *v, const float *q,
+		  struct vf_topk *best);
+/* Where global row @id >= tail_base is. */
+const struct vf_tail *vf_view_tail(const struct vf_view *v, uint64_t id,
+				   uint64_t *out_row);
+/* The stored vector of a key of the tail.  Returns 0; -ENOENT; -ENOMEM. */
+int vf_tail_vector(const struct vf_view *v, const char *key, float *out);
 /* Keys and metadata of @best into the answer. */
 int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
 		    struct vf_topk *best, struct vf_answer *a);

@@ -162,6 +162,7 @@ int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
 
 	for (size_t i = 0; i < v->n_shards; i++) {
 		const struct vf_shard *s = &v->shards[i];
+		vf_view_skip(v, i, best);
 		for (uint64_t row = 0; !err && row < s->n_rows;
 		     row += n_chunk) {
 			size_t n = VF_MIN((uint64_t)n_chunk, s->n_rows - row);

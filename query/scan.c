@@ -10,9 +10,11 @@ int vf_stage_scan(struct vf_view *v, const float *q, bool hamming,
 	struct vf_scan_scratch *scratch;
 	int err = vf_scan_scratch_new(v->state->config.dim, &scratch);
 
-	for (size_t i = 0; !err && i < v->n_shards; i++)
+	for (size_t i = 0; !err && i < v->n_shards; i++) {
+		vf_view_skip(v, i, top);
 		err = (hamming ? vf_index_scan_hamming : vf_index_scan)(
 			v->shards[i].ix, q, scratch, v->shards[i].base, top);
+	}
 	vf_scan_scratch_free(scratch);
 	return err;
 }

@@ -50,12 +50,12 @@ static const char *find_metadata(const char *line, size_t len, size_t *out_len)
 	return s;
 }
 
-static int parse_line(const struct vf_shard *s, uint64_t row, char **out_key,
+static int parse_line(const struct vf_view *v, uint64_t id, char **out_key,
 		      char **out_metadata)
 {
 	VF_AUTO_FREE char *line = NULL;
 	size_t len, metadata_len = 0;
-	int err = vf_shard_line(s, row, &line, &len);
+	int err = vf_view_line(v, id, &line, &len);
 
 	if (err)
 		return err;
@@ -68,9 +68,29 @@ static int parse_line(const struct vf_shard *s, uint64_t row, char **out_key,
 	}
 	json_decref(j);
 	if (!key || !metadata)
-		return vf_fail(-EBADMSG, "%s: line %llu is no record",
-			       s->records.path, (unsigned long long)row);
+		return vf_fail(-EBADMSG,
+			       "%s/%s: the line of row %llu is no "
+			       "record",
+			       vf_bucket_url(v->bucket), v->state->name,
+			       (unsigned long long)id);
 	return *out_key && *out_metadata ? 0 : -ENOMEM;
+}
+
+/* Places of the tail are counted behind the shards. */
+static void name_place(const struct vf_view *v, uint64_t id,
+		       struct vf_answer_hit *out)
+{
+	size_t place;
+
+	if (id >= v->tail_base) {
+		place = v->n_shards + (size_t)(vf_view_tail(v, id, &out->row) -
+					       v->state->tail);
+	} else {
+		const struct vf_shard *s = vf_view_shard(v, id);
+		place = (size_t)(s - v->shards);
+		out->row = id - s->base;
+	}
+	out->shard = (uint32_t)place;
 }
 
 int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
@@ -81,17 +101,16 @@ int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
 	if (!a->hits)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < best->n; i++) {
-		struct vf_shard *sh = vf_view_shard(v, best->hits[i].id);
-		uint64_t row = best->hits[i].id - sh->base;
 		char *key = NULL, *metadata = NULL;
-		int err = parse_line(sh, row, &key, &metadata);
+		uint64_t id = best->hits[i].id;
+		int err = parse_line(v, id, &key, &metadata);
 		a->hits[a->n_hits++] = (struct vf_answer_hit){
 			.key = key,
 			.distance = best->hits[i].dist,
-			.exact = s->exact || s->rerank == VF_RERANK_EXACT,
-			.metadata = metadata,
-			.shard = (uint32_t)(sh - v->shards),
-			.row = row};
+			.exact = s->exact || s->rerank == VF_RERANK_EXACT ||
+				 id >= v->tail_base,
+			.metadata = metadata};
+		name_place(v, id, &a->hits[i]);
 		if (err)
 			return err;
 		if (s->no_metadata)
@@ -164,6 +183,8 @@ static int run_stages(struct vf_view *v, const float *q,
 	if (!err)
 		err = rank(v, q, s, candidates, best, &a->cost);
 	if (!err)
+		err = vf_stage_tail(v, q, best);
+	if (!err)
 		err = vf_stage_answer(v, s, best, a);
 	a->cost.fetch_ms = ms_since(at);
 	return err;
@@ -189,7 +210,8 @@ int vf_view_search(struct vf_view *v, const float *q, const struct vf_search *s,
 		free(a);
 		return -ENOMEM;
 	}
-	struct vf_topk candidates = {a_hits, n, 0}, best = {b_hits, k, 0};
+	struct vf_topk candidates = {.hits = a_hits, .k = n},
+		       best = {.hits = b_hits, .k = k};
 	a->version = v->state->head;
 	a->cost.plan_ms = ms_since(start);
 	if (rows)
@@ -218,7 +240,12 @@ static int try_row(void *arg, uint64_t row)
 	struct lookup *l = arg;
 	VF_AUTO_FREE char *key = NULL, *metadata = NULL;
 	VF_AUTO_FREE void *bytes = malloc(l->v->row_len);
-	int err = bytes ? parse_line(l->s, row, &key, &metadata) : -ENOMEM;
+	int err = bytes ? 0 : -ENOMEM;
+
+	if (!err && vf_dead_has(l->v->state->dead[l->s - l->v->shards], row))
+		return 0;
+	if (!err)
+		err = parse_line(l->v, l->s->base + row, &key, &metadata);
 
 	if (err || strcmp(key, l->key))
 		return err;
@@ -241,5 +268,5 @@ int vf_view_vector(struct vf_view *v, const char *key, float *out)
 		if (rc)
 			return rc < 0 ? rc : 0;
 	}
-	return -ENOENT;
+	return vf_tail_vector(v, key, out);
 }

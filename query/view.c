@@ -130,6 +130,7 @@ static int open_shards(struct vf_view *v)
 		err = open_shard(v, &v->state->shards[i], &v->shards[i]);
 		base += v->shards[i].n_rows;
 	}
+	v->tail_base = base;
 	return err;
 }
 
@@ -258,6 +259,14 @@ struct vf_shard *vf_view_shard(const struct vf_view *v, uint64_t id)
 			hi = mid;
 	}
 	return &v->shards[lo];
+}
+
+void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top)
+{
+	const struct vf_dead *dead = v->state->dead[i];
+
+	top->skip = dead ? dead->bits : NULL;
+	top->skip_from = v->shards[i].base;
 }
 
 int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,

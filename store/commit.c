@@ -1,9 +1,6 @@
 /*
- * Folding the log into a state, and appending to it.
- *
- * Invariants of a state: it is what records 1..head say and nothing else; each
- * record names the checksum of the one before it, so a log that was cut, mixed
- * up or restarted does not load.
+ * Reading the log, and appending to it.  Each record names the checksum of the
+ * one before it, so a log that was cut, mixed up or restarted does not load.
  */
 #include "store/commit.h"
 
@@ -45,85 +42,7 @@ void vf_shard_name(uint64_t head, char out[VF_SHARD_NAME_LEN + 1])
 	vf_hex(nonce, sizeof(nonce), out + 21);
 }
 
-/* ---- folding --------------------------------------------------------------------------- */
-
-void vf_state_free(struct vf_state *s)
-{
-	if (!s)
-		return;
-	free(s->shards);
-	free(s);
-}
-
-static struct vf_state *copy_state(const struct vf_state *s)
-{
-	struct vf_state *c = malloc(sizeof(*c));
-
-	if (!c)
-		return NULL;
-	*c = *s;
-	c->shards = malloc((s->n_shards + 1) * sizeof(*c->shards));
-	if (!c->shards) {
-		free(c);
-		return NULL;
-	}
-	if (s->n_shards)
-		memcpy(c->shards, s->shards, s->n_shards * sizeof(*c->shards));
-	return c;
-}
-
-static const char *apply_shard(struct vf_state *s, const struct vf_shard_ref *r)
-{
-	for (size_t i = 0; i < s->n_shards; i++)
-		if (!strcmp(s->shards[i].name, r->name))
-			return "it adds a shard that is there already";
-	struct vf_shard_ref *p =
-		realloc(s->shards, (s->n_shards + 1) * sizeof(*p));
-	if (!p)
-		return "no memory";
-	s->shards = p;
-	p[s->n_shards++] = *r;
-	s->n_rows += r->n_rows;
-	s->next_key = VF_MAX(s->next_key, r->next_key);
-	return NULL;
-}
-
-static const char *apply_op(struct vf_state *s, const struct vf_op *op)
-{
-	if (op->kind == VF_OP_CONFIGURE) {
-		if (s->configured)
-			return "it configures the index a second time";
-		s->configured = true;
-		s->config = op->configure;
-		return NULL;
-	}
-	if (!s->configured)
-		return "it comes before the index is configured";
-	if (op->kind == VF_OP_ADD_SHARD)
-		return apply_shard(s, &op->add_shard);
-	s->has_tree = true;
-	s->tree = op->set_tree;
-	return NULL;
-}
-
-/* The reason why @r cannot follow @s, or NULL when it was applied. */
-static const char *apply_record(struct vf_state *s, const struct vf_record *r,
-				uint64_t checksum)
-{
-	const char *why = NULL;
-
-	if (memcmp(r->uuid, s->uuid, sizeof(s->uuid)))
-		return "it belongs to another index";
-	if (r->number != s->head + 1)
-		return "its number is not its name";
-	if (r->previous != s->head_checksum)
-		return "it does not follow the record before it";
-	for (size_t i = 0; !why && i < r->n_ops; i++)
-		why = apply_op(s, &r->ops[i]);
-	s->head++;
-	s->head_checksum = checksum;
-	return why;
-}
+/* ---- one record ---------------------------------------------------------------------------- */
 
 static int apply_bytes(struct vf_bucket *b, struct vf_state *s, const char *key,
 		       const void *p, size_t len)
@@ -133,7 +52,7 @@ static int apply_bytes(struct vf_bucket *b, struct vf_state *s, const char *key,
 	int err = vf_record_parse(p, len, &r, &why);
 
 	if (!err) {
-		why = apply_record(s, &r, vf_record_checksum(p, len));
+		why = vf_state_apply(s, &r, vf_record_checksum(p, len));
 		err = why ? -EBADMSG : 0;
 		vf_record_fini(&r);
 	}
@@ -215,18 +134,19 @@ static int read_identity(struct vf_bucket *b, const char *name,
 int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
 {
 	struct vf_state *s;
+	uint8_t uuid[16];
 	int err;
 
 	*out = NULL;
 	if (!vf_index_name_ok(name))
 		return -ENOENT;
-	s = calloc(1, sizeof(*s));
+	err = read_identity(b, name, uuid);
+	if (err)
+		return err;
+	s = vf_state_new(name, uuid);
 	if (!s)
 		return -ENOMEM;
-	snprintf(s->name, sizeof(s->name), "%s", name);
-	err = read_identity(b, name, s->uuid);
-	if (!err)
-		err = read_log(b, s);
+	err = read_log(b, s);
 	if (err)
 		vf_state_free(s);
 	else
@@ -237,7 +157,7 @@ int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
 int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 		     struct vf_state **out_state)
 {
-	struct vf_state *next = copy_state(s);
+	struct vf_state *next = vf_state_copy(s);
 	int err;
 
 	*out_state = NULL;
@@ -372,7 +292,7 @@ int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 	if (err)
 		return err;
 	/* What we could not read back ourselves must not become a record. */
-	next = copy_state(s);
+	next = vf_state_copy(s);
 	if (!next)
 		return -ENOMEM;
 	record_key(s->name, r.number, key);

@@ -1,29 +1,13 @@
 /*
- * An index as its log tells it, and adding to that log.
- *
- * The state is what records 1..head say, folded.  It is immutable: refresh
- * gives a new one, so that a query can hold one commit for its whole life.
+ * Reading the log of an index into a state, and adding to that log.  A state is
+ * immutable: refresh gives a new one, so that a query can hold one commit for
+ * its whole life.
  */
 #ifndef VF_STORE_COMMIT_H
 #define VF_STORE_COMMIT_H
 
 #include "store/bucket.h"
-#include "store/log.h"
-
-struct vf_state {
-	char name[VF_INDEX_NAME_MAX + 1];
-	uint8_t uuid[16];
-	uint64_t head;		/* 0: no record yet */
-	uint64_t head_checksum; /* of record @head */
-	bool configured;
-	struct vf_index_config config;
-	uint64_t next_key; /* the next automatic key */
-	uint64_t n_rows;   /* sum over shards */
-	size_t n_shards;
-	struct vf_shard_ref *shards; /* owned, in the order of the log */
-	bool has_tree;
-	struct vf_tree_ref tree;
-};
+#include "store/state.h"
 
 /*
  * Read the log of index @name up to its end.
@@ -32,7 +16,6 @@ struct vf_state {
  */
 VF_API int vf_state_load(struct vf_bucket *b, const char *name,
 			 struct vf_state **out);
-VF_API void vf_state_free(struct vf_state *s); /* accepts NULL */
 
 /*
  * Apply records after @s.  *out_state is a new state, or NULL when there is

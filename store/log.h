@@ -17,11 +17,19 @@
  *    80    8  length of the binary part (inline rows, bitmaps of kills)
  *    88    8  reserved, 0
  *    96       JSON: {"writer", "time", "operations": [{"op": ...}, ...]}
- *             binary part
+ *             binary part: what operations carry, in their order
  *   end    8  XXH3-64 of everything before it
  *
  * Operations and their members, unknown members are refused (-ENOTSUP), as
- * are unknown operations: an old program must not guess.
+ * are unknown operations: an old program must not guess.  Those with "bytes"
+ * own so many of the binary part:
+ *
+ *   upsert  rows as they would be in vectors.npy, u32 length of each line, the
+ *           lines as they would be in records.jsonl; at most one of a record
+ *   delete  u32 length and bytes of each key: for people and for writers that
+ *           follow; what dies is said by kills
+ *   kill    rows of one place: u32 numbers, ascending ("list"), or a bitmap
+ *           without zero bytes at its end ("bits")
  */
 #ifndef VF_STORE_LOG_H
 #define VF_STORE_LOG_H
@@ -36,7 +44,17 @@ enum {
 	VF_OBJECT_NAME_MAX = 63,
 };
 
-enum vf_op_kind { VF_OP_CONFIGURE = 1, VF_OP_ADD_SHARD, VF_OP_SET_TREE };
+enum vf_op_kind {
+	VF_OP_CONFIGURE = 1,
+	VF_OP_ADD_SHARD,
+	VF_OP_SET_TREE,
+	VF_OP_UPSERT,
+	VF_OP_DELETE,
+	VF_OP_KILL,
+	VF_OP_REMOVE_SHARD,
+	VF_OP_COLLECT,
+	VF_OP_DROP,
+};
 
 /* One stored object: its name in its folder, sizes, checksum. */
 struct vf_object_ref {
@@ -69,12 +87,44 @@ struct vf_tree_ref {
 	uint64_t n_leaves;
 };
 
+/* Rows inline.  Views; of a parsed record into the bytes parsed. */
+struct vf_upsert {
+	uint64_t n_rows;
+	uint64_t row_len;	  /* bytes */
+	uint64_t next_key;	  /* as of a shard */
+	const uint8_t *vectors;	  /* [n_rows][row_len] */
+	const uint8_t *line_lens; /* [n_rows] u32, little-endian */
+	const char *lines;
+	size_t lines_len;
+};
+
+struct vf_delete {
+	uint64_t n_keys;
+	const uint8_t *keys; /* view: u32 length and bytes of each */
+	size_t len;
+};
+
+/* Rows of one place, shard or record, that die. */
+struct vf_kill {
+	char shard[VF_SHARD_NAME_LEN + 1]; /* "": the place is @record */
+	uint64_t record;
+	uint64_t n_rows;     /* at least 1 */
+	bool bits;	     /* else a list */
+	const uint8_t *rows; /* view */
+	size_t len;
+};
+
 struct vf_op {
 	enum vf_op_kind kind;
 	union {
 		struct vf_index_config configure;
 		struct vf_shard_ref add_shard;
 		struct vf_tree_ref set_tree;
+		struct vf_upsert upsert;
+		struct vf_delete delete;
+		struct vf_kill kill;
+		char remove_shard[VF_SHARD_NAME_LEN + 1];
+		uint64_t collect_below;
 	};
 };
 
@@ -95,11 +145,32 @@ int vf_record_encode(const struct vf_record *r, struct vf_buf *out);
 /*
  * Parse and check everything, names against their pattern included.
  * Returns 0; -EBADMSG; -ENOTSUP newer format or unknown operation; -ENOMEM;
- * @out_reason is a constant.  Release with vf_record_fini.
+ * @out_reason is a constant.  Release with vf_record_fini; operations hold
+ * views into @p.
  */
 int vf_record_parse(const void *p, size_t len, struct vf_record *out,
 		    const char **out_reason);
 void vf_record_fini(struct vf_record *r);
+
+/*
+ * Set the rows of @k to the @n (>= 1) ascending numbers, in the shorter form;
+ * their bytes are appended to @store, which has to stay, and not to grow, while
+ * @k is used.  Returns 0; -ENOMEM.
+ */
+int vf_kill_pack(const uint32_t *rows, size_t n, struct vf_kill *k,
+		 struct vf_buf *store);
+/*
+ * The rows of a parsed or packed @k one after the other: *cursor begins at 0.
+ * False when there are no more.
+ */
+bool vf_kill_next(const struct vf_kill *k, uint64_t *cursor, uint32_t *out_row);
+
+/* The same for keys; *out_key is a view. */
+bool vf_delete_next(const struct vf_delete *d, size_t *cursor,
+		    const char **out_key, size_t *out_len);
+
+/* The head at which the upload of shard @name began. */
+uint64_t vf_shard_head(const char *name);
 
 /* The checksum at the end of an encoded record (len >= header + 8). */
 uint64_t vf_record_checksum(const void *p, size_t len);

@@ -31,7 +31,7 @@ static void scan(const struct vf_index *ix, const struct vf_index_info *info)
 {
 	VF_AUTO_FREE float *q = malloc(info->dim * sizeof(*q));
 	struct vf_hit hits[K];
-	struct vf_topk top = {hits, K, 0};
+	struct vf_topk top = {.hits = hits, .k = K};
 	struct vf_scan_scratch *scratch;
 
 	for (uint32_t i = 0; i < info->dim; i++)

@@ -9,10 +9,22 @@
 
 const char fuzz_name[] = "log";
 
+static void check_kill(const struct vf_kill *k)
+{
+	uint64_t cursor = 0, n = 0;
+	uint32_t row;
+
+	for (; vf_kill_next(k, &cursor, &row); n++)
+		fuzz_check(row < VF_SHARD_ROWS_MAX);
+	fuzz_check(n == k->n_rows && n);
+}
+
 static void check_names(const struct vf_record *r)
 {
 	for (size_t i = 0; i < r->n_ops; i++) {
 		const struct vf_op *op = &r->ops[i];
+		if (op->kind == VF_OP_KILL)
+			check_kill(&op->kill);
 		if (op->kind != VF_OP_ADD_SHARD)
 			continue;
 		fuzz_check(vf_shard_name_ok(op->add_shard.name));
@@ -76,19 +88,35 @@ void fuzz_seeds(void)
 {
 	static const struct vf_object_ref plain = {"vectors.npy", 5, 5, 6, 0};
 	static const struct vf_object_ref zstd = {"r.jsonl.zst", 3, 5, 6, 1};
-	struct vf_op ops[3] = {
+	static const uint8_t list[] = {1, 0, 0, 0}, line_len[] = {26, 0, 0, 0};
+	static const uint8_t key[] = {1, 0, 0, 0, 'a'};
+	static const char line[] = "{\"key\":\"a\",\"metadata\":{}}\n";
+	struct vf_op ops[9] = {
 		{.kind = VF_OP_CONFIGURE,
 		 .configure = {16, VF_DOT, VF_F16, 9, "hash:1024", plain}},
 		{.kind = VF_OP_ADD_SHARD,
 		 .add_shard = {"00000000000000000041-"
 			       "0123456789abcdef0123456789abcdef",
 			       100, plain, zstd, plain, 100}},
-		{.kind = VF_OP_SET_TREE, .set_tree = {plain, 64}}};
+		{.kind = VF_OP_SET_TREE, .set_tree = {plain, 64}},
+		{.kind = VF_OP_UPSERT,
+		 .upsert = {1, 4, 9, list, line_len, line, 26}},
+		{.kind = VF_OP_DELETE, .delete = {1, key, sizeof(key)}},
+		{.kind = VF_OP_KILL,
+		 .kill = {.record = 3, .n_rows = 1, .rows = list, .len = 4}},
+		{.kind = VF_OP_KILL,
+		 .kill = {.record = 3,
+			  .n_rows = 1,
+			  .bits = true,
+			  .rows = list,
+			  .len = 1}},
+		{.kind = VF_OP_COLLECT, .collect_below = 4},
+		{.kind = VF_OP_DROP}};
 	struct vf_record r = {.number = 1, .writer = "host:1", .time_s = 1};
 	VF_AUTO_BUF struct vf_buf id = {0};
 
-	for (size_t from = 0; from < 3; from++)
-		for (size_t n = 0; n <= 3 - from; n++) {
+	for (size_t from = 0; from < 9; from++)
+		for (size_t n = 0; n <= 9 - from; n++) {
 			VF_AUTO_BUF struct vf_buf b = {0};
 			r.ops = ops + from;
 			r.n_ops = n;
@@ -105,7 +133,11 @@ void fuzz_fix(uint8_t *p, size_t len)
 		return;
 	memcpy(p, "VFRECORD\1\0\0\0\0\0\0", 16);
 	vf_put_le64(p + 16, len);
-	vf_put_le64(p + 72, len - VF_RECORD_HEADER_LEN - 8);
-	memset(p + 80, 0, 16);
+	/* The JSON part keeps its length where it can: the rest is binary. */
+	size_t body = len - VF_RECORD_HEADER_LEN - 8;
+	uint64_t json = VF_MIN(vf_le64(p + 72), (uint64_t)body);
+	vf_put_le64(p + 72, json);
+	vf_put_le64(p + 80, body - json);
+	memset(p + 88, 0, 8);
 	vf_put_le64(p + len - 8, XXH3_64bits(p, len - 8));
 }

@@ -353,7 +353,7 @@ static void what_passes_the_checks_can_be_scanned(void)
 
 	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(DIM, &scratch), 0);
 	for (int round = 0; round < 3000; round++) {
-		struct vf_topk top = {hits, ROWS, 0};
+		struct vf_topk top = {.hits = hits, .k = ROWS};
 		uint8_t *bad = malloc(len);
 		struct vf_index *ix;
 		const char *reason;

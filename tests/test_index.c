@@ -163,7 +163,8 @@ static double recall(const struct set *s, const struct vf_index *ix)
 
 	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(s->dim, &scratch), 0);
 	for (int i = 0; i < QUERIES; i++) {
-		struct vf_topk exact = {want, K, 0}, top = {got, CANDIDATES, 0};
+		struct vf_topk exact = {.hits = want, .k = K},
+			       top = {.hits = got, .k = CANDIDATES};
 		const float *near = s->x + vf_test_rand(&seed) % s->n * s->dim;
 		for (uint32_t j = 0; j < s->dim; j++)
 			q[j] = near[j] + 0.5f * vf_test_normal(&seed);
@@ -204,7 +205,7 @@ static void estimates_are_near_the_distances(void)
 	float exact[N];
 
 	for (size_t m = 0; m < VF_N(metrics); m++) {
-		struct vf_topk top = {hits, N, 0};
+		struct vf_topk top = {.hits = hits, .k = N};
 		double error = 0, spread = 0;
 		struct set s;
 		make_set(metrics[m], VF_F32, 300, N, 17, &s);
@@ -348,7 +349,7 @@ static void long_and_short_vectors_are_scanned(void)
 	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(40, &scratch), 0);
 	for (size_t m = 0; m < VF_N(metrics); m++)
 		for (size_t i = 0; i < VF_N(scales); i++) {
-			struct vf_topk top = {hits, VF_N(hits), 0};
+			struct vf_topk top = {.hits = hits, .k = VF_N(hits)};
 			struct set s;
 			make_set(metrics[m], VF_F32, 40, 50, 6, &s);
 			struct vf_index *ix = open_set(&s, 3);

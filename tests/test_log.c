@@ -22,10 +22,46 @@ static struct vf_object_ref make_object(const char *name, uint64_t len,
 	return o;
 }
 
-/* One of each operation, in all their forms. */
-static size_t make_ops(struct vf_op ops[5])
+enum { N_OPS = 12 };
+
+/* Those with bytes of their own, and the short ones. */
+static void make_binary_ops(struct vf_op *ops)
 {
-	memset(ops, 0, 5 * sizeof(*ops));
+	static const uint8_t rows[2][4] = {{1, 2, 3, 4}, {5, 6, 7, 8}};
+	static const char lines[] =
+		"{\"key\":\"a\",\"metadata\":{}}\n"
+		"{\"key\":\"\\\"b\",\"metadata\":{\"x\":1}}\n";
+	static const uint8_t line_lens[] = {26, 0, 0, 0, 33, 0, 0, 0};
+	static const uint8_t keys[] = {1, 0, 0, 0, 'a', 2, 0, 0, 0, 'b', 'c'};
+	static const uint8_t list[] = {3, 0, 0, 0, 255, 255, 3, 0};
+	static const uint8_t bits[] = {0, 7, 0, 0x80};
+
+	ops[0].kind = VF_OP_UPSERT;
+	ops[0].upsert = (struct vf_upsert){
+		2, 4, 9, rows[0], line_lens, lines, sizeof(lines) - 1};
+	ops[1].kind = VF_OP_DELETE;
+	ops[1].delete = (struct vf_delete){2, keys, sizeof(keys)};
+	ops[2].kind = VF_OP_KILL;
+	ops[2].kill = (struct vf_kill){
+		.n_rows = 2, .rows = list, .len = sizeof(list)};
+	strcpy(ops[2].kill.shard, shard_name);
+	ops[3].kind = VF_OP_KILL;
+	ops[3].kill = (struct vf_kill){.record = 41,
+				       .n_rows = 4,
+				       .bits = true,
+				       .rows = bits,
+				       .len = sizeof(bits)};
+	ops[4].kind = VF_OP_REMOVE_SHARD;
+	strcpy(ops[4].remove_shard, shard_name);
+	ops[5].kind = VF_OP_COLLECT;
+	ops[5].collect_below = 64;
+	ops[6].kind = VF_OP_DROP;
+}
+
+/* One of each operation, in all their forms. */
+static size_t make_ops(struct vf_op ops[N_OPS])
+{
+	memset(ops, 0, N_OPS * sizeof(*ops));
 	ops[0].kind = VF_OP_CONFIGURE;
 	ops[0].configure = (struct vf_index_config){
 		.dim = 4096,
@@ -51,10 +87,11 @@ static size_t make_ops(struct vf_op ops[5])
 	ops[4].kind = VF_OP_SET_TREE;
 	ops[4].set_tree =
 		(struct vf_tree_ref){make_object("0123.vit", 77, false), 4096};
-	return 5;
+	make_binary_ops(ops + 5);
+	return N_OPS;
 }
 
-static void make_record(struct vf_record *r, struct vf_op ops[5])
+static void make_record(struct vf_record *r, struct vf_op ops[N_OPS])
 {
 	*r = (struct vf_record){.number = 42,
 				.previous = 0xfedcba9876543210,
@@ -70,7 +107,7 @@ static void make_record(struct vf_record *r, struct vf_op ops[5])
 
 static void encode(struct vf_buf *out)
 {
-	struct vf_op ops[5];
+	struct vf_op ops[N_OPS];
 	struct vf_record r;
 
 	make_record(&r, ops);
@@ -100,10 +137,48 @@ static bool same_object(const struct vf_object_ref *a,
 	       a->zstd == b->zstd;
 }
 
+static bool same_kill(const struct vf_kill *a, const struct vf_kill *b)
+{
+	return !strcmp(a->shard, b->shard) && a->record == b->record &&
+	       a->n_rows == b->n_rows && a->bits == b->bits &&
+	       a->len == b->len && !memcmp(a->rows, b->rows, a->len);
+}
+
+static bool same_upsert(const struct vf_upsert *a, const struct vf_upsert *b)
+{
+	return a->n_rows == b->n_rows && a->row_len == b->row_len &&
+	       a->next_key == b->next_key && a->lines_len == b->lines_len &&
+	       !memcmp(a->vectors, b->vectors, a->n_rows * a->row_len) &&
+	       !memcmp(a->line_lens, b->line_lens, 4 * a->n_rows) &&
+	       !memcmp(a->lines, b->lines, a->lines_len);
+}
+
+static bool same_binary_op(const struct vf_op *a, const struct vf_op *b)
+{
+	switch (a->kind) {
+	case VF_OP_UPSERT:
+		return same_upsert(&a->upsert, &b->upsert);
+	case VF_OP_DELETE:
+		return a->delete.n_keys == b->delete.n_keys &&
+		       a->delete.len == b->delete.len &&
+		       !memcmp(a->delete.keys, b->delete.keys, a->delete.len);
+	case VF_OP_KILL:
+		return same_kill(&a->kill, &b->kill);
+	case VF_OP_REMOVE_SHARD:
+		return !strcmp(a->remove_shard, b->remove_shard);
+	case VF_OP_COLLECT:
+		return a->collect_below == b->collect_below;
+	default:
+		return true;
+	}
+}
+
 static bool same_op(const struct vf_op *a, const struct vf_op *b)
 {
 	if (a->kind != b->kind)
 		return false;
+	if (a->kind > VF_OP_SET_TREE)
+		return same_binary_op(a, b);
 	if (a->kind == VF_OP_CONFIGURE)
 		return a->configure.dim == b->configure.dim &&
 		       a->configure.metric == b->configure.metric &&
@@ -127,7 +202,7 @@ static bool same_op(const struct vf_op *a, const struct vf_op *b)
 static void every_operation_comes_back(void)
 {
 	VF_AUTO_BUF struct vf_buf b = {0};
-	struct vf_op ops[5];
+	struct vf_op ops[N_OPS];
 	struct vf_record in, out;
 	const char *why;
 
@@ -179,12 +254,12 @@ static void records_over_the_limit_are_not_written(void)
 	enum { MANY = 40000 };
 	VF_AUTO_FREE struct vf_op *ops = calloc(MANY, sizeof(*ops));
 	VF_AUTO_BUF struct vf_buf b = {0};
-	struct vf_op five[5];
+	struct vf_op each[N_OPS];
 	struct vf_record r = {.number = 1, .ops = ops, .n_ops = MANY};
 
-	make_ops(five);
+	make_ops(each);
 	for (size_t i = 0; i < MANY; i++)
-		ops[i] = five[2];
+		ops[i] = each[2];
 	CU_ASSERT_EQUAL(vf_record_encode(&r, &b), -EFBIG);
 	CU_ASSERT_EQUAL(b.len, 0);
 }
@@ -283,7 +358,7 @@ static void the_documented_json_is_read(void)
 static void what_this_version_does_not_know_is_refused(void)
 {
 	static const char *const newer[] = {
-		RECORD("{\"op\":\"upsert\"}"),
+		RECORD("{\"op\":\"frobnicate\"}"),
 		RECORD("{\"op\":\"\"}"),
 		RECORD("{\"op\":\"set_tree\",\"leaves\":3,\"x\":1,"
 		       "\"object\":" OBJECT("x") "}"),
@@ -299,6 +374,98 @@ static void what_this_version_does_not_know_is_refused(void)
 
 	for (size_t i = 0; i < VF_N(newer); i++)
 		CU_ASSERT_EQUAL(parse_json(newer[i]), -ENOTSUP);
+}
+
+/* ---- what operations carry -------------------------------------------------- */
+
+/* A record of one operation, encoded as it is and parsed. */
+static int parse_op(struct vf_op op)
+{
+	VF_AUTO_BUF struct vf_buf b = {0};
+	struct vf_record r = {.number = 1, .ops = &op, .n_ops = 1};
+	const char *why;
+
+	CU_ASSERT_EQUAL_FATAL(vf_record_encode(&r, &b), 0);
+	return parse(b.data, b.len, &why);
+}
+
+static void damaged_inline_rows_are_refused(void)
+{
+	struct vf_op ops[N_OPS], op;
+
+	make_ops(ops);
+	CU_ASSERT_EQUAL(parse_op(ops[5]), 0);
+	op = ops[5];
+	op.upsert.lines_len--;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op = ops[5];
+	op.upsert.n_rows = 1;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op = ops[5];
+	op.upsert.row_len = 0;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op = ops[5];
+	op.upsert.lines = "{\"key\":\"a\",\"metadata\":{}}\n"
+			  "{\"key\":\"\n\"b\",\"metadata\":{\"x\":1}}\n";
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+}
+
+static void damaged_keys_and_kills_are_refused(void)
+{
+	static const uint8_t twice[] = {3, 0, 0, 0, 3, 0, 0, 0};
+	static const uint8_t far_away[] = {3, 0, 0, 0, 0, 0, 4, 0};
+	static const uint8_t padded[] = {0, 3, 0};
+	static const uint8_t long_key[] = {9, 0, 0, 0, 'a'};
+	struct vf_op ops[N_OPS], op;
+
+	make_ops(ops);
+	for (size_t i = 6; i < 9; i++)
+		CU_ASSERT_EQUAL(parse_op(ops[i]), 0);
+	op = ops[6];
+	op.delete.n_keys = 3;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op.delete = (struct vf_delete){1, long_key, sizeof(long_key)};
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op.delete = (struct vf_delete){1, long_key, 3};
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op = ops[7];
+	op.kill.n_rows = 3;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op = ops[7];
+	op.kill.rows = twice;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op.kill.rows = far_away;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op = ops[8];
+	op.kill.n_rows = 2;
+	op.kill.rows = padded;
+	op.kill.len = 3;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	op.kill.len = 2;
+	CU_ASSERT_EQUAL(parse_op(op), 0);
+	op.kill.n_rows = 0;
+	op.kill.len = 0;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+}
+
+static void a_kill_takes_the_shorter_form(void)
+{
+	VF_AUTO_BUF struct vf_buf b = {0};
+	uint32_t rows[1000], row;
+	struct vf_kill k = {0};
+	uint64_t cursor = 0;
+
+	for (uint32_t dense = 0; dense < 2; dense++) {
+		for (uint32_t i = 0; i < VF_N(rows); i++)
+			rows[i] = dense ? i + 17 : i * 250;
+		CU_ASSERT_EQUAL(vf_kill_pack(rows, VF_N(rows), &k, &b), 0);
+		CU_ASSERT_EQUAL(k.bits, dense == 1);
+		cursor = 0;
+		for (uint32_t i = 0; i < VF_N(rows); i++)
+			CU_ASSERT(vf_kill_next(&k, &cursor, &row) &&
+				  row == rows[i]);
+		CU_ASSERT(!vf_kill_next(&k, &cursor, &row));
+	}
 }
 
 static void newer_frames_are_refused(void)
@@ -582,6 +749,10 @@ static CU_TestInfo tests[] = {
 	{"the documented JSON is read", the_documented_json_is_read},
 	{"what this version does not know is refused",
 	 what_this_version_does_not_know_is_refused},
+	{"damaged inline rows are refused", damaged_inline_rows_are_refused},
+	{"damaged keys and kills are refused",
+	 damaged_keys_and_kills_are_refused},
+	{"a kill takes the shorter form", a_kill_takes_the_shorter_form},
 	{"newer frames are refused", newer_frames_are_refused},
 	{"hostile lengths are refused", hostile_lengths_are_refused},
 	{"malformed JSON is refused", malformed_json_is_refused},

@@ -307,7 +307,7 @@ static size_t count_outside(const struct vf_index *ix, enum vf_metric metric,
 			    const struct set *rows, const float *q, bool scan)
 {
 	struct vf_hit hits[ROWS];
-	struct vf_topk top = {hits, ROWS, 0};
+	struct vf_topk top = {.hits = hits, .k = ROWS};
 	struct vf_refined r[ROWS];
 	struct vf_scan_scratch *scratch;
 	float want[ROWS];

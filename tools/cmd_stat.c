@@ -21,8 +21,9 @@ static const struct vf_arg options[] = {
 
 struct totals {
 	uint64_t stored, plain; /* bytes of all objects of all shards */
-	double fill;		/* rows / rows of as many full shards */
-	double row_stored;	/* bytes per row */
+	struct vf_state_counts counts;
+	double fill;	   /* live rows / rows of as many full shards */
+	double row_stored; /* bytes per row */
 };
 
 static void add_object(struct totals *t, const struct vf_object_ref *o)
@@ -34,16 +35,18 @@ static void add_object(struct totals *t, const struct vf_object_ref *o)
 static void sum_shards(const struct vf_state *s, struct totals *t)
 {
 	*t = (struct totals){0};
+	vf_state_count(s, &t->counts);
 	for (size_t i = 0; i < s->n_shards; i++) {
 		add_object(t, &s->shards[i].vectors);
 		add_object(t, &s->shards[i].records);
 		add_object(t, &s->shards[i].codes);
 	}
-	if (!s->n_rows)
+	uint64_t live = t->counts.shard_rows - t->counts.shard_dead;
+	if (!live)
 		return;
-	t->row_stored = (double)t->stored / (double)s->n_rows;
+	t->row_stored = (double)t->stored / (double)live;
 	t->fill =
-		(double)s->n_rows /
+		(double)live /
 		((double)s->n_shards *
 		 (double)vf_shard_rows_default(s->config.dim, s->config.dtype));
 }
@@ -69,11 +72,13 @@ static json_t *shards_json(const struct vf_state *s)
 	for (size_t i = 0; i < s->n_shards; i++) {
 		const struct vf_shard_ref *r = &s->shards[i];
 		json_array_append_new(
-			list, json_pack("{s:s, s:I, s:o, s:o, s:o}", "name",
-					r->name, "rows", (json_int_t)r->n_rows,
-					"vectors", object_json(&r->vectors),
-					"records", object_json(&r->records),
-					"codes", object_json(&r->codes)));
+			list,
+			json_pack("{s:s, s:I, s:I, s:o, s:o, s:o}", "name",
+				  r->name, "rows", (json_int_t)r->n_rows,
+				  "dead", (json_int_t)vf_dead_count(s->dead[i]),
+				  "vectors", object_json(&r->vectors),
+				  "records", object_json(&r->records), "codes",
+				  object_json(&r->codes)));
 	}
 	return list;
 }
@@ -86,15 +91,17 @@ static int print_json(const struct vf_target *t, const struct vf_state *s,
 
 	format_uuid(s->uuid, uuid);
 	json_t *o = json_pack(
-		"{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:f, s:f, "
+		"{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, "
 		"s:s?, s:o}",
 		"index", t->index, "bucket", t->url, "uuid", uuid, "version",
 		(json_int_t)s->head, "dim", (json_int_t)c->dim, "metric",
 		s->configured ? vf_metric_name(c->metric) : "", "dtype",
 		s->configured ? vf_dtype_name(c->dtype) : "", "rows",
-		(json_int_t)s->n_rows, "stored", (json_int_t)sum->stored,
-		"bytes", (json_int_t)sum->plain, "fill", sum->fill,
-		"bytes_per_row", sum->row_stored, "embedder",
+		(json_int_t)s->n_rows, "dead_rows",
+		(json_int_t)sum->counts.shard_dead, "tail_rows",
+		(json_int_t)sum->counts.tail_rows, "stored",
+		(json_int_t)sum->stored, "bytes", (json_int_t)sum->plain,
+		"fill", sum->fill, "bytes_per_row", sum->row_stored, "embedder",
 		c->embedder[0] ? c->embedder : NULL, "shards", shards_json(s));
 	VF_AUTO_FREE char *text =
 		o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
@@ -108,12 +115,15 @@ static int print_json(const struct vf_target *t, const struct vf_state *s,
 
 /* ---- text ---------------------------------------------------------------------- */
 
-static void print_shard(const struct vf_shard_ref *r, size_t i)
+static void print_shard(const struct vf_state *s, size_t i)
 {
+	const struct vf_shard_ref *r = &s->shards[i];
 	char a[24], b[24], c[24], d[24], e[24];
 
-	printf("%5zu %10" PRIu64 "  %10s %10s  %10s %10s  %10s  %s\n", i,
-	       r->n_rows, vf_format_size(r->vectors.stored_len, a),
+	printf("%5zu %10" PRIu64 " %8" PRIu64
+	       "  %10s %10s  %10s %10s  %10s  %s\n",
+	       i, r->n_rows, vf_dead_count(s->dead[i]),
+	       vf_format_size(r->vectors.stored_len, a),
 	       vf_format_size(r->vectors.len, b),
 	       vf_format_size(r->records.stored_len, c),
 	       vf_format_size(r->records.len, d),
@@ -142,12 +152,16 @@ static void print_text(const struct vf_target *t, const struct vf_state *s,
 	       "shards     %zu, %.0f%% full\n",
 	       vf_format_size(sum->stored, a), vf_format_size(sum->plain, b),
 	       sum->row_stored, s->n_shards, 100 * sum->fill);
+	printf("dead rows  %" PRIu64 "\ntail       %" PRIu64
+	       " rows in %zu records, %s\n",
+	       sum->counts.shard_dead, sum->counts.tail_rows, s->n_tail,
+	       vf_format_size(sum->counts.tail_len, a));
 	if (s->n_shards)
-		printf("%5s %10s  %10s %10s  %10s %10s  %10s  %s\n", "shard",
-		       "rows", "vectors", "(plain)", "records", "(plain)",
-		       "codes", "name");
+		printf("%5s %10s %8s  %10s %10s  %10s %10s  %10s  %s\n",
+		       "shard", "rows", "dead", "vectors", "(plain)", "records",
+		       "(plain)", "codes", "name");
 	for (size_t i = 0; i < s->n_shards; i++)
-		print_shard(&s->shards[i], i);
+		print_shard(s, i);
 }
 
 /* ---- a path in a mount ------------------------------------------------------------ */
