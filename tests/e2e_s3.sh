@@ -23,7 +23,7 @@ else
 	not_ok "server and directory answer alike" "they differ"
 fi
 check "a second put goes on from the counter" vectool put "$url/v" "$WORK/base.npy" -q
-check "the mount shows it" timeout 20 bash -c "until [ \"\$(vecquery '$mnt/v' --npy '$WORK/q.npy' --format jsonl | jq -s '.[0].version')\" = 3 ] || [ \$((++n)) -gt 50 ]; do sleep 0.2; done; [ \"\$(ls '$mnt'/v/live/*.alive.npy | wc -l)\" = 4 ]"
+check "the mount shows it" timeout 120 bash -c "until [ \"\$(vecquery '$mnt/v' --npy '$WORK/q.npy' --format jsonl | jq -s '.[0].version')\" = 3 ] || [ \$((++n)) -gt 50 ]; do sleep 0.2; done; [ \"\$(ls '$mnt'/v/live/*.alive.npy | wc -l)\" = 4 ]"
 check "unmount" umount_bucket "$mnt"
 
 fails "wrong secret" "SignatureDoesNotMatch" \
