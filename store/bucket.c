@@ -38,6 +38,12 @@ int vf_bucket_open(const char *url, const struct vf_bucket_options *opt,
 	return err;
 }
 
+void vf_bucket_stop(struct vf_bucket *b)
+{
+	if (b && b->ops->stop)
+		b->ops->stop(b);
+}
+
 void vf_bucket_close(struct vf_bucket *b)
 {
 	if (!b)

@@ -51,6 +51,12 @@ struct vf_object {
  */
 VF_API int vf_bucket_open(const char *url, const struct vf_bucket_options *opt,
 			  struct vf_bucket **out);
+/*
+ * End what is under way, and whatever comes until close, with -ECANCELED, where
+ * it would wait for the network.  Once; not together with close.  Accepts NULL.
+ * Threads: others may be in any function but close.
+ */
+VF_API void vf_bucket_stop(struct vf_bucket *b);
 /* Waits for what is under way; accepts NULL. */
 VF_API void vf_bucket_close(struct vf_bucket *b);
 

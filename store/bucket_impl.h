@@ -9,6 +9,7 @@
 #include "store/bucket.h"
 
 struct vf_bucket_ops {
+	void (*stop)(struct vf_bucket *b); /* NULL: nothing takes long */
 	void (*close)(struct vf_bucket *b);
 	int (*head)(struct vf_bucket *b, const char *key,
 		    struct vf_object *out);

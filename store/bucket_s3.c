@@ -353,12 +353,20 @@ static int take_url(struct vf_s3 *s3, const char *url)
 	return s3->name && s3->prefix ? 0 : -ENOMEM;
 }
 
-static void s3_close(struct vf_bucket *b)
+static void s3_stop(struct vf_bucket *b)
 {
 	struct vf_s3 *s3 = of(b);
 
 	/* Who waits for credentials ends while there is still an http. */
 	vf_credential_source_stop(s3->credentials);
+	vf_http_stop(s3->http);
+}
+
+static void s3_close(struct vf_bucket *b)
+{
+	struct vf_s3 *s3 = of(b);
+
+	s3_stop(b);
 	vf_http_close(s3->http);
 	vf_credential_source_close(s3->credentials);
 	free(s3->name);
@@ -389,6 +397,7 @@ static void s3_stats(struct vf_bucket *b, struct vf_bucket_stats *out)
 }
 
 static const struct vf_bucket_ops s3_ops = {
+	.stop = s3_stop,
 	.close = s3_close,
 	.head = s3_head,
 	.get_start = s3_get_start,

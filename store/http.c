@@ -507,30 +507,47 @@ int vf_http_open(const struct vf_http_options *opt, struct vf_http **out)
 	return 0;
 }
 
+void vf_http_stop(struct vf_http *h)
+{
+	bool stopped;
+
+	if (!h)
+		return;
+	pthread_mutex_lock(&h->mtx);
+	stopped = h->stop;
+	h->stop = true;
+	pthread_mutex_unlock(&h->mtx);
+	if (stopped)
+		return;
+	curl_multi_wakeup(h->multi);
+	pthread_join(h->thread, NULL);
+	/* Calls that came with the last wake-up. */
+	while (take_queue(h), h->todo)
+		cancel_all(h);
+}
+
 void vf_http_close(struct vf_http *h)
 {
 	if (!h)
 		return;
-	pthread_mutex_lock(&h->mtx);
-	h->stop = true;
-	pthread_mutex_unlock(&h->mtx);
-	curl_multi_wakeup(h->multi);
-	pthread_join(h->thread, NULL);
-	/* Calls that came with the last wake-up, or from a done. */
-	while (take_queue(h), h->todo)
-		cancel_all(h);
+	vf_http_stop(h);
 	free_http(h);
+}
+
+static void refuse_call(const struct vf_http_call *call, int err)
+{
+	call->done(call->arg,
+		   &(struct vf_http_answer){.err = err, .text = (char *)""});
 }
 
 void vf_http_start(struct vf_http *h, const struct vf_http_call *call)
 {
 	struct call *c = malloc(sizeof(*c));
 	uint64_t ms = h->timeout_ms + call->body_len * 1000 / BODY_PER_S;
+	bool stopped;
 
 	if (!c) {
-		call->done(call->arg,
-			   &(struct vf_http_answer){.err = -ENOMEM,
-						    .text = (char *)""});
+		refuse_call(call, -ENOMEM);
 		return;
 	}
 	memset(c, 0, offsetof(struct call, text));
@@ -545,10 +562,18 @@ void vf_http_start(struct vf_http *h, const struct vf_http_call *call)
 	c->ready_ns = 0;
 	c->next = NULL;
 	pthread_mutex_lock(&h->mtx);
-	*h->queue_end = c;
-	h->queue_end = &c->next;
+	stopped = h->stop;
+	if (!stopped) {
+		*h->queue_end = c;
+		h->queue_end = &c->next;
+	}
 	pthread_mutex_unlock(&h->mtx);
-	curl_multi_wakeup(h->multi);
+	if (!stopped) {
+		curl_multi_wakeup(h->multi);
+		return;
+	}
+	free(c);
+	refuse_call(call, -ECANCELED);
 }
 
 void vf_http_stats(struct vf_http *h, struct vf_http_stats *out)

@@ -57,7 +57,8 @@ struct vf_http_call {
 	 * thread, before each attempt.  Returns 0 or -errno, which ends it.
 	 */
 	int (*prepare)(void *arg, struct vf_buf *url, struct vf_buf *headers);
-	/* Exactly once, in the thread; must not wait for another call. */
+	/* Exactly once; must not wait for another call.  In the thread, or
+	 * in vf_http_start: without memory, or once stopped. */
 	void (*done)(void *arg, const struct vf_http_answer *a);
 	void *arg;
 };
@@ -71,7 +72,10 @@ struct vf_http_options {
 
 /* Starts the thread.  Returns 0; -ENOMEM; -EREMOTEIO no libcurl (logged). */
 int vf_http_open(const struct vf_http_options *opt, struct vf_http **out);
-/* Ends what is under way with -ECANCELED.  Accepts NULL. */
+/* Ends what is under way, and what comes after it, with -ECANCELED.  Accepts
+ * NULL.  Threads: one; others may be in vf_http_start. */
+void vf_http_stop(struct vf_http *h);
+/* Stops it before.  Accepts NULL. */
 void vf_http_close(struct vf_http *h);
 
 /* Threads: any.  Does not wait. */

@@ -405,6 +405,23 @@ static void close_cancels(void)
 	tear_down(&s);
 }
 
+static void what_comes_after_stop_is_cancelled(void)
+{
+	struct script sc = SCRIPT({0, VF_HTTPD_HANG, NULL, NULL, 0});
+	struct setup s;
+
+	set_up(&s, follow, &sc, 2, 0);
+	struct vf_http_call c = make_call(&s, "GET", NULL, 0);
+	vf_http_start(s.h, &c);
+	vf_http_stop(s.h);
+	CU_ASSERT_EQUAL(s.r.n_done, 1);
+	vf_http_start(s.h, &c);
+	CU_ASSERT_EQUAL(s.r.n_done, 2);
+	CU_ASSERT_EQUAL(s.r.a.err, -ECANCELED);
+	vf_http_stop(s.h);
+	tear_down(&s);
+}
+
 static void many_calls_share_the_connections_allowed(void)
 {
 	struct script sc = SCRIPT({200, VF_HTTPD_KEEP, NULL, "x", 0});
@@ -492,6 +509,8 @@ static CU_TestInfo tests[] = {
 	{"nobody listening ends early if wanted",
 	 nobody_listening_ends_early_if_wanted},
 	{"close cancels", close_cancels},
+	{"what comes after stop is cancelled",
+	 what_comes_after_stop_is_cancelled},
 	{"many calls share the connections allowed",
 	 many_calls_share_the_connections_allowed},
 	{"failures of many kinds lose no call",
