@@ -234,6 +234,8 @@ static void close_fs(struct fs *fs)
 	vf_warm_stop(fs->warm);
 	if (fs->cache)
 		vf_cache_stop(fs->cache);
+	vf_bucket_stop(fs->bucket);
+	vf_pins_join(fs->pins);
 	vf_bucket_close(fs->bucket);
 	vf_warm_close(fs->warm);
 	vf_inodes_fini(fs);

@@ -463,14 +463,18 @@ int vf_pins_open(struct fs *fs, const char *dir, struct vf_pins **out)
 
 void vf_pins_stop(struct vf_pins *p)
 {
-	if (!p || !p->has_thread)
+	if (!p)
 		return;
 	pthread_mutex_lock(&p->mtx);
 	p->stopped = true;
 	pthread_cond_signal(&p->wake);
 	pthread_mutex_unlock(&p->mtx);
-	pthread_join(p->thread, NULL);
-	p->has_thread = false;
+}
+
+void vf_pins_join(struct vf_pins *p)
+{
+	if (p && p->has_thread)
+		pthread_join(p->thread, NULL);
 }
 
 void vf_pins_close(struct vf_pins *p)

@@ -75,8 +75,10 @@ const struct vf_stored *vf_stored_search(const struct vf_stored_list *l,
  * Returns 0; -errno, logged.  A damaged line is logged and left out.
  */
 int vf_pins_open(struct fs *fs, const char *dir, struct vf_pins **out);
-/* Before the bucket closes: no more requests.  Accepts NULL. */
+/* Begin no more; what waits for the bucket still does.  Accepts NULL. */
 void vf_pins_stop(struct vf_pins *p);
+/* Once the bucket is stopped, before it closes.  Accepts NULL. */
+void vf_pins_join(struct vf_pins *p);
 /* After the disk tier is closed, and so has saved what was unpinned. */
 void vf_pins_close(struct vf_pins *p);
 

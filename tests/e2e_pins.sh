@@ -160,6 +160,23 @@ check "top, a line a time in a pipe" bash -c "[ \$(vectool top '$mnt' -n 2 --int
 check "the hottest files are told" jq -e '.hot | length >= 1 and .[0].reads >= .[-1].reads' "$mnt/.vecfs/status.json"
 check "copies carry no attribute" bash -c "vectool pin '$mnt/a/f' && cp --preserve=all '$mnt/a/f' '$WORK/copy' && [ -z \"\$(/usr/bin/python3 -c \"import os; [print(a) for a in os.listxattr('$WORK/copy') if 'vecfs' in a]\")\" ]"
 
+# ---- unmounting while the bucket says nothing
+check "pin a range to look at again" vectool pin "$mnt/a/g" --range 0-1000000
+umount_bucket "$mnt"
+gone() { ! mountpoint -q "$mnt" && ! fuser -s "$disk/lock" 2>/dev/null; }
+until_true gone
+mount_bucket "$url" "$mnt" -o "$options,name_ttl_ms=600000,timeout_ms=600000"
+check "known before the bucket goes silent" [ "$(xattr "$mnt/a/g" pin)" = 0-1000000 ]
+kill -STOP "$SIM_PID"
+check "a look at the path begins" vectool unpin "$mnt/a/g" --range 0-500000
+sleep 0.2
+umount_bucket "$mnt"
+check "unmounting does not wait for it" until_true gone
+kill -CONT "$SIM_PID"
+mount_bucket "$url" "$mnt" -o "$options"
+check "the part is still pinned" [ "$(xattr "$mnt/a/g" pin)" = 500000-1000000 ]
+vectool unpin "$mnt/a/g"
+
 # ---- the list of pins, damaged
 umount_bucket "$mnt"
 until_true bash -c "! mountpoint -q '$mnt' && ! fuser -s '$disk/lock' 2>/dev/null"
