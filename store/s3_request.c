@@ -14,6 +14,7 @@
 #include "store/s3_request.h"
 #include "store/s3_xml.h"
 
+#include <inttypes.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -315,11 +316,31 @@ static bool ask_renewal(struct vf_s3_request *r, const struct vf_http_answer *a)
 	return true;
 }
 
+static void log_request(const struct vf_s3_request *r,
+			const struct vf_http_answer *a)
+{
+	char range[48] = "", status[16] = "no answer";
+
+	if (vf_log_level() < VF_DEBUG)
+		return;
+	if (r->len)
+		snprintf(range, sizeof(range), " %" PRIu64 "-%" PRIu64, r->off,
+			 r->off + r->len);
+	if (!a->err)
+		snprintf(status, sizeof(status), "%d", a->status);
+	vf_log(VF_DEBUG,
+	       "%s %s%s%s: %s, %zu bytes, %u attempts, %" PRIu64 " us",
+	       ops[r->op].verb, r->s3->prefix, r->key ? r->key : "", range,
+	       status, a->body_len, a->n_attempts,
+	       (vf_now_ns() - r->start_ns) / 1000);
+}
+
 static void end_request(void *arg, const struct vf_http_answer *a)
 {
 	struct vf_s3_request *r = arg;
 	int err;
 
+	log_request(r, a);
 	r->answer = *a;
 	r->answer.text = NULL;
 	if (!a->err && a->status >= 300)
@@ -363,6 +384,7 @@ void vf_s3_start(struct vf_s3_request *r)
 	};
 
 	r->code[0] = '\0';
+	r->start_ns = vf_now_ns();
 	if (r->etag && (strlen(r->etag) >= VF_ETAG_MAX || !is_etag(r->etag))) {
 		r->done(r, -ESTALE); /* no version can be called so */
 		return;

@@ -69,6 +69,7 @@ struct vf_s3_request {
 	char code[VF_S3_CODE_MAX];    /* the server's, or "" */
 	char payload_hash[VF_SIGV4_HEX + 1];
 
+	uint64_t start_ns;
 	/* While other credentials are looked for; see s3_request.c. */
 	struct vf_credential_wait wait;
 	bool renewed;  /* once is enough */

@@ -1,25 +1,57 @@
 /*
  * The parts of util.h that are no one-liners, and the message hook.
  *
- * log_hook, log_arg, log_level, log_name   [fixed] before threads exist
+ * log_hook, log_arg, log_name   [fixed] before threads exist
+ * log_level                     [atomic] alone: it orders nothing else
  */
 #include "store/util.h"
 
 #include <ctype.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/random.h>
 
 static vf_log_fn *log_hook;
 static void *log_arg;
-static enum vf_level log_level = VF_WARN;
+static _Atomic enum vf_level log_level = VF_WARN;
 static const char *log_name = "vecfs";
 
 void vf_log_set(vf_log_fn *fn, void *arg, enum vf_level level)
 {
 	log_hook = fn;
 	log_arg = arg;
-	log_level = level;
+	vf_log_limit(level);
+}
+
+void vf_log_limit(enum vf_level level)
+{
+	atomic_store_explicit(&log_level, level, memory_order_relaxed);
+}
+
+enum vf_level vf_log_level(void)
+{
+	return atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+static const char *const level_names[] = {[VF_ERROR] = "error",
+					  [VF_WARN] = "warn",
+					  [VF_INFO] = "info",
+					  [VF_DEBUG] = "debug"};
+
+const char *vf_level_name(enum vf_level level)
+{
+	return level_names[level];
+}
+
+int vf_level_parse(const char *name, enum vf_level *out_level)
+{
+	for (size_t i = 0; i < VF_N(level_names); i++)
+		if (!strcmp(name, level_names[i])) {
+			*out_level = (enum vf_level)i;
+			return 0;
+		}
+	return -EINVAL;
 }
 
 void vf_log_name(const char *name)
@@ -45,7 +77,7 @@ static void log_va(enum vf_level level, const char *fmt, va_list ap)
 {
 	char raw[2048], line[4096];
 
-	if (level > log_level)
+	if (level > vf_log_level())
 		return;
 	vsnprintf(raw, sizeof(raw), fmt, ap);
 	escape_line(raw, line, sizeof(line));

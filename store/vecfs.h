@@ -66,6 +66,14 @@ typedef void vf_log_fn(void *arg, enum vf_level level, const char *line);
  */
 VF_API void vf_log_set(vf_log_fn *fn, void *arg, enum vf_level level);
 
+/* Send those up to @level from now on.  Threads: any, at any time. */
+VF_API void vf_log_limit(enum vf_level level);
+VF_API enum vf_level vf_log_level(void);
+
+/* "error", "warn", "info", "debug"; -EINVAL for others.  Threads: any. */
+VF_API const char *vf_level_name(enum vf_level level);
+VF_API int vf_level_parse(const char *name, enum vf_level *out_level);
+
 /* The name in front of default messages, borrowed for ever. */
 VF_API void vf_log_name(const char *name);
 

@@ -240,6 +240,27 @@ static void listen_off(void)
 		vf_log_set(drop_line, NULL, VF_ERROR);
 }
 
+static void the_level_can_change_at_any_time(void)
+{
+	enum vf_level level;
+
+	listen_on();
+	vf_log(VF_INFO, "not yet");
+	CU_ASSERT_EQUAL(n_seen, 0);
+	CU_ASSERT_EQUAL(vf_level_parse("debug", &level), 0);
+	vf_log_limit(level);
+	vf_log(VF_DEBUG, "now");
+	CU_ASSERT_EQUAL(n_seen, 1);
+	CU_ASSERT_STRING_EQUAL(vf_level_name(vf_log_level()), "debug");
+	CU_ASSERT_EQUAL(vf_level_parse("error", &level), 0);
+	vf_log_limit(level);
+	vf_log(VF_WARN, "no more");
+	listen_off();
+	CU_ASSERT_EQUAL(n_seen, 1);
+	CU_ASSERT_EQUAL(vf_level_parse("loud", &level), -EINVAL);
+	CU_ASSERT_EQUAL(vf_level_parse("", &level), -EINVAL);
+}
+
 static void messages_escape_control_bytes(void)
 {
 	listen_on();
@@ -352,6 +373,7 @@ static CU_TestInfo tests[] = {
 	 hex_of_another_length_or_alphabet_is_refused},
 	{"sizes have units of 1024", sizes_have_units_of_1024},
 	{"names of types parse back", names_of_types_parse_back},
+	{"the level can change at any time", the_level_can_change_at_any_time},
 	{"messages escape control bytes", messages_escape_control_bytes},
 	{"messages of any length fit", messages_of_any_length_fit},
 	{"failures are logged and passed on",
