@@ -18,6 +18,8 @@
  *   user.vecfs.warm  RANGE or RANGE@MB/S fetches it in the background, "0"
  *                    stops that; read: "BYTES of BYTES"
  *   user.vecfs.evict  RANGE drops what is cached of it and not pinned
+ *   user.vecfs.log   on the root: which messages are logged, up to "error",
+ *                    "warn", "info" or "debug"; anybody may read it
  */
 #include "fs/fs.h"
 
@@ -106,6 +108,8 @@ static int attribute_text(struct fs *fs, struct inode *i, const char *name,
 		return vf_pins_text(fs, i->path, out);
 	if (!strcmp(name, "user.vecfs.warm"))
 		return vf_warm_text(fs, i->path, out);
+	if (!strcmp(name, "user.vecfs.log") && i == fs->root)
+		return vf_buf_printf(out, "%s", vf_level_name(vf_log_level()));
 	return -ENODATA;
 }
 
@@ -175,7 +179,7 @@ static int parse_rate(char *s, uint64_t *out)
 	return 0;
 }
 
-static int set_pin(struct fs *fs, const struct inode *i, const char *value)
+static int set_pin(struct fs *fs, struct inode *i, char *value)
 {
 	bool off = !strcmp(value, "0") || !strncmp(value, "0 ", 2);
 	struct range r;
@@ -187,7 +191,7 @@ static int set_pin(struct fs *fs, const struct inode *i, const char *value)
 		   : vf_pin(fs, i, r.off, r.end);
 }
 
-static int set_warm(struct fs *fs, const struct inode *i, char *value)
+static int set_warm(struct fs *fs, struct inode *i, char *value)
 {
 	struct vf_stored_list list;
 	struct range r;
@@ -219,7 +223,7 @@ static void drop_copies(struct fs *fs, struct inode *i)
 	fuse_lowlevel_notify_inval_inode(fs->session, vf_inode_id(fs, i), 0, 0);
 }
 
-static int evict(struct fs *fs, const struct inode *i, const char *value)
+static int evict(struct fs *fs, struct inode *i, char *value)
 {
 	struct vf_stored_list list;
 	struct range r;
@@ -243,20 +247,42 @@ static int evict(struct fs *fs, const struct inode *i, const char *value)
 	return err;
 }
 
+static int set_log(struct fs *fs, struct inode *i, char *value)
+{
+	enum vf_level level;
+	int err = i == fs->root ? vf_level_parse(value, &level) : -EOPNOTSUPP;
+
+	if (err)
+		return err;
+	vf_log(VF_WARN, "messages up to %s from now on", value);
+	vf_log_limit(level);
+	return 0;
+}
+
+typedef int set_fn(struct fs *fs, struct inode *i, char *value);
+
+static const struct setter {
+	const char *name;
+	set_fn *fn;
+} setters[] = {{"pin", set_pin},
+	       {"warm", set_warm},
+	       {"evict", evict},
+	       {"log", set_log}};
+
 /* Returns -EROFS for what is no attribute of ours. */
-static int set_attribute(struct fs *fs, uid_t uid, const struct inode *i,
+static int set_attribute(struct fs *fs, uid_t uid, struct inode *i,
 			 const char *name, char *value)
 {
-	bool pin = !strcmp(name, "user.vecfs.pin");
-	bool warm = !strcmp(name, "user.vecfs.warm");
+	bool is_ours = !strncmp(name, "user.vecfs.", 11);
 
-	if (!pin && !warm && strcmp(name, "user.vecfs.evict"))
-		return -EROFS;
-	if (uid != fs->uid && uid != 0)
-		return -EPERM;
-	return pin    ? set_pin(fs, i, value)
-	       : warm ? set_warm(fs, i, value)
-		      : evict(fs, i, value);
+	for (size_t n = 0; is_ours && n < VF_N(setters); n++) {
+		if (strcmp(name + 11, setters[n].name))
+			continue;
+		if (uid != fs->uid && uid != 0)
+			return -EPERM;
+		return setters[n].fn(fs, i, value);
+	}
+	return -EROFS;
 }
 
 /* Here ENODATA says that there was no pin. */

@@ -157,6 +157,7 @@ void vf_fs_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct inode *i = vf_inode(fs, ino);
 	int err = 0;
 
+	vf_log(VF_DEBUG, "%s: open", i->path);
 	if ((fi->flags & O_ACCMODE) != O_RDONLY || fi->flags & O_TRUNC)
 		err = -EROFS;
 	else if (is_text(i))

@@ -66,6 +66,8 @@ static struct index_view *remember(struct fs *fs, const char *name,
 	v->next = fs->indexes;
 	fs->indexes = v;
 	pthread_mutex_unlock(&fs->mtx);
+	vf_log(VF_INFO, "%s: at commit %llu", name,
+	       (unsigned long long)state->head);
 	vf_pins_commit(fs, name);
 	return v;
 }

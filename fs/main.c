@@ -160,7 +160,8 @@ static void log_line(void *arg, enum vf_level level, const char *line)
 	}
 	syslog(level == VF_ERROR  ? LOG_ERR
 	       : level == VF_WARN ? LOG_WARNING
-				  : LOG_INFO,
+	       : level == VF_INFO ? LOG_INFO
+				  : LOG_DEBUG,
 	       "%s", line);
 }
 

@@ -278,6 +278,11 @@ static void drop_covered(struct vf_pins *p, const char *path, uint64_t off,
 		vf_pins_save(p->dir, p->list);
 }
 
+static const char *name_of(const struct inode *i)
+{
+	return *i->path ? i->path : "/";
+}
+
 int vf_pin(struct fs *fs, const struct inode *i, uint64_t off, uint64_t end)
 {
 	struct vf_pins *p = fs->pins;
@@ -289,7 +294,7 @@ int vf_pin(struct fs *fs, const struct inode *i, uint64_t off, uint64_t end)
 		return vf_fail(-EOPNOTSUPP,
 			       "%s: pins need a disk tier: mount with -o "
 			       "disk=DIRECTORY:SIZE",
-			       *i->path ? i->path : "/");
+			       name_of(i));
 	if (i->kind != FOLDER && end >= i->size)
 		end = VF_PIN_WHOLE;
 	err = vf_stored_find(fs, i, off, end, &list);
@@ -305,10 +310,13 @@ int vf_pin(struct fs *fs, const struct inode *i, uint64_t off, uint64_t end)
 		pthread_mutex_unlock(&p->change);
 	}
 	vf_stored_fini(&list);
-	if (!err)
-		return vf_warm_start(fs, i->path, &copy, 0, VF_WARM_FOR_PIN);
-	vf_stored_fini(&copy);
-	return err;
+	if (err) {
+		vf_stored_fini(&copy);
+		return err;
+	}
+	vf_log(VF_INFO, "%s: pinned: %" PRIu64 " bytes of %zu objects",
+	       name_of(i), copy.bytes, copy.n);
+	return vf_warm_start(fs, i->path, &copy, 0, VF_WARM_FOR_PIN);
 }
 
 /* ---- unpinning --------------------------------------------------------------------------- */
@@ -389,6 +397,8 @@ int vf_unpin(struct fs *fs, const struct inode *i, uint64_t off, uint64_t end)
 		vf_pins_save(p->dir, p->list);
 	pthread_cond_signal(&p->wake);
 	pthread_mutex_unlock(&p->change);
+	if (!err)
+		vf_log(VF_INFO, "%s: unpinned", name_of(i));
 	if (!err && end == VF_PIN_WHOLE)
 		vf_warm_cancel(fs, i->path, VF_WARM_FOR_PIN);
 	return err;

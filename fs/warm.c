@@ -45,6 +45,13 @@ static void forget_ended(struct vf_warm *w)
 	}
 }
 
+static void log_end(const struct job *j)
+{
+	vf_log(VF_INFO, "%s: warmed: %" PRIu64 " of %" PRIu64 " bytes%s%s",
+	       *j->path ? j->path : "/", atomic_load(&j->done), j->total,
+	       j->err ? ": " : "", j->err ? vf_strerror(j->err) : "");
+}
+
 static void *run_jobs(void *arg)
 {
 	struct vf_warm *w = arg;
@@ -62,6 +69,7 @@ static void *run_jobs(void *arg)
 		j->state = RUNNING;
 		pthread_mutex_unlock(&w->mtx);
 		vf_warm_run(w, j);
+		log_end(j);
 		if (j->err && j->err != -ECANCELED && j->for_pin)
 			again = strdup(j->path);
 		pthread_mutex_lock(&w->mtx);

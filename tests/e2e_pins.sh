@@ -13,7 +13,7 @@ upload() {
 		-u "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" -T "$1" "$AWS_ENDPOINT_URL/$S3_BUCKET/$2"
 }
 xattr() { /usr/bin/python3 -c "import os, sys; print(os.getxattr(sys.argv[1], 'user.vecfs.' + sys.argv[2]).decode())" "$@"; }
-set_xattr() { /usr/bin/python3 -c "import os, sys; os.setxattr(sys.argv[1], 'user.vecfs.' + sys.argv[2], sys.argv[3].encode())" "$@"; }
+set_xattr() { /usr/bin/python3 -c "import os, sys; sys.tracebacklimit = 0; os.setxattr(sys.argv[1], 'user.vecfs.' + sys.argv[2], sys.argv[3].encode())" "$@"; }
 none_taken() {
 	local v
 	for v in "pin 1-x" "pin 5-5" "warm 1@fast" "evict all"; do
@@ -22,6 +22,7 @@ none_taken() {
 	done
 	return 0
 }
+refused() { ! set_xattr "$@" 2>/dev/null; }
 no_xattr() { ! xattr "$@" 2>/dev/null; }
 stats() { curl -sS "$AWS_ENDPOINT_URL/_sim/stats"; }
 gets() { stats | jq .get; }
@@ -187,10 +188,26 @@ umount_bucket "$mnt"
 
 # ---- without a disk tier
 until_true bash -c "! mountpoint -q '$mnt'"
-check "mount without a disk tier" mount_bucket "$url" "$mnt" -o ram=16M
+vecfs "$url" "$mnt" -f -o ram=16M 2>"$WORK/log" &
+vecfs_pid=$!
+check "mount without a disk tier" until_true test -e "$mnt/.vecfs/status.json"
 fails "no pins there" "no disk tier; mount with -o disk=" vectool pin "$mnt/a/f"
 check "warming fills the RAM" vectool warm "$mnt/a/f"
 sim reset >/dev/null
 check "its bytes" cmp "$WORK/a/f" "$mnt/a/f"
 check "not one GET either" [ "$(gets)" = 0 ]
+
+# ---- the log
+check "the log's level is told" [ "$(xattr "$mnt" log)" = warn ]
+check "nothing is said of what goes well" bash -c "! grep -q warmed '$WORK/log'"
+check "it can be raised" set_xattr "$mnt" log debug
+vectool evict "$mnt/a/f" && cat "$mnt/a/f" >/dev/null
+check "requests are logged" grep -q "a/f.*: 206, [0-9]* bytes, 1 attempts, [0-9]* us" "$WORK/log"
+check "without what they are signed with" bash -c "! grep -qiE 'signature|$AWS_SECRET_ACCESS_KEY' '$WORK/log'"
+check "and lowered" set_xattr "$mnt" log info
+vectool warm "$mnt/a/g"
+check "a warm-up is logged" until_true grep -q "a/g: warmed: 2000000 of 2000000 bytes" "$WORK/log"
+check "a level that is none is refused" refused "$mnt" log loud
+check "of a file there is none" refused "$mnt/a/f" log debug
 check "unmount" umount_bucket "$mnt"
+wait "$vecfs_pid"
