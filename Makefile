@@ -155,6 +155,7 @@ $(BIN)/bench_mount: $(call obj,bench/bench_mount.c $(wildcard bench/mount_*.c)) 
 $(BIN)/null_fs: $(call obj,bench/null_fs.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(fuse_libs)
+.SECONDARY: # objects of programs that pattern rules link stay
 $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
