@@ -178,6 +178,28 @@ check: export VF_E2E_QUERIES ?= $(if $(SAN),20,0)
 check: deps-test-check $(programs) $(BIN)/unit $(BIN)/s3sim
 	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
 
+# What differs on another CPU, built for it and run in an emulator.
+ARM64_CC  ?= aarch64-linux-gnu-gcc
+ARM64_RUN ?= qemu-aarch64
+arm64_src := tests/main.c tests/test_kernels.c tests/test_kernels_bits.c \
+	tests/test_rotate.c index/kernels.c index/kernels_neon.c \
+	index/kernels_bits.c index/kernels_bits_neon.c index/rotate.c \
+	store/util.c
+
+build/arm64/unit: $(arm64_src) $(wildcard index/*.h tests/*.h store/*.h \
+		tests/cross/CUnit/*.h) $(flags_file) Makefile
+	$(call say,CC,$@)
+	@mkdir -p $(@D)
+	$(Q)$(ARM64_CC) $(filter-out -I%,$(ours_cflags)) -I. -Itests/cross \
+		-static -o $@ $(arm64_src) -lm
+check-arm64:
+	$(Q)command -v $(ARM64_CC) $(ARM64_RUN) >/dev/null || { echo \
+	"needed: apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user" \
+	>&2; exit 1; }
+	$(Q)$(MAKE) --no-print-directory build/arm64/unit
+	$(Q)$(ARM64_RUN) build/arm64/unit
+.PHONY: check-arm64
+
 FUZZ_SECONDS ?= 20
 fuzz: $(patsubst tests/%.c,$(BIN)/%,$(fuzz_src))
 	$(Q)for f in $^; do echo "  FUZZ  $$f"; $$f -t $(FUZZ_SECONDS) || exit 1; done
@@ -244,5 +266,6 @@ help:
 	@echo "make e2e        end-to-end     (E2E=file)"
 	@echo "make demo       import, mount and search real documents"
 	@echo "make bench      run the benchmarks      (BENCH=\"mount policy\"; bench-build)"
+	@echo "make check-arm64  kernels cross-compiled, under qemu-user"
 	@echo "make fuzz       fuzz every parser (FUZZ_SECONDS=20)"
 	@echo "make layers headers format-check lint format install clean"

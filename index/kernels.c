@@ -227,6 +227,13 @@ const struct vf_kernels *vf_kernels_avx512vpopcntdq(void)
 }
 #endif
 
+#if !defined(__aarch64__)
+const struct vf_kernels *vf_kernels_neon(void)
+{
+	return NULL;
+}
+#endif
+
 const struct vf_kernels *vf_kernels_named(const char *name)
 {
 	if (!strcmp(name, "scalar"))
@@ -237,6 +244,8 @@ const struct vf_kernels *vf_kernels_named(const char *name)
 		return vf_kernels_avx512();
 	if (!strcmp(name, "avx512vpopcntdq"))
 		return vf_kernels_avx512vpopcntdq();
+	if (!strcmp(name, "neon"))
+		return vf_kernels_neon();
 	return NULL;
 }
 
@@ -267,6 +276,8 @@ static const struct vf_kernels *choose(void)
 	}
 	if (!k && !is_disabled("avx2"))
 		k = vf_kernels_avx2();
+	if (!k && !is_disabled("neon"))
+		k = vf_kernels_neon();
 	return k ? k : &scalar;
 }
 

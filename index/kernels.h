@@ -40,7 +40,8 @@ struct vf_bit_rows {
 };
 
 struct vf_kernels {
-	const char *name; /* "scalar", "avx2", "avx512", "avx512vpopcntdq" */
+	const char *
+		name; /* "scalar", "avx2", "avx512", "avx512vpopcntdq", "neon" */
 
 	/*
 	 * For each of @n codes of @words 64-bit words the weighted count
@@ -105,10 +106,13 @@ void vf_bits_i16_avx2(const struct vf_bit_rows *r, const int16_t *q,
 		      int64_t *out);
 void vf_bits_i16_avx512(const struct vf_bit_rows *r, const int16_t *q,
 			int64_t *out);
+void vf_bits_i16_neon(const struct vf_bit_rows *r, const int16_t *q,
+		      int64_t *out);
 
 /* Private to the folder: variants, NULL where not compiled or supported. */
 const struct vf_kernels *vf_kernels_avx2(void);
 const struct vf_kernels *vf_kernels_avx512(void);
 const struct vf_kernels *vf_kernels_avx512vpopcntdq(void);
+const struct vf_kernels *vf_kernels_neon(void);
 
 #endif

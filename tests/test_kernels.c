@@ -11,7 +11,15 @@
 
 enum { LEN_MAX = 257, GUARDED = 65536 };
 
-static const char *const names[] = {"avx2", "avx512", "avx512vpopcntdq"};
+static const char *const names[] = {
+#if defined(__aarch64__)
+	"neon",
+#else
+	"avx2",
+	"avx512",
+	"avx512vpopcntdq",
+#endif
+};
 
 /* Bytes that end where reading or writing on is a fault. */
 static uint8_t *guarded_end(void)

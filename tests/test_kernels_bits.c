@@ -69,8 +69,14 @@ static void compare_kernel(const struct vf_kernels *k)
 
 static void variants_sum_alike(void)
 {
-	static const char *const names[] = {"avx2", "avx512",
-					    "avx512vpopcntdq"};
+	static const char *const names[] = {
+#if defined(__aarch64__)
+		"neon",
+#else
+		"avx2",
+		"avx512",
+#endif
+	};
 
 	for (size_t i = 0; i < VF_N(names); i++) {
 		const struct vf_kernels *k = vf_kernels_named(names[i]);
