@@ -38,6 +38,32 @@ static void run_b1q4(const struct vf_kernels *k, struct load *l)
 	k->b1q4(l->codes, SCAN_ROWS, WORDS, l->planes, l->counts);
 }
 
+static void run_hamming(const struct vf_kernels *k, struct load *l)
+{
+	k->hamming(l->codes, SCAN_ROWS, WORDS, l->planes, l->counts);
+}
+
+/* 5 bits: the codes of four rows serve as one row's extra bits. */
+static void run_bits_i16(const struct vf_kernels *k, struct load *l)
+{
+	int64_t dots[ROWS];
+	uint32_t rows[ROWS];
+	int16_t q[DIM];
+	const struct vf_bit_rows r = {.codes = l->codes,
+				      .extra = l->codes,
+				      .rows = rows,
+				      .n = ROWS,
+				      .words = WORDS,
+				      .n_extra = 4};
+
+	for (int i = 0; i < DIM; i++)
+		q[i] = (int16_t)(i * 31 - 16000);
+	for (uint32_t i = 0; i < ROWS; i++)
+		rows[i] = i;
+	k->bits_i16(&r, q, dots);
+	l->counts[0] = (uint32_t)dots[0];
+}
+
 static void run_dot_f32(const struct vf_kernels *k, struct load *l)
 {
 	k->dot_f32(l->x, l->x, ROWS, DIM, l->dot, l->sq);
@@ -122,6 +148,8 @@ static const struct {
 	double rows, row_len; /* bytes of a row */
 } ops[] = {
 	{"b1q4", run_b1q4, SCAN_ROWS, DIM / 8},
+	{"hamming", run_hamming, SCAN_ROWS, DIM / 8},
+	{"bits_i16, 5", run_bits_i16, ROWS, DIM * 5 / 8},
 	{"dot_f32", run_dot_f32, ROWS, DIM * 4},
 	{"dot_f16", run_dot_f16, ROWS, DIM * 2},
 	{"l2sq_f32", run_l2sq_f32, ROWS, DIM * 4},
@@ -159,8 +187,8 @@ static void print_op(size_t i, const char *variant, double ns, double ref_ns,
 
 static void bench_ops(struct load *l)
 {
-	static const char *const names[] = {"avx2", "avx512",
-					    "avx512vpopcntdq"};
+	static const char *const names[] = {"avx2", "avx512", "avx512vpopcntdq",
+					    "neon"};
 	const struct vf_kernels *scalar = vf_kernels_named("scalar");
 	double copied = (double)SCAN_ROWS * WORDS * 8 / 2;
 	double memcpy_bw = copied / best_ns(run_memcpy, scalar, l);
