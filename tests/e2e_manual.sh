@@ -35,6 +35,7 @@ in_page() { # PAGE PROGRAM [VERB]: what the help has and the page has not
 	[ ${#missing[@]} = 0 ] && ok "the manual has every option of $*" || not_ok "the manual has every option of $*" "${missing[*]}"
 }
 
+in_page "$man/vecfs.1" vecfs
 in_page "$man/vecquery.1" vecquery
 for verb in $(vectool help 2>/dev/null | sed -n 's/^  \([a-z]\{2,\}\) .*/\1/p'); do
 	in_page "$man/vectool.1" vectool "$verb"
