@@ -30,7 +30,7 @@ struct piece {
 	struct run *run;
 	enum piece_state state; /* READING to KEEPING by the fetch: [w.mtx] */
 	int err;
-	struct opened *o;
+	struct opened *o; /* the runner's alone; NULL: FREE */
 	uint64_t off, len;
 	uint64_t n_kept; /* blocks seen on disk */
 	uint8_t *buf;
@@ -147,7 +147,7 @@ static void finish_piece(void *arg, int err)
 static struct piece *free_piece(struct run *r)
 {
 	for (size_t i = 0; i < VF_WARM_PIECES_MAX; i++)
-		if (r->pieces[i].state == FREE)
+		if (!r->pieces[i].o)
 			return &r->pieces[i];
 	return NULL;
 }
@@ -170,7 +170,7 @@ static int fill_piece(struct run *r, struct piece *p)
 			    .len = end - r->off,
 			    .buf = malloc(end - r->off)};
 	if (!p->buf) {
-		p->state = FREE;
+		*p = (struct piece){0};
 		return -ENOMEM;
 	}
 	r->o->refs++;
@@ -230,6 +230,7 @@ static void end_piece(struct run *r, struct piece *p, int err)
 	else if (!r->err)
 		r->err = err;
 	put_opened(r, p->o);
+	p->o = NULL;
 	free(p->buf);
 	r->n_used--;
 	pthread_mutex_lock(&w->mtx);
