@@ -181,6 +181,10 @@ static unsigned print_hot(const json_t *s)
 	return n + 2;
 }
 
+/* What is too long is cut: lines are counted, and gone back over. */
+#define WRAP_OFF "\033[?7l"
+#define WRAP_ON	 "\033[?7h"
+
 /* How many lines there are: to begin at the first of them again. */
 static unsigned print_screen(const struct sample *now,
 			     const struct sample *before)
@@ -191,6 +195,7 @@ static unsigned print_screen(const struct sample *now,
 	unsigned n = 5;
 
 	get_figures(now, before, &f);
+	fputs(WRAP_OFF, stdout);
 	printf("bucket   ");
 	vf_print_escaped(url ? url : "", url ? strlen(url) : 0);
 	printf(", up %" PRIu64 " s\033[K\n", vf_status_number(s, "uptime_s"));
@@ -209,7 +214,7 @@ static unsigned print_screen(const struct sample *now,
 	       vf_status_number(s, "warm.jobs"),
 	       vf_status_number(s, "warm.left_bytes") >> 20);
 	n += print_hot(s);
-	fputs("\033[J", stdout);
+	fputs("\033[J" WRAP_ON, stdout);
 	fflush(stdout);
 	return n;
 }
