@@ -359,5 +359,7 @@ const char *vf_state_apply(struct vf_state *s, const struct vf_record *r,
 		why = apply_op(s, &r->ops[i]);
 	s->head++;
 	s->head_checksum = checksum;
+	if (s->n_tail && s->tail[s->n_tail - 1].record == s->head)
+		s->tail[s->n_tail - 1].checksum = checksum;
 	return why;
 }

@@ -29,7 +29,7 @@ struct vf_inline {
 
 /* A record some of whose rows live and are in no shard. */
 struct vf_tail {
-	uint64_t record;
+	uint64_t record, checksum; /* its number, and of its bytes */
 	struct vf_inline *rows;
 	struct vf_dead *dead; /* NULL: every row lives */
 };

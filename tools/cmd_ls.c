@@ -6,9 +6,9 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "store/recordfile.h"
 #include "store/util.h"
 #include "tools/jsonl.h"
-#include "tools/recordfile.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 

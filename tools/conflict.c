@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <xxhash.h>
 
+#include "store/recordfile.h"
 #include "tools/jsonl.h"
-#include "tools/recordfile.h"
 #include "tools/verb.h"
 
 struct check {

@@ -2,8 +2,8 @@
  * Reading records.jsonl of a shard through a bucket: compressed as it is
  * stored, or plain as a mount and a copy of one show it.
  */
-#ifndef VF_TOOLS_RECORDFILE_H
-#define VF_TOOLS_RECORDFILE_H
+#ifndef VF_STORE_RECORDFILE_H
+#define VF_STORE_RECORDFILE_H
 
 #include "store/commit.h"
 

@@ -2,7 +2,7 @@
  *   window   stored bytes [window_off, +window.len) as they came
  *   plain    frame number @frame, decompressed
  */
-#include "tools/recordfile.h"
+#include "store/recordfile.h"
 
 #include "store/frames.h"
 

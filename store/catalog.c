@@ -1,0 +1,453 @@
+/* Opening the catalog and looking into it; catalog_sync.c changes it. */
+#include "store/catalog_impl.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <xxhash.h>
+
+enum { MAP_LEN_LOG2 = 38 }; /* bytes of address space; the file grows */
+
+/* ---- shared ---------------------------------------------------------------------------- */
+
+int vf_catalog_errno(int rc)
+{
+	switch (rc) {
+	case 0:
+		return 0;
+	case MDB_NOTFOUND:
+		return -ENOENT;
+	case MDB_MAP_FULL:
+		return -ENOSPC;
+	case MDB_CORRUPTED:
+	case MDB_PAGE_NOTFOUND:
+	case MDB_PANIC:
+	case MDB_INVALID:
+	case MDB_VERSION_MISMATCH:
+	case MDB_INCOMPATIBLE:
+	case MDB_CURSOR_FULL:
+	case MDB_BAD_VALSIZE:
+		return -EUCLEAN;
+	default:
+		return rc > 0 ? -rc : -EIO;
+	}
+}
+
+void vf_catalog_hash(const void *key, size_t len,
+		     uint8_t out[VF_CATALOG_HASH_LEN])
+{
+	XXH128_hash_t h = XXH3_128bits(key, len);
+
+	memcpy(out, &h.low64, 8);
+	memcpy(out + 8, &h.high64, 8);
+}
+
+uint32_t vf_catalog_crc(const MDB_val *key, const void *val, size_t len)
+{
+	uint32_t crc = vf_crc32c(0, key->mv_data, key->mv_size);
+
+	return vf_crc32c(crc, (const uint8_t *)val + 4, len - 4);
+}
+
+bool vf_catalog_sound(const MDB_val *key, const MDB_val *val, size_t min)
+{
+	return val->mv_size >= min &&
+	       vf_le32(val->mv_data) ==
+		       vf_catalog_crc(key, val->mv_data, val->mv_size);
+}
+
+int vf_catalog_applied(struct vf_catalog *c, MDB_txn *txn,
+		       struct applied_disk *out)
+{
+	MDB_val key = {7, (void *)"applied"}, val;
+	int rc = mdb_get(txn, c->meta, &key, &val);
+
+	*out = (struct applied_disk){0};
+	if (rc == MDB_NOTFOUND)
+		return 0;
+	if (rc)
+		return vf_catalog_errno(rc);
+	if (val.mv_size != sizeof(*out) ||
+	    !vf_catalog_sound(&key, &val, sizeof(*out)))
+		return -EUCLEAN;
+	memcpy(out, val.mv_data, sizeof(*out));
+	return 0;
+}
+
+void vf_catalog_shard_name(const struct vf_shard_ref *r,
+			   char out[VF_CATALOG_NAME_LEN])
+{
+	memset(out, 0, VF_CATALOG_NAME_LEN);
+	strcpy(out, r->name);
+}
+
+void vf_catalog_tail_name(const struct vf_tail *t,
+			  char out[VF_CATALOG_NAME_LEN])
+{
+	memset(out, 0, VF_CATALOG_NAME_LEN);
+	snprintf(out, VF_CATALOG_NAME_LEN, "%020llu:%016llx",
+		 (unsigned long long)t->record,
+		 (unsigned long long)t->checksum);
+}
+
+/* ---- opening --------------------------------------------------------------------------- */
+
+/* A folder that is ours alone, made when absent. */
+static int make_folder(const char *path)
+{
+	struct stat st;
+
+	if (mkdir(path, 0700) && errno != EEXIST)
+		return vf_fail(-errno, "%s: cannot make the folder: %s", path,
+			       strerror(errno));
+	if (lstat(path, &st))
+		return vf_fail(-errno, "%s: %s", path, strerror(errno));
+	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+	    (st.st_mode & 077))
+		return vf_fail(-EACCES,
+			       "%s: a cache must belong to you and be closed "
+			       "to others (chmod 0700)",
+			       path);
+	return 0;
+}
+
+static int default_dir(char **out)
+{
+	const char *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+	bool use_xdg = xdg && *xdg == '/';
+
+	*out = NULL;
+	if (!use_xdg && (!home || *home != '/'))
+		return vf_fail(-ENOENT, "no HOME to keep a catalog in: name a "
+					"folder (--cache-dir)");
+	if (asprintf(out, "%s%s", use_xdg ? xdg : home,
+		     use_xdg ? "" : "/.cache") < 0) {
+		*out = NULL;
+		return -ENOMEM;
+	}
+	/* Not only ours to judge: other programs keep things there. */
+	if (mkdir(*out, 0700) && errno != EEXIST)
+		return vf_fail(-errno, "%s: cannot make the folder: %s", *out,
+			       strerror(errno));
+	char *dir;
+	int n = asprintf(&dir, "%s/vecfs", *out);
+	free(*out);
+	*out = n < 0 ? NULL : dir;
+	return n < 0 ? -ENOMEM : 0;
+}
+
+static int open_dbs(struct vf_catalog *c)
+{
+	const struct {
+		const char *name;
+		MDB_dbi *dbi;
+		unsigned flags;
+	} dbs[] = {{"meta", &c->meta, 0},
+		   {"places", &c->places, MDB_INTEGERKEY},
+		   {"keys", &c->keys, 0},
+		   {"rows", &c->rows, 0}};
+	uint32_t format = VF_CATALOG_FORMAT;
+	MDB_val key = {6, (void *)"format"}, val = {sizeof(format), &format};
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(c->env, NULL, 0, &txn);
+
+	if (rc)
+		return vf_catalog_errno(rc);
+	for (size_t i = 0; !rc && i < VF_N(dbs); i++)
+		rc = mdb_dbi_open(txn, dbs[i].name, dbs[i].flags | MDB_CREATE,
+				  dbs[i].dbi);
+	if (!rc)
+		rc = mdb_put(txn, c->meta, &key, &val, MDB_NOOVERWRITE);
+	if (rc == MDB_KEYEXIST)
+		rc = val.mv_size == 4 &&
+				     vf_le32(val.mv_data) == VF_CATALOG_FORMAT
+			     ? 0
+			     : MDB_INVALID;
+	if (rc)
+		mdb_txn_abort(txn);
+	else
+		rc = mdb_txn_commit(txn);
+	return vf_catalog_errno(rc);
+}
+
+static int open_env(struct vf_catalog *c)
+{
+	int rc = mdb_env_create(&c->env);
+
+	if (!rc)
+		rc = mdb_env_set_maxdbs(c->env, 4);
+	if (!rc)
+		rc = mdb_env_set_mapsize(c->env, (size_t)1 << MAP_LEN_LOG2);
+	/* Synced but for the last commit: a crash of the machine costs that. */
+	if (!rc)
+		rc = mdb_env_open(c->env, c->dir,
+				  MDB_NOTLS | MDB_NOMETASYNC | MDB_NORDAHEAD,
+				  0600);
+	if (rc)
+		return vf_catalog_errno(rc);
+	int dead;
+	mdb_reader_check(c->env, &dead); /* of processes that were killed */
+	return open_dbs(c);
+}
+
+static void remove_files(struct vf_catalog *c)
+{
+	static const char *const names[] = {"data.mdb", "lock.mdb"};
+
+	for (size_t i = 0; i < VF_N(names); i++) {
+		VF_AUTO_FREE char *path = NULL;
+		if (asprintf(&path, "%s/%s", c->dir, names[i]) < 0)
+			path = NULL;
+		else
+			unlink(path);
+	}
+}
+
+static int open_or_replace(struct vf_catalog *c)
+{
+	int err = open_env(c);
+
+	if (err == -EUCLEAN) {
+		vf_log(VF_WARN,
+		       "%s: not a catalog of ours, or damaged: made "
+		       "again",
+		       c->dir);
+		mdb_env_close(c->env);
+		c->env = NULL;
+		remove_files(c);
+		err = open_env(c);
+	}
+	return err ? vf_fail(err, "%s: cannot open the catalog: %s", c->dir,
+			     vf_strerror(err))
+		   : 0;
+}
+
+int vf_catalog_open(const char *dir, const uint8_t uuid[16],
+		    struct vf_catalog **out)
+{
+	struct vf_catalog *c = calloc(1, sizeof(*c));
+	VF_AUTO_FREE char *root = NULL, *lock = NULL;
+	char hex[33];
+	int err = c ? 0 : -ENOMEM;
+
+	*out = NULL;
+	if (err)
+		return err;
+	c->lock_fd = -1;
+	vf_hex(uuid, 16, hex);
+	err = dir ? ((root = strdup(dir)) ? 0 : -ENOMEM) : default_dir(&root);
+	if (!err)
+		err = make_folder(root);
+	if (!err && asprintf(&c->dir, "%s/catalog-%s", root, hex) < 0) {
+		c->dir = NULL;
+		err = -ENOMEM;
+	}
+	if (!err)
+		err = make_folder(c->dir);
+	if (!err && asprintf(&lock, "%s/sync", c->dir) < 0) {
+		lock = NULL;
+		err = -ENOMEM;
+	}
+	if (!err) {
+		c->lock_fd = open(
+			lock, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (c->lock_fd < 0)
+			err = vf_fail(-errno, "%s: %s", lock, strerror(errno));
+	}
+	if (!err)
+		err = open_or_replace(c);
+	if (err)
+		vf_catalog_close(c);
+	else
+		*out = c;
+	return err;
+}
+
+void vf_catalog_close(struct vf_catalog *c)
+{
+	if (!c)
+		return;
+	if (c->env)
+		mdb_env_close(c->env);
+	if (c->lock_fd >= 0)
+		close(c->lock_fd);
+	free(c->dir);
+	free(c);
+}
+
+/* ---- looking ----------------------------------------------------------------------------- */
+
+struct known {
+	uint32_t id;
+	bool tail;
+	size_t at;
+};
+
+struct vf_catalog_view {
+	struct vf_catalog *c;
+	MDB_txn *txn;
+	MDB_cursor *keys;
+	size_t n_known;
+	struct known *known; /* ascending ids */
+};
+
+static bool find_place(const struct vf_state *s, const char *name,
+		       struct known *k)
+{
+	char have[VF_CATALOG_NAME_LEN];
+
+	k->tail = false;
+	for (k->at = 0; k->at < s->n_shards; k->at++)
+		if (!strcmp(s->shards[k->at].name, name))
+			return true;
+	k->tail = true;
+	for (k->at = 0; k->at < s->n_tail; k->at++) {
+		vf_catalog_tail_name(&s->tail[k->at], have);
+		if (!strcmp(have, name))
+			return true;
+	}
+	return false;
+}
+
+static int read_places(struct vf_catalog_view *v, const struct vf_state *s)
+{
+	size_t cap = s->n_shards + s->n_tail;
+	MDB_cursor *cursor;
+	MDB_val key, val;
+	int rc = mdb_cursor_open(v->txn, v->c->places, &cursor);
+
+	v->known = malloc((cap + 1) * sizeof(*v->known));
+	if (!rc && !v->known)
+		rc = ENOMEM;
+	while (!rc && !(rc = mdb_cursor_get(cursor, &key, &val, MDB_NEXT))) {
+		const struct place_disk *p = val.mv_data;
+		struct known *k = &v->known[v->n_known];
+		if (v->n_known == cap || key.mv_size != 4 ||
+		    !vf_catalog_sound(&key, &val, sizeof(*p)) ||
+		    p->name[VF_CATALOG_NAME_LEN - 1] ||
+		    !find_place(s, p->name, k)) {
+			rc = MDB_CORRUPTED;
+			break;
+		}
+		k->id = vf_le32(key.mv_data);
+		v->n_known++;
+	}
+	mdb_cursor_close(cursor);
+	return rc == MDB_NOTFOUND ? 0 : vf_catalog_errno(rc);
+}
+
+int vf_catalog_look(struct vf_catalog *c, const struct vf_state *s,
+		    struct vf_catalog_view **out)
+{
+	struct vf_catalog_view *v = calloc(1, sizeof(*v));
+	struct applied_disk applied;
+	int err;
+
+	*out = NULL;
+	if (!v)
+		return -ENOMEM;
+	v->c = c;
+	err = vf_catalog_errno(
+		mdb_txn_begin(c->env, NULL, MDB_RDONLY, &v->txn));
+	if (!err)
+		err = vf_catalog_applied(c, v->txn, &applied);
+	if (!err &&
+	    (applied.number != s->head || applied.checksum != s->head_checksum))
+		err = -EAGAIN;
+	if (!err)
+		err = vf_catalog_errno(
+			mdb_cursor_open(v->txn, c->keys, &v->keys));
+	if (!err)
+		err = read_places(v, s);
+	if (err)
+		vf_catalog_done(v);
+	else
+		*out = v;
+	return err;
+}
+
+void vf_catalog_done(struct vf_catalog_view *v)
+{
+	if (!v)
+		return;
+	if (v->keys)
+		mdb_cursor_close(v->keys);
+	if (v->txn)
+		mdb_txn_abort(v->txn);
+	free(v->known);
+	free(v);
+}
+
+static const struct known *find_known(const struct vf_catalog_view *v,
+				      uint32_t id)
+{
+	size_t lo = 0, hi = v->n_known;
+
+	while (lo < hi) {
+		size_t mid = lo + (hi - lo) / 2;
+		if (v->known[mid].id == id)
+			return &v->known[mid];
+		if (v->known[mid].id < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return NULL;
+}
+
+int vf_catalog_find(struct vf_catalog_view *v, const void *key, size_t len,
+		    struct vf_place *out)
+{
+	uint8_t hash[VF_CATALOG_HASH_LEN];
+	MDB_val k = {sizeof(hash), hash}, val;
+	struct entry_disk e;
+	int rc;
+
+	vf_catalog_hash(key, len, hash);
+	rc = mdb_cursor_get(v->keys, &k, &val, MDB_SET_KEY);
+	if (rc)
+		return vf_catalog_errno(rc);
+	if (!vf_catalog_sound(&k, &val, 4))
+		return -EUCLEAN;
+	const uint8_t *p = (const uint8_t *)val.mv_data + 4;
+	const uint8_t *end = (const uint8_t *)val.mv_data + val.mv_size;
+	for (; p < end; p += sizeof(e) + e.key_len) {
+		if ((size_t)(end - p) < sizeof(e))
+			return -EUCLEAN;
+		memcpy(&e, p, sizeof(e));
+		if (e.key_len > (size_t)(end - p) - sizeof(e))
+			return -EUCLEAN;
+		if (e.key_len != len || memcmp(p + sizeof(e), key, len))
+			continue;
+		const struct known *at = find_known(v, e.place);
+		if (!at)
+			return -EUCLEAN;
+		*out = (struct vf_place){at->tail, e.row, at->at};
+		return 0;
+	}
+	return -ENOENT;
+}
+
+int vf_catalog_metadata(struct vf_catalog_view *v, const struct vf_place *p,
+			struct vf_buf *out)
+{
+	uint8_t bytes[8];
+	MDB_val key = {sizeof(bytes), bytes}, val;
+
+	for (size_t i = 0; i < v->n_known; i++) {
+		const struct known *k = &v->known[i];
+		if (k->tail != p->tail || k->at != p->at)
+			continue;
+		vf_catalog_row_key(k->id, p->row, bytes);
+		int rc = mdb_get(v->txn, v->c->rows, &key, &val);
+		if (rc)
+			return rc == MDB_NOTFOUND ? -EUCLEAN
+						  : vf_catalog_errno(rc);
+		if (!vf_catalog_sound(&key, &val, sizeof(struct row_disk)))
+			return -EUCLEAN;
+		return vf_buf_append(
+			out, (uint8_t *)val.mv_data + sizeof(struct row_disk),
+			val.mv_size - sizeof(struct row_disk));
+	}
+	return -EUCLEAN;
+}
