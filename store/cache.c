@@ -244,6 +244,7 @@ struct block *vf_cache_claim(struct vf_cache *c, const uint8_t id[16],
 	b->hash_next = *chain;
 	*chain = b;
 	c->n_used++;
+	c->n_fetching++;
 	return b;
 }
 
@@ -274,6 +275,7 @@ void vf_cache_block_done(struct vf_cache *c, struct block *b, int err,
 	pthread_mutex_lock(&c->mtx);
 	w = b->waiters;
 	b->waiters = NULL;
+	c->n_fetching--;
 	if (err) {
 		drop_block(c, b);
 	} else {

@@ -6,11 +6,14 @@
  */
 #include "store/cache_impl.h"
 
+enum { BOUNCE_MAX = 32 << 20 /* bytes besides the arena, of all fetches */ };
+
 struct fetch {
 	struct vf_cached *object; /* a reference */
 	size_t n, len;		  /* blocks, bytes */
 	struct block **blocks;	  /* [n] owned */
 	uint8_t *bounce;	  /* [len] when blocks lie apart, else NULL */
+	bool bounces;		  /* its blocks count in bounce_len */
 	uint64_t start_ns;
 	bool ahead;	/* counts against the limit of read-ahead */
 	unsigned flags; /* for the policies */
@@ -64,12 +67,21 @@ static void note_latency(struct vf_cache *c, uint64_t ns)
 		memory_order_relaxed);
 }
 
-static void end_ahead(struct vf_cache *c)
+/* Its share of what is limited is free again: who waits for that goes on. */
+static void end_fetch(struct fetch *f)
 {
-	pthread_mutex_lock(&c->mtx);
-	c->n_ahead--;
-	pthread_mutex_unlock(&c->mtx);
-	vf_cache_pump(c);
+	struct vf_cache *c = f->object->cache;
+	bool pumps = f->ahead || f->bounces;
+
+	if (pumps) {
+		pthread_mutex_lock(&c->mtx);
+		c->n_ahead -= f->ahead;
+		c->bounce_len -= f->bounces ? f->n * c->block_len : 0;
+		pthread_mutex_unlock(&c->mtx);
+	}
+	free_fetch(f);
+	if (pumps)
+		vf_cache_pump(c);
 }
 
 static void finish_fetch(void *arg, int err)
@@ -78,7 +90,6 @@ static void finish_fetch(void *arg, int err)
 	struct vf_cached *o = f->object;
 	struct vf_cache *c = o->cache;
 	struct waiter *told = NULL;
-	bool ahead = f->ahead;
 
 	note_latency(c, vf_now_ns() - f->start_ns);
 	atomic_fetch_sub(&c->n_flying, 1);
@@ -94,20 +105,8 @@ static void finish_fetch(void *arg, int err)
 			vf_disk_write(o->disk, b->number, b->data, f->flags);
 		vf_cache_block_done(c, b, err, f->flags, &told);
 	}
-	free_fetch(f);
-	if (ahead)
-		end_ahead(c);
+	end_fetch(f);
 	vf_cache_tell(told, err);
-}
-
-/* Blocks claimed one after the other often lie so in the arena; then no copy
- * is needed. */
-static bool lie_apart(const struct fetch *f, size_t block_len)
-{
-	for (size_t i = 1; i < f->n; i++)
-		if (f->blocks[i]->data != f->blocks[i - 1]->data + block_len)
-			return true;
-	return false;
 }
 
 static void fetch_from_source(struct fetch *f)
@@ -119,7 +118,7 @@ static void fetch_from_source(struct fetch *f)
 
 	f->start_ns = vf_now_ns();
 	atomic_fetch_add(&c->n_flying, 1);
-	if (lie_apart(f, c->block_len) && !(f->bounce = malloc(f->len))) {
+	if (f->bounces && !(f->bounce = malloc(f->len))) {
 		finish_fetch(f, -ENOMEM);
 		return;
 	}
@@ -141,67 +140,120 @@ static void end_disk(struct fetch *f, int err)
 {
 	struct vf_cache *c = f->object->cache;
 	struct waiter *told = NULL;
-	bool ahead = f->ahead;
 
 	if (!err)
 		atomic_fetch_add(&c->n_disk_hit, 1);
 	vf_cache_block_done(c, f->blocks[0], err, f->flags, &told);
-	free_fetch(f);
-	if (ahead)
-		end_ahead(c);
+	end_fetch(f);
 	vf_cache_tell(told, err);
 }
 
-static void finish_disk(void *arg, int err)
+static bool is_stopped(struct vf_cache *c)
 {
-	struct fetch *f = arg;
-	struct vf_cache *c = f->object->cache;
 	bool stopped;
 
 	pthread_mutex_lock(&c->mtx);
 	stopped = c->stopped;
 	pthread_mutex_unlock(&c->mtx);
-	/* It left, or was damaged: the bucket has it, unless it is closing. */
-	if (err && !stopped)
-		fetch_from_source(f);
-	else
-		end_disk(f, err ? -ECANCELED : 0);
-	/* Last: vf_cache_stop waits for it. */
+	return stopped;
+}
+
+/* Last of a disk read: vf_cache_stop waits for it. */
+static void leave_disk(struct vf_cache *c)
+{
 	pthread_mutex_lock(&c->mtx);
 	if (!--c->n_disk)
 		pthread_cond_broadcast(&c->disk_idle);
 	pthread_mutex_unlock(&c->mtx);
 }
 
-/* How many blocks from @i on are alike: on disk, or not. */
-static size_t run_of(const struct vf_cached *o, struct block **blocks, size_t n,
-		     bool *out_disk)
+static void finish_disk(void *arg, int err)
 {
-	size_t len = 1;
+	struct fetch *f = arg;
+	struct vf_cache *c = f->object->cache;
 
-	*out_disk = o->disk && vf_disk_has(o->disk, blocks[0]->number);
-	if (*out_disk || !o->disk)
-		return *out_disk ? 1 : n;
-	while (len < n && !vf_disk_has(o->disk, blocks[len]->number))
-		len++;
-	return len;
+	/* It left, or was damaged: the bucket has it, unless it is closing. */
+	if (err && !is_stopped(c))
+		fetch_from_source(f);
+	else
+		end_disk(f, err ? -ECANCELED : 0);
+	leave_disk(c);
 }
 
-static void start_run(struct vf_cached *o, struct block **blocks, size_t n,
-		      bool disk, bool ahead, unsigned flags)
-{
-	struct fetch *f = new_fetch(o, blocks, n, flags);
+/* ---- runs --------------------------------------------------------------------------- */
 
+/* Blocks claimed one after the other often lie so in the arena; then no copy
+ * is needed.  How many of them do? */
+static size_t lie_together(struct block *const *blocks, size_t n,
+			   size_t block_len)
+{
+	size_t i = 1;
+
+	while (i < n && blocks[i]->data == blocks[i - 1]->data + block_len)
+		i++;
+	return i;
+}
+
+/* Neighbours that are fetched at once. */
+struct run {
+	struct block **blocks;
+	size_t n;
+	bool disk;    /* they are in the disk tier: one by one */
+	bool bounces; /* counted in bounce_len */
+};
+
+/*
+ * All of the run is fetched at once; but only those blocks that lie together
+ * when there is no room for a bounce.
+ */
+static void fit_bounce(struct vf_cache *c, struct run *r)
+{
+	size_t together = lie_together(r->blocks, r->n, c->block_len);
+	size_t len = r->n * c->block_len;
+
+	if (together == r->n)
+		return;
+	pthread_mutex_lock(&c->mtx);
+	r->bounces = !c->bounce_len || c->bounce_len + len <= BOUNCE_MAX;
+	c->bounce_len += r->bounces ? len : 0;
+	pthread_mutex_unlock(&c->mtx);
+	if (!r->bounces)
+		r->n = together;
+}
+
+/* The first blocks that are alike: on disk, or not. */
+static void find_run(const struct vf_cached *o, struct block **blocks, size_t n,
+		     struct run *out)
+{
+	*out = (struct run){.blocks = blocks, .n = 1};
+	out->disk = o->disk && vf_disk_has(o->disk, blocks[0]->number);
+	if (out->disk)
+		return;
+	while (out->n < n &&
+	       !(o->disk && vf_disk_has(o->disk, blocks[out->n]->number)))
+		out->n++;
+	fit_bounce(o->cache, out);
+}
+
+static void start_run(struct vf_cached *o, const struct run *r, bool ahead,
+		      unsigned flags)
+{
+	struct fetch *f = new_fetch(o, r->blocks, r->n, flags);
+	struct vf_cache *c = o->cache;
+
+	pthread_mutex_lock(&c->mtx);
+	if (!f && r->bounces)
+		c->bounce_len -= r->n * c->block_len;
+	c->n_ahead += f && ahead;
+	c->n_disk += f && r->disk;
+	pthread_mutex_unlock(&c->mtx);
 	if (!f)
 		return;
 	f->ahead = ahead;
-	pthread_mutex_lock(&o->cache->mtx);
-	o->cache->n_ahead += ahead;
-	o->cache->n_disk += disk;
-	pthread_mutex_unlock(&o->cache->mtx);
-	if (disk)
-		vf_disk_read(o->disk, blocks[0]->number, blocks[0]->data, 1,
-			     finish_disk, f);
+	f->bounces = r->bounces;
+	if (r->disk)
+		vf_disk_read(o->disk, r->blocks[0]->number, r->blocks[0]->data,
+			     1, finish_disk, f);
 	else
 		fetch_from_source(f);
 }
@@ -209,12 +261,11 @@ static void start_run(struct vf_cached *o, struct block **blocks, size_t n,
 static void start_runs(struct vf_cached *o, struct block **blocks, size_t n,
 		       bool ahead, unsigned flags)
 {
-	size_t len;
+	struct run r;
 
-	for (size_t i = 0; i < n; i += len) {
-		bool disk;
-		len = run_of(o, blocks + i, n - i, &disk);
-		start_run(o, blocks + i, len, disk, ahead, flags);
+	for (size_t i = 0; i < n; i += r.n) {
+		find_run(o, blocks + i, n - i, &r);
+		start_run(o, &r, ahead, flags);
 	}
 }
 
@@ -226,10 +277,23 @@ void vf_cache_fetch(struct vf_cached *o, struct block **blocks, size_t n)
 /* ---- past the cache ---------------------------------------------------------------------- */
 
 struct bypass {
-	struct vf_cached *object;
+	struct vf_cached *object; /* a reference */
 	struct read *read;
+	uint64_t off;
 	size_t len;
+	uint8_t *dst;
+	uint8_t *whole; /* owned: the block, when it comes from the disk */
 };
+
+static void end_bypass(struct bypass *b, int err)
+{
+	struct read *r = b->read;
+
+	vf_cached_put(b->object);
+	free(b->whole);
+	free(b);
+	vf_cache_piece_done(r, err);
+}
 
 static void finish_bypass(void *arg, int err)
 {
@@ -237,10 +301,31 @@ static void finish_bypass(void *arg, int err)
 
 	if (!err)
 		atomic_fetch_add(&b->object->cache->bytes_fetched, b->len);
-	struct read *r = b->read;
-	vf_cached_put(b->object);
-	free(b);
-	vf_cache_piece_done(r, err);
+	end_bypass(b, err);
+}
+
+static void bypass_to_source(struct bypass *b)
+{
+	struct vf_source *s = b->object->source;
+
+	s->start(s, b->off, b->len, b->dst, finish_bypass, b);
+}
+
+static void finish_disk_bypass(void *arg, int err)
+{
+	struct bypass *b = arg;
+	struct vf_cache *c = b->object->cache;
+
+	if (!err) {
+		memcpy(b->dst, b->whole + b->off % c->block_len, b->len);
+		atomic_fetch_add(&c->n_disk_hit, 1);
+		end_bypass(b, 0);
+	} else if (is_stopped(c)) {
+		end_bypass(b, -ECANCELED);
+	} else {
+		bypass_to_source(b);
+	}
+	leave_disk(c);
 }
 
 /* Every block is in use: read past the cache rather than wait for one. */
@@ -248,14 +333,25 @@ void vf_cache_bypass(struct vf_cached *o, uint64_t off, size_t len,
 		     uint8_t *dst, struct read *r)
 {
 	struct bypass *b = malloc(sizeof(*b));
+	struct vf_cache *c = o->cache;
+	uint64_t number = off / c->block_len;
 
 	if (!b) {
 		vf_cache_piece_done(r, -ENOMEM);
 		return;
 	}
-	*b = (struct bypass){o, r, len};
+	*b = (struct bypass){o, r, off, len, dst, NULL};
 	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-	o->source->start(o->source, off, len, dst, finish_bypass, b);
+	if (o->disk && vf_disk_has(o->disk, number))
+		b->whole = malloc(c->block_len);
+	if (!b->whole) {
+		bypass_to_source(b);
+		return;
+	}
+	pthread_mutex_lock(&c->mtx);
+	c->n_disk++;
+	pthread_mutex_unlock(&c->mtx);
+	vf_disk_read(o->disk, number, b->whole, 1, finish_disk_bypass, b);
 }
 
 /* ---- read-ahead -------------------------------------------------------------------------- */
@@ -339,7 +435,10 @@ static struct fetch *next_queued(struct vf_cache *c)
 
 	pthread_mutex_lock(&c->mtx);
 	f = c->ahead;
-	if (f && f->ahead && c->n_ahead >= c->opt.max_ahead)
+	/* A bounce that is over pumps too. */
+	if (f && f->ahead &&
+	    (c->n_ahead >= c->opt.max_ahead ||
+	     (c->bounce_len && c->bounce_len + f->len > BOUNCE_MAX)))
 		f = NULL;
 	if (f) {
 		c->ahead = f->next;
@@ -351,14 +450,30 @@ static struct fetch *next_queued(struct vf_cache *c)
 	return f;
 }
 
+/*
+ * What is answered at once pumps from within: it returns to the loop that is
+ * under way, else the stack would grow with the queue.
+ */
 void vf_cache_pump(struct vf_cache *c)
 {
+	static _Thread_local const struct vf_cache *pumped;
+	const struct vf_cache *outer = pumped;
 	struct fetch *f;
 
+	if (outer == c)
+		return;
+	pumped = c;
 	while ((f = next_queued(c))) {
 		start_runs(f->object, f->blocks, f->n, f->ahead, f->flags);
 		free_fetch(f);
 	}
+	pumped = outer;
+}
+
+/* What nobody waits for leaves a quarter of the blocks to those who do; mtx. */
+static bool is_crowded(const struct vf_cache *c)
+{
+	return c->n_fetching >= c->n_blocks - c->n_blocks / 4;
 }
 
 /* Claim up to @max missing blocks in a row; @number moves past them. */
@@ -376,7 +491,8 @@ static size_t claim_run(struct vf_cached *o, uint64_t *number, uint64_t end,
 		++*number;
 		if (b)
 			continue;
-		b = vf_cache_claim(c, o->id, *number - 1);
+		b = is_crowded(c) ? NULL
+				  : vf_cache_claim(c, o->id, *number - 1);
 		if (!b) { /* all in use: not the time to read ahead */
 			*number = end;
 			break;

@@ -66,6 +66,8 @@ struct vf_cache {
 	struct block *free;		  /* [mtx] */
 	struct vf_policy *policy;	  /* [mtx] */
 	size_t n_used;			  /* [mtx] */
+	size_t n_fetching;		  /* [mtx] of these: FETCHING */
+	size_t bounce_len;		  /* [mtx] bytes of all bounces */
 	struct fetch *ahead, **ahead_end; /* [mtx] queued read-ahead */
 	unsigned n_ahead;		  /* [mtx] read-ahead under way */
 	bool stopped;			  /* [mtx] no more read-ahead */

@@ -1,4 +1,5 @@
 /* What is fetched before a reader asks, and bytes given without a copy. */
+#include "store/cache_impl.h"
 #include "tests/fake_source.h"
 
 enum {
@@ -157,6 +158,60 @@ static void a_wish_that_fails_is_not_kept(void)
 	close_rig(&r);
 }
 
+/*
+ * Symptom: an ioctl over a whole file left every reader without a block.
+ * Cause: wishes took all blocks of the cache.
+ */
+static void wishes_leave_blocks_to_readers(void)
+{
+	VF_AUTO_FREE uint8_t *buf = malloc(4 * BLOCK);
+	struct fake_wait w = FAKE_WAIT;
+	struct rig r;
+
+	open_rig(&r, 16);
+	fake_server_pause(r.s, true);
+	CU_ASSERT(vf_cached_want(r.o, 0, 100 * BLOCK, 100) > 0);
+	CU_ASSERT_EQUAL(fake_stats(r.c).used_len, 12 * BLOCK);
+	for (unsigned i = 0; i < 4; i++)
+		vf_cached_read(r.o, (200 + 2ull * i) * BLOCK, BLOCK,
+			       buf + i * BLOCK, fake_done, &w);
+	CU_ASSERT_EQUAL(fake_stats(r.c).n_bypass, 0);
+	fake_server_pause(r.s, false);
+	CU_ASSERT_EQUAL(fake_wait_for(&w, 4), 0);
+	close_rig(&r);
+}
+
+/*
+ * Symptom: memory beyond the RAM tier by as much as was wished for.  Cause:
+ * blocks that lie apart are fetched through a buffer of their length.
+ */
+static void buffers_of_scattered_blocks_are_bounded(void)
+{
+	enum { LEN = 64 << 10, N_LARGE = 1024, MIB = 1 << 20 };
+	struct vf_cache_options opt = {.ram_len = (size_t)N_LARGE * LEN,
+				       .policy = "lru",
+				       .ahead_len = 1};
+	struct rig r = {.s = fake_server_new(1)};
+
+	CU_ASSERT_EQUAL_FATAL(vf_cache_open(&opt, &r.c), 0);
+	r.o = fake_object(r.c, r.s, 1, (uint64_t)N_LARGE * LEN, NULL);
+	for (unsigned i = 0; i < N_LARGE; i++)
+		CU_ASSERT_EQUAL(fake_read(r.o, 1, (uint64_t)i * LEN, 1), 0);
+	for (unsigned i = N_LARGE; i-- > 0;) /* the last block leaves first */
+		CU_ASSERT_EQUAL(fake_read(r.o, 1, (uint64_t)i * LEN, 1), 0);
+	vf_cached_put(r.o);
+	r.o = fake_object(r.c, r.s, 2, (uint64_t)N_LARGE * LEN, NULL);
+	fake_server_pause(r.s, true);
+	CU_ASSERT(vf_cached_want(r.o, 0, 48 * MIB, 99) > 0);
+	CU_ASSERT(r.c->bounce_len > 0 && r.c->bounce_len <= 32 * MIB);
+	fake_server_pause(r.s, false);
+	CU_ASSERT_EQUAL(fake_read(r.o, 2, 0, 48 * MIB), 0);
+	vf_cached_put(r.o);
+	fake_server_free(r.s);
+	CU_ASSERT_EQUAL(r.c->bounce_len, 0);
+	vf_cache_close(r.c);
+}
+
 /* ---- read-ahead ------------------------------------------------------------------------- */
 
 /*
@@ -309,6 +364,69 @@ static void sources_may_answer_at_once(void)
 	close_rig(&r);
 }
 
+/* Answers at once but for its fetch number @held. */
+struct deep_source {
+	struct vf_source source;
+	unsigned n_started, held, depth, depth_max;
+	vf_fetch_fn *done;
+	void *arg;
+};
+
+static void start_deep(struct vf_source *source, uint64_t off, size_t len,
+		       void *buf, vf_fetch_fn *done, void *arg)
+{
+	struct deep_source *s = (struct deep_source *)source;
+
+	memset(buf, 0, len);
+	if (s->n_started++ == s->held) {
+		s->done = done;
+		s->arg = arg;
+		return;
+	}
+	s->depth++;
+	s->depth_max = VF_MAX(s->depth_max, s->depth);
+	done(arg, 0);
+	s->depth--;
+}
+
+static void keep_deep(struct vf_source *source)
+{
+}
+
+/*
+ * Symptom: the stack grew with every fetch of the queue.  Cause: the end of a
+ * fetch starts the next one, which ended before its start returned.
+ */
+static void a_queue_answered_at_once_needs_little_stack(void)
+{
+	struct deep_source s = {.source = {start_deep, keep_deep}, .held = 5};
+	VF_AUTO_FREE uint8_t *buf = malloc(PIECE);
+	struct vf_cached_info info;
+	struct vf_cache_options opt = {.ram_len = N * BLOCK,
+				       .block_len = BLOCK,
+				       .fetch_len = PIECE,
+				       .ahead_len = 2 << 20,
+				       .max_ahead = 1};
+	static const uint8_t id[16] = {7};
+	struct fake_wait w = FAKE_WAIT;
+	struct vf_cache *c;
+	struct vf_cached *o;
+
+	CU_ASSERT_EQUAL_FATAL(vf_cache_open(&opt, &c), 0);
+	CU_ASSERT_EQUAL_FATAL(
+		vf_cached_open(c, id, N * BLOCK, "", 0, &s.source, &o), 0);
+	for (unsigned i = 0; i < 5; i++)
+		vf_cached_read(o, (uint64_t)i * PIECE, PIECE, buf, fake_done,
+			       &w);
+	CU_ASSERT_EQUAL(s.n_started, 6);
+	s.done(s.arg, 0);
+	vf_cached_info(o, 0, N * BLOCK, &info);
+	CU_ASSERT_EQUAL(info.n_ram, (5 * PIECE + (2 << 20)) / BLOCK);
+	CU_ASSERT(s.depth_max <= 2);
+	vf_cached_put(o);
+	vf_cache_close(c);
+}
+
 static void the_cache_may_close_with_read_ahead_queued(void)
 {
 	for (unsigned i = 0; i < 200; i++) {
@@ -362,6 +480,9 @@ static CU_TestInfo tests[] = {
 	{"a wish is fetched up to its cap", a_wish_is_fetched_up_to_its_cap},
 	{"a wish ends with the object", a_wish_ends_with_the_object},
 	{"a wish that fails is not kept", a_wish_that_fails_is_not_kept},
+	{"wishes leave blocks to readers", wishes_leave_blocks_to_readers},
+	{"buffers of scattered blocks are bounded",
+	 buffers_of_scattered_blocks_are_bounded},
 	{"read-ahead keeps to its limit", read_ahead_keeps_to_its_limit},
 	{"all is fetched once and right", all_is_fetched_once_and_right},
 	{"a reader makes a queued fetch go first",
@@ -372,6 +493,8 @@ static CU_TestInfo tests[] = {
 	{"read-ahead that fails is not kept",
 	 read_ahead_that_fails_is_not_kept},
 	{"sources may answer at once", sources_may_answer_at_once},
+	{"a queue answered at once needs little stack",
+	 a_queue_answered_at_once_needs_little_stack},
 	{"the cache may close with read-ahead queued",
 	 the_cache_may_close_with_read_ahead_queued},
 	{"read-ahead does not flush what is in use",

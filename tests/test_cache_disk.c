@@ -97,6 +97,39 @@ static void after_a_restart_the_source_is_not_asked(void)
 	}
 }
 
+/*
+ * Symptom: with the bucket gone, what the disk has was not served under load.
+ * Cause: a read that found every block of RAM in use asked the source alone.
+ */
+static void with_ram_in_use_reads_come_from_the_disk(void)
+{
+	struct rig r = {.dir = vf_test_dir()};
+	struct fake_wait w = FAKE_WAIT, held = FAKE_WAIT;
+	static uint8_t other[16][BLOCK], buf[100];
+
+	open_rig(&r);
+	fill(&r);
+	struct vf_cached *o =
+		fake_object(r.c, r.s, 2, (uint64_t)N * BLOCK, NULL);
+	fake_server_pause(r.s, true);
+	for (unsigned i = 0; i < 16; i++)
+		vf_cached_read(o, 2ull * i * BLOCK, BLOCK, other[i], fake_done,
+			       &held);
+	unsigned before = fake_server_started(r.s);
+	uint64_t n_bypass = fake_stats(r.c).n_bypass;
+	vf_cached_read(r.o, 40 * BLOCK + 77, 100, buf, fake_done, &w);
+	CU_ASSERT_EQUAL(fake_stats(r.c).n_bypass, n_bypass + 1);
+	CU_ASSERT_EQUAL(fake_server_started(r.s), before);
+	if (fake_server_started(r.s) == before)
+		CU_ASSERT_EQUAL(fake_wait_for(&w, 1), 0);
+	fake_server_pause(r.s, false);
+	CU_ASSERT_EQUAL(fake_wait_for(&w, 1), 0);
+	CU_ASSERT_EQUAL(fake_wait_for(&held, 16), 0);
+	CU_ASSERT(fake_is_right(1, 40 * BLOCK + 77, buf, 100));
+	vf_cached_put(o);
+	close_rig(&r);
+}
+
 static void what_is_missing_between_is_fetched(void)
 {
 	struct rig r = {.dir = vf_test_dir()};
@@ -310,6 +343,8 @@ static CU_TestInfo tests[] = {
 	 what_left_ram_comes_from_the_disk},
 	{"after a restart the source is not asked",
 	 after_a_restart_the_source_is_not_asked},
+	{"with RAM in use reads come from the disk",
+	 with_ram_in_use_reads_come_from_the_disk},
 	{"what is missing between is fetched",
 	 what_is_missing_between_is_fetched},
 	{"dropped blocks are fetched again", dropped_blocks_are_fetched_again},
