@@ -526,6 +526,16 @@ static uint64_t end_block(const struct vf_cached *o, uint64_t off, uint64_t len)
 	return (end + o->cache->block_len - 1) / o->cache->block_len;
 }
 
+/* A range may be millions of blocks: readers pass in between.  mtx. */
+static void let_others(struct vf_cache *c, uint64_t number)
+{
+	if (number % 1024)
+		return;
+	pthread_mutex_unlock(&c->mtx);
+	sched_yield();
+	pthread_mutex_lock(&c->mtx);
+}
+
 void vf_cached_touch(struct vf_cached *o, uint64_t off, uint64_t len)
 {
 	struct vf_cache *c = o->cache;
@@ -533,6 +543,7 @@ void vf_cached_touch(struct vf_cached *o, uint64_t off, uint64_t len)
 
 	pthread_mutex_lock(&c->mtx);
 	for (uint64_t i = first; i < end; i++) {
+		let_others(c, i);
 		struct block *b = vf_cache_find(c, o->id, i);
 		if (b && b->state == VALID)
 			vf_policy_hit(c->policy, &b->entry, 1);
@@ -549,6 +560,7 @@ void vf_cached_drop(struct vf_cached *o, uint64_t off, uint64_t len)
 
 	pthread_mutex_lock(&c->mtx);
 	for (uint64_t i = first; i < end; i++) {
+		let_others(c, i);
 		struct block *b = vf_cache_find(c, o->id, i);
 		if (!b || b->state != VALID || !may_leave(NULL, &b->entry))
 			continue;
@@ -591,6 +603,7 @@ void vf_cached_info(struct vf_cached *o, uint64_t off, uint64_t len,
 					       end > first ? end - first : 0};
 	pthread_mutex_lock(&c->mtx);
 	for (uint64_t i = first; i < end; i++) {
+		let_others(c, i);
 		struct block *b = vf_cache_find(c, o->id, i);
 		out->n_ram += b && b->state == VALID;
 	}

@@ -34,6 +34,11 @@ bool vf_disk_is_resting(const struct vf_disk *d)
 	return d->n_overdue || vf_now_ns() < d->rest_until_ns;
 }
 
+bool vf_disk_is_stalled(const struct vf_disk *d)
+{
+	return d->rest_is_stall && vf_disk_is_resting(d);
+}
+
 void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what)
 {
 	uint64_t now = vf_now_ns();
@@ -229,8 +234,11 @@ static void wait_loaded(struct vf_disk_file *f)
 	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
 	struct vf_disk *d = f->disk;
 
-	while (f->state == VF_DISK_LOADING && vf_now_ns() < until)
+	while (f->state == VF_DISK_LOADING && !d->is_late &&
+	       vf_now_ns() < until)
 		vf_disk_wait(d, &d->changed, until);
+	/* One waits in vain, not each of a thousand. */
+	d->is_late |= f->state == VF_DISK_LOADING;
 	if (f->state != VF_DISK_READY)
 		return;
 	f->last_use = vf_disk_use_now(d);
@@ -287,7 +295,7 @@ bool vf_disk_has(struct vf_disk_file *f, uint64_t number)
 
 	pthread_mutex_lock(&f->disk->mtx);
 	b = number < f->n_blocks ? vf_disk_block_at(f, number, false) : NULL;
-	has = b && b->state == VF_BLOCK_VALID;
+	has = b && b->state == VF_BLOCK_VALID && !vf_disk_is_stalled(f->disk);
 	pthread_mutex_unlock(&f->disk->mtx);
 	return has;
 }

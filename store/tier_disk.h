@@ -56,13 +56,15 @@ void vf_disk_close(struct vf_disk *d);
  * References are counted.  Returns 0; -ENOMEM, also for an object too large to
  * keep account of; -EINVAL the same identity is there with another size.
  * Threads: any.  May block on the local disk at the first open of a version,
- * at most 2 s, not after.
+ * at most 2 s, not after, and
+ * not when another waited in vain and the index has not answered since.
  */
 int vf_disk_file_get(struct vf_disk *d, const uint8_t id[16], uint64_t size,
 		     const char *label, struct vf_disk_file **out);
 void vf_disk_file_put(struct vf_disk_file *f);
 
-/* Is block @number there now?  Only a hint: it may leave.  Threads: any. */
+/* Is block @number there now, on a disk that answers?  Only a hint: it may
+ * leave.  Threads: any. */
 bool vf_disk_has(struct vf_disk_file *f, uint64_t number);
 
 /*

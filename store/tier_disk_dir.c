@@ -191,7 +191,7 @@ static int make_data(struct vf_disk *d, const uint8_t id[16], const char *name,
 
 	if (err)
 		return err;
-	flags |= O_CREAT | O_EXCL;
+	flags = (flags & ~O_NONBLOCK) | O_CREAT | O_EXCL;
 	fd = openat(d->data_fd, name, flags, 0600);
 	if (fd < 0 && errno == EEXIST && !unlinkat(d->data_fd, name, 0))
 		fd = openat(d->data_fd, name, flags, 0600);
@@ -222,8 +222,11 @@ int vf_disk_dir_data(struct vf_disk *d, const uint8_t id[16],
 	fd = openat(d->data_fd, name, flags);
 	if (fd < 0)
 		return -errno;
+	/* O_NONBLOCK was for what is no file; with it left on, io_uring answers
+	 * EAGAIN where the file system cannot promise not to wait. */
 	if (!fstat(fd, &st) && S_ISREG(st.st_mode) &&
-	    (uint64_t)st.st_size == size)
+	    (uint64_t)st.st_size == size &&
+	    !fcntl(fd, F_SETFL, flags & ~O_NONBLOCK))
 		return fd;
 	close(fd);
 	return -EBADMSG;

@@ -189,6 +189,7 @@ struct vf_disk {
 	uint64_t save_at_ns; /* 0: nothing dirty */
 	unsigned n_flush;    /* waiting */
 	bool want_cold, no_cold;
+	bool is_late; /* somebody waited for a load in vain; none ended since */
 	bool sweeping;
 	bool stop_index;
 	bool saving;
@@ -225,6 +226,8 @@ void vf_disk_wait(struct vf_disk *d, pthread_cond_t *c, uint64_t until_ns);
 /* Failing: no more writes for a while; @what is a constant; mtx. */
 void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what);
 bool vf_disk_is_resting(const struct vf_disk *d); /* mtx */
+/* Resting, and reads too; mtx. */
+bool vf_disk_is_stalled(const struct vf_disk *d);
 /* For tests. */
 void vf_disk_fault(struct vf_disk *d, vf_io_fault_fn *fn, void *arg);
 

@@ -145,8 +145,7 @@ static bool begin_reader(struct vf_disk_reading *r, uint32_t n_uses)
 
 	b = r->number < f->n_blocks ? vf_disk_block_at(f, r->number, false)
 				    : NULL;
-	if (!b || b->state != VF_BLOCK_VALID ||
-	    (d->rest_is_stall && vf_disk_is_resting(d))) {
+	if (!b || b->state != VF_BLOCK_VALID || vf_disk_is_stalled(d)) {
 		d->stats.n_read_miss++;
 		return false;
 	}

@@ -41,6 +41,7 @@ static void load_files(struct vf_disk *d)
 		err = vf_disk_load(f);
 		pthread_mutex_lock(&d->mtx);
 		f->state = err ? VF_DISK_DEAD : VF_DISK_READY;
+		d->is_late = false;
 		pthread_cond_broadcast(&d->changed);
 	}
 }

@@ -113,6 +113,23 @@ static void all_is_there_after_a_restart(void)
 	CU_ASSERT_EQUAL(n_wrong, 0);
 }
 
+/* Symptom: reads of the tier failed with EAGAIN on some file systems. */
+static void data_files_are_opened_to_wait(void)
+{
+	const char *dir = vf_test_dir();
+
+	for (unsigned i = 0; i < 2; i++) { /* made, then found */
+		struct vf_disk *d = lab_open(dir, 16 << 20);
+		if (!i)
+			write_objects(d, 1);
+		struct vf_disk_file *f = lab_file(d, 0, OBJECT_SIZE);
+		CU_ASSERT(f->fd >= 0 && !(fcntl(f->fd, F_GETFL) & O_NONBLOCK));
+		CU_ASSERT_EQUAL(lab_check(f, 0, 3), 1);
+		vf_disk_file_put(f);
+		vf_disk_close(d);
+	}
+}
+
 static void another_block_length_starts_anew(void)
 {
 	const char *dir = vf_test_dir();
@@ -527,6 +544,7 @@ static CU_TestInfo tests[] = {
 	{"empty objects are fine", empty_objects_are_fine},
 	{"all that was flushed is there after a restart",
 	 all_is_there_after_a_restart},
+	{"data files are opened to wait", data_files_are_opened_to_wait},
 	{"another block length starts anew", another_block_length_starts_anew},
 	{"a smaller size is kept after a restart",
 	 a_smaller_size_is_kept_after_a_restart},

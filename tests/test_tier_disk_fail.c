@@ -472,6 +472,7 @@ static void a_stalling_disk_is_answered_for(void)
 	CU_ASSERT(vf_now_ns() - t < 2700000000u);
 	vf_disk_stats(d, &s);
 	CU_ASSERT(s.resting);
+	CU_ASSERT(!vf_disk_has(f, 4)); /* neighbours are then one GET */
 	t = vf_now_ns();
 	CU_ASSERT_EQUAL(lab_read(f, 4, zero), -ENOENT); /* at once */
 	CU_ASSERT(vf_now_ns() - t < 100000000);
@@ -482,6 +483,25 @@ static void a_stalling_disk_is_answered_for(void)
 	vf_disk_stats(d, &s);
 	CU_ASSERT(!s.resting);
 	vf_disk_file_put(f);
+	vf_disk_close(d);
+}
+
+/*
+ * Symptom: with an index that does not answer, each open of a new file took
+ * 2 s.  Cause: all waited for it, one after the other.
+ */
+static void only_one_waits_for_a_stalling_index(void)
+{
+	struct vf_disk *d = lab_open(vf_test_dir(), 16 << 20);
+	uint64_t t = vf_now_ns();
+
+	pthread_mutex_lock(&d->mtx);
+	d->stop_index = true; /* its thread ends: nobody answers */
+	pthread_cond_broadcast(&d->wake_index);
+	pthread_mutex_unlock(&d->mtx);
+	for (unsigned i = 0; i < 5; i++)
+		vf_disk_file_put(lab_file(d, i, 1 << 20));
+	CU_ASSERT(vf_now_ns() - t < 3900000000u);
 	vf_disk_close(d);
 }
 
@@ -557,6 +577,8 @@ static CU_TestInfo tests[] = {
 	 what_could_not_be_synced_is_not_saved},
 	{"a stalling disk is answered for within 2 s",
 	 a_stalling_disk_is_answered_for},
+	{"only one waits for a stalling index",
+	 only_one_waits_for_a_stalling_index},
 	{"folders of others are refused, one program at a time",
 	 folders_of_others_are_refused},
 	{"options that cannot be are refused",
