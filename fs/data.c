@@ -68,13 +68,18 @@ static void free_object(struct vf_source *source)
 	free(s);
 }
 
-/* Equal for equal bytes: the mount serves one bucket. */
-static void identify(const struct inode *i, enum kind kind, uint8_t id[16])
+/*
+ * Equal for equal bytes: by server and bucket too, for the disk tier is there
+ * for the next mount, and an ETag need not follow from the bytes.
+ */
+static void identify(const char *bucket, const struct inode *i, enum kind kind,
+		     uint8_t id[16])
 {
 	VF_AUTO_BUF struct vf_buf b = {0};
 	XXH128_canonical_t canonical;
 
-	if (vf_buf_append(&b, i->key, strlen(i->key) + 1) ||
+	if (vf_buf_append(&b, bucket, strlen(bucket) + 1) ||
+	    vf_buf_append(&b, i->key, strlen(i->key) + 1) ||
 	    vf_buf_append(&b, i->etag, strlen(i->etag) + 1) ||
 	    vf_buf_append(&b, &i->stored_len, sizeof(i->stored_len)) ||
 	    vf_buf_append(&b, &kind, sizeof(kind))) {
@@ -101,7 +106,7 @@ static int open_object(struct fs *fs, const struct inode *i, unsigned flags,
 		free(s);
 		return -ENOMEM;
 	}
-	identify(i, OBJECT, id);
+	identify(vf_bucket_identity(fs->bucket), i, OBJECT, id);
 	return vf_cached_open(fs->cache, id, i->stored_len, i->key, flags,
 			      &s->source, out);
 }
@@ -280,7 +285,7 @@ static int open_view(struct fs *fs, const struct inode *i,
 		free_view(&v->source);
 		return err;
 	}
-	identify(i, VIEW, id);
+	identify(vf_bucket_identity(fs->bucket), i, VIEW, id);
 	return vf_cached_open(fs->cache, id, i->size, i->key,
 			      VF_CACHED_RAM_ONLY, &v->source, out);
 }
@@ -295,12 +300,12 @@ static struct inode object_of(const char *key, const char *etag, uint64_t size)
 	return i;
 }
 
-void vf_fs_stored_id(const char *key, const char *etag, uint64_t size,
-		     uint8_t out_id[16])
+void vf_fs_stored_id(const char *bucket, const char *key, const char *etag,
+		     uint64_t size, uint8_t out_id[16])
 {
 	struct inode i = object_of(key, etag, size);
 
-	identify(&i, OBJECT, out_id);
+	identify(bucket, &i, OBJECT, out_id);
 }
 
 int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,

@@ -179,9 +179,9 @@ const struct vf_object_ref *vf_live_find(const struct vf_state *s,
  */
 int vf_fs_data_open(struct fs *fs, struct inode *i);
 int vf_fs_data_open_locked(struct fs *fs, struct inode *i); /* open_mtx */
-/* Identity of a stored object; see vf_cached_open. */
-void vf_fs_stored_id(const char *key, const char *etag, uint64_t size,
-		     uint8_t out_id[16]);
+/* Identity of a stored object; see vf_cached_open.  @bucket: its identity. */
+void vf_fs_stored_id(const char *bucket, const char *key, const char *etag,
+		     uint64_t size, uint8_t out_id[16]);
 /* A stored object, as another reader of the same blocks, without read-ahead. */
 int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,
 		      uint64_t size, struct vf_cached **out);

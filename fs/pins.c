@@ -186,8 +186,8 @@ static int check_room(struct vf_pins *p, const char *path,
 static void release(struct vf_pins *p, const char *path,
 		    struct vf_stored_list *list)
 {
-	struct vf_pin *gone =
-		vf_pin_new(vf_bucket_url(p->fs->bucket), path, 0, VF_PIN_WHOLE);
+	struct vf_pin *gone = vf_pin_new(vf_bucket_identity(p->fs->bucket),
+					 path, 0, VF_PIN_WHOLE);
 
 	unpin_list(p, list);
 	if (!gone || !list->n) {
@@ -243,7 +243,7 @@ static int add_pin(struct vf_pins *p, const char *path, uint64_t off,
 
 	if (err)
 		return err;
-	pin = vf_pin_new(vf_bucket_url(p->fs->bucket), path, off, end);
+	pin = vf_pin_new(vf_bucket_identity(p->fs->bucket), path, off, end);
 	if (!pin)
 		return -ENOMEM;
 	pin->list = *list;
@@ -409,7 +409,7 @@ int vf_unpin(struct fs *fs, const struct inode *i, uint64_t off, uint64_t end)
 /* What a mount before this one left behind. */
 static void begin(struct vf_pins *p)
 {
-	const char *url = vf_bucket_url(p->fs->bucket);
+	const char *url = vf_bucket_identity(p->fs->bucket);
 
 	for (struct vf_pin *x = p->list; x; x = x->next) {
 		x->foreign = strcmp(x->bucket, url) != 0;

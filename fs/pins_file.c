@@ -1,7 +1,7 @@
 /*
  * DIR/pins: one line of JSON per pin.
  *
- *   {"bucket": URL, "crc": HEX, "end": N, "objects": [[KEY, ETAG, SIZE, OFF,
+ *   {"bucket": IDENTITY, "crc": HEX, "end": N, "objects": [[KEY, ETAG, SIZE, OFF,
  *    END], ...], "off": N, "path": PATH, "released": BOOL, "version": 1}
  *
  * crc is the CRC32C of the same line without it: compact, members in the order
@@ -163,7 +163,8 @@ static bool check_crc(json_t *o)
 	return plain && vf_crc32c(0, plain, strlen(plain)) == want;
 }
 
-static int parse_object(json_t *a, struct vf_stored_list *out)
+static int parse_object(json_t *a, const char *bucket,
+			struct vf_stored_list *out)
 {
 	const char *key, *etag;
 	json_int_t size, off, end;
@@ -177,7 +178,7 @@ static int parse_object(json_t *a, struct vf_stored_list *out)
 	s.key = (char *)key;
 	s.size = (uint64_t)size;
 	strcpy(s.etag, etag);
-	vf_fs_stored_id(key, etag, s.size, s.id);
+	vf_fs_stored_id(bucket, key, etag, s.size, s.id);
 	return vf_stored_add(out, &s, (uint64_t)off, (uint64_t)end);
 }
 
@@ -205,7 +206,7 @@ static int parse_pin(json_t *o, struct vf_pin **out)
 		return -ENOMEM;
 	(*out)->released = released;
 	json_array_foreach(objects, i, a) if (!err) err =
-		parse_object(a, &(*out)->list);
+		parse_object(a, bucket, &(*out)->list);
 	if (err) {
 		vf_pin_free(*out);
 		*out = NULL;

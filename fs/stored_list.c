@@ -88,13 +88,13 @@ const struct vf_stored *vf_stored_search(const struct vf_stored_list *l,
 
 /* ---- a file -------------------------------------------------------------------------- */
 
-static struct vf_stored whole_of(const char *key, const char *etag,
-				 uint64_t size)
+static struct vf_stored whole_of(const struct fs *fs, const char *key,
+				 const char *etag, uint64_t size)
 {
 	struct vf_stored s = {.key = (char *)key, .size = size};
 
 	snprintf(s.etag, sizeof(s.etag), "%s", etag);
-	vf_fs_stored_id(key, etag, size, s.id);
+	vf_fs_stored_id(vf_bucket_identity(fs->bucket), key, etag, size, s.id);
 	return s;
 }
 
@@ -102,7 +102,7 @@ static struct vf_stored whole_of(const char *key, const char *etag,
 static int find_view(struct fs *fs, const struct inode *i, uint64_t off,
 		     uint64_t end, struct vf_stored_list *out)
 {
-	struct vf_stored s = whole_of(i->key, i->etag, i->stored_len);
+	struct vf_stored s = whole_of(fs, i->key, i->etag, i->stored_len);
 	uint64_t table;
 	int err = vf_fs_view_part(fs, i, &off, &end, &table);
 
@@ -116,7 +116,7 @@ static int find_view(struct fs *fs, const struct inode *i, uint64_t off,
 static int find_file(struct fs *fs, const struct inode *i, uint64_t off,
 		     uint64_t end, struct vf_stored_list *out)
 {
-	struct vf_stored s = whole_of(i->key, i->etag, i->stored_len);
+	struct vf_stored s = whole_of(fs, i->key, i->etag, i->stored_len);
 
 	end = VF_MIN(end, i->size);
 	if (off >= end)
@@ -130,14 +130,20 @@ static int find_file(struct fs *fs, const struct inode *i, uint64_t off,
 
 /* ---- a folder ------------------------------------------------------------------------ */
 
+struct visit {
+	const struct fs *fs;
+	struct vf_stored_list *list;
+};
+
 static int visit(void *arg, const struct vf_list_entry *e)
 {
+	const struct visit *v = arg;
 	struct vf_stored s;
 
 	if (!e->object.size)
 		return 0;
-	s = whole_of(e->key, e->object.etag, e->object.size);
-	return vf_stored_add(arg, &s, 0, s.size);
+	s = whole_of(v->fs, e->key, e->object.etag, e->object.size);
+	return vf_stored_add(v->list, &s, 0, s.size);
 }
 
 bool vf_stored_in_shard(const char *key, char index[VF_INDEX_NAME_MAX + 1],
@@ -211,7 +217,8 @@ static int find_folder(struct fs *fs, const struct inode *i,
 		prefix = NULL;
 		return -ENOMEM;
 	}
-	err = vf_bucket_list(fs->bucket, prefix, false, NULL, visit, out);
+	err = vf_bucket_list(fs->bucket, prefix, false, NULL, visit,
+			     &(struct visit){fs, out});
 	return err ? err : keep_live(fs, out);
 }
 

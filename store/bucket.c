@@ -10,6 +10,19 @@
 #include <pthread.h>
 #include <stdio.h>
 
+/* @url is taken over; without memory the bucket is closed. */
+static int name_bucket(struct vf_bucket *b, char *url, struct vf_bucket **out)
+{
+	b->url = url;
+	if (asprintf(&b->identity, "%s%s%s", b->server ? b->server : "",
+		     b->server ? " " : "", url) >= 0)
+		return 0;
+	b->identity = NULL;
+	vf_bucket_close(b);
+	*out = NULL;
+	return -ENOMEM;
+}
+
 int vf_bucket_open(const char *url, const struct vf_bucket_options *opt,
 		   struct vf_bucket **out)
 {
@@ -33,9 +46,7 @@ int vf_bucket_open(const char *url, const struct vf_bucket_options *opt,
 			       "%s: not a bucket; use s3://bucket/prefix or "
 			       "file:///directory",
 			       url);
-	if (!err)
-		(*out)->url = VF_STEAL(u);
-	return err;
+	return err ? err : name_bucket(*out, VF_STEAL(u), out);
 }
 
 void vf_bucket_stop(struct vf_bucket *b)
@@ -48,15 +59,21 @@ void vf_bucket_close(struct vf_bucket *b)
 {
 	if (!b)
 		return;
-	char *url = b->url, *dir = b->dir;
+	char *url = b->url, *dir = b->dir, *identity = b->identity;
 	b->ops->close(b);
 	free(url);
 	free(dir);
+	free(identity);
 }
 
 const char *vf_bucket_url(const struct vf_bucket *b)
 {
 	return b->url;
+}
+
+const char *vf_bucket_identity(const struct vf_bucket *b)
+{
+	return b->identity;
 }
 
 const char *vf_bucket_dir(const struct vf_bucket *b)

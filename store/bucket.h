@@ -64,6 +64,9 @@ VF_API void vf_bucket_close(struct vf_bucket *b);
 VF_API const char *vf_bucket_url(const struct vf_bucket *b);
 /* The directory of a file:// bucket, NULL for others; until close. */
 VF_API const char *vf_bucket_dir(const struct vf_bucket *b);
+/* What tells it from every other bucket: its URL, after that of its server if
+ * there is one; until close. */
+VF_API const char *vf_bucket_identity(const struct vf_bucket *b);
 
 /*
  * Split what a user names, URL or path ("s3://b/p/products",

@@ -32,7 +32,9 @@ struct vf_bucket_ops {
 struct vf_bucket {
 	const struct vf_bucket_ops *ops; /* [fixed] */
 	char *url;			 /* [fixed] owned, freed by bucket.c */
-	char *dir; /* [fixed] file:// only, owned likewise */
+	char *dir;	    /* [fixed] file:// only, owned likewise */
+	const char *server; /* [fixed] s3:// only, the implementation's */
+	char *identity;	    /* [fixed] owned, by bucket.c */
 };
 
 struct vf_upload {

@@ -458,6 +458,7 @@ int vf_bucket_s3_open(const char *url, const struct vf_bucket_options *opt,
 		s3_close(&s3->base);
 		return err;
 	}
+	s3->base.server = s3->origin;
 	*out = &s3->base;
 	return 0;
 }

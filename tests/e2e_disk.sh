@@ -103,6 +103,29 @@ refuses() {
 	! mountpoint -q "$WORK/other"
 }
 
+# ---- another bucket in the same cache
+
+part_other() {
+	local d=$WORK/other-bucket n
+	head -c 300000 /dev/urandom >"$src/twin"
+	put one/x "$src/twin"
+	put two/x "$src/twin" # the same key, size and ETag as seen from the URLs
+	enter "$d:64M" && same small && leave
+	for n in one two; do
+		sim reset >/dev/null
+		check "mount $n" mount_bucket "$url/$n" "$mnt" -o "disk=$d:64M,ram=4M"
+		check "right bytes of $n" timeout 60 cmp "$src/twin" "$mnt/x"
+		written
+		[ "$(gets)" -gt 0 ] && ok "$n is asked for its own" || not_ok "$n is asked for its own" "0 GETs"
+		leave
+	done
+	sim reset >/dev/null
+	mount_bucket "$url/one/" "$mnt" -o "disk=$d:64M,ram=4M"
+	check "the first again" timeout 60 cmp "$src/twin" "$mnt/x"
+	[ "$(gets)" = 0 ] && ok "is still there" || not_ok "is still there" "$(gets) GETs"
+	leave
+}
+
 # ---- kill -9 in mid-fill
 
 part_cuts() {
@@ -388,7 +411,7 @@ part_gone() {
 	check "unmount without a bucket" leave
 }
 
-for part in ${VF_E2E_PARTS:-restart cuts flips dir full limit overwrite errors gone}; do
+for part in ${VF_E2E_PARTS:-restart other cuts flips dir full limit overwrite errors gone}; do
 	echo "-- $part"
 	part_$part
 done
