@@ -241,6 +241,7 @@ enum { CRASH_OBJECTS = 12, CRASH_BLOCKS = 60 };
 
 /* Shared with the child. */
 struct progress {
+	atomic_uint n_saves; /* of this child */
 	atomic_bool is_saved[CRASH_OBJECTS][CRASH_BLOCKS];
 };
 
@@ -266,18 +267,27 @@ static void fill_until_killed(const char *dir, uint64_t size,
 			for (unsigned k = 0; k < CRASH_BLOCKS; k++)
 				if (written[o][k])
 					atomic_store(&p->is_saved[o][k], true);
+		atomic_fetch_add(&p->n_saves, 1);
 	}
 }
 
 static void run_and_kill(const char *dir, uint64_t size, struct progress *p,
 			 uint64_t seed)
 {
-	pid_t child = fork();
+	pid_t child;
 
+	atomic_store(&p->n_saves, 0);
+	child = fork();
 	CU_ASSERT_FATAL(child >= 0);
 	if (!child) {
 		fill_until_killed(dir, size, p, seed);
 		_exit(0);
+	}
+	/* every second one while it opens, the others after the first save */
+	for (unsigned i = 0; i < 10000; i++) {
+		if (seed % 2 || atomic_load(&p->n_saves))
+			break;
+		usleep(1000);
 	}
 	usleep(10000 + vf_test_rand(&seed) % 80000);
 	kill(child, SIGKILL);
