@@ -4,13 +4,10 @@
  */
 #include "store/cache_impl.h"
 
-#include <sys/mman.h>
-
 enum {
 	BLOCK_DEFAULT = 64 << 10,
 	BLOCK_MIN = 4 << 10,
 	BLOCK_MAX = 1 << 20,
-	BLOCKS_MIN = 16,
 	FETCH_DEFAULT = 4 << 20,
 	AHEAD_DEFAULT = 64 << 20,
 	AHEAD_FETCHES_DEFAULT = 48,
@@ -26,7 +23,7 @@ static int fill_defaults(struct vf_cache_options *o)
 	if (o->block_len < BLOCK_MIN || o->block_len > BLOCK_MAX ||
 	    o->block_len & (o->block_len - 1))
 		return -EINVAL;
-	o->ram_len = VF_MAX(o->ram_len, BLOCKS_MIN * o->block_len);
+	o->ram_len = VF_MAX(o->ram_len, VF_CACHE_BLOCKS_MIN * o->block_len);
 	if (!o->fetch_len)
 		o->fetch_len = FETCH_DEFAULT;
 	o->fetch_len = VF_MIN(VF_MAX(o->fetch_len, o->block_len),
@@ -38,32 +35,6 @@ static int fill_defaults(struct vf_cache_options *o)
 		o->ahead_len = 0;
 	if (!o->max_ahead)
 		o->max_ahead = AHEAD_FETCHES_DEFAULT;
-	return 0;
-}
-
-static int alloc_blocks(struct vf_cache *c)
-{
-	size_t table_len = 64;
-
-	while (table_len < c->n_blocks)
-		table_len *= 2;
-	c->mask = table_len - 1;
-	c->table = calloc(table_len, sizeof(*c->table));
-	c->blocks = calloc(c->n_blocks, sizeof(*c->blocks));
-	c->arena =
-		mmap(NULL, c->n_blocks * c->block_len, PROT_READ | PROT_WRITE,
-		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (c->arena == MAP_FAILED)
-		c->arena = NULL;
-	if (!c->table || !c->blocks || !c->arena)
-		return -ENOMEM;
-	/* Filling touches every page for the first time: 2 MiB per fault. */
-	madvise(c->arena, c->n_blocks * c->block_len, MADV_HUGEPAGE);
-	for (size_t i = c->n_blocks; i-- > 0;) {
-		c->blocks[i].data = c->arena + i * c->block_len;
-		c->blocks[i].hash_next = c->free;
-		c->free = &c->blocks[i];
-	}
 	return 0;
 }
 
@@ -86,7 +57,7 @@ int vf_cache_open(const struct vf_cache_options *opt, struct vf_cache **out)
 		err = vf_policy_open(opt->policy, c->n_blocks, opt->ttl_s,
 				     &c->policy);
 	if (!err)
-		err = alloc_blocks(c);
+		err = vf_cache_arena_open(c);
 	if (!err && c->opt.hedge)
 		err = vf_hedge_open(c->opt.hedge, &c->hedge);
 	if (err) {
@@ -103,11 +74,8 @@ void vf_cache_close(struct vf_cache *c)
 		return;
 	vf_cache_stop(c);
 	vf_hedge_close(c->hedge);
-	if (c->arena)
-		munmap(c->arena, c->n_blocks * c->block_len);
+	vf_cache_arena_close(c);
 	vf_policy_close(c->policy);
-	free(c->blocks);
-	free(c->table);
 	pthread_cond_destroy(&c->disk_idle);
 	pthread_mutex_destroy(&c->mtx);
 	free(c);
@@ -163,7 +131,7 @@ void vf_cache_stats(struct vf_cache *c, struct vf_cache_stats *out)
 	out->n_flying = atomic_load(&c->n_flying);
 	for (size_t i = 0; i < VF_LATENCY_BUCKETS; i++)
 		out->latency[i] = atomic_load(&c->latency[i]);
-	out->ram_len = c->n_blocks * c->block_len;
+	out->ram_len = atomic_load(&c->n_limit) * c->block_len;
 	out->block_len = c->block_len;
 	out->policy = vf_policy_name(c->policy);
 	if (c->hedge)
@@ -198,9 +166,8 @@ static void drop_block(struct vf_cache *c, struct block *b)
 		at = &(*at)->hash_next;
 	*at = b->hash_next;
 	b->state = EMPTY;
-	b->hash_next = c->free;
-	c->free = b;
 	c->n_used--;
+	vf_cache_arena_put(c, b);
 }
 
 static uint32_t now_s(void)
@@ -220,21 +187,29 @@ static bool may_leave(void *arg, const struct vf_policy_entry *e)
 	return !atomic_load_explicit(&b->refs, memory_order_acquire);
 }
 
+bool vf_cache_evict(struct vf_cache *c)
+{
+	struct block *b = (struct block *)vf_policy_victim(c->policy, may_leave,
+							   NULL, now_s());
+
+	if (!b)
+		return false;
+	drop_block(c, b);
+	c->stats.n_evict++;
+	return true;
+}
+
 struct block *vf_cache_claim(struct vf_cache *c, const uint8_t id[16],
 			     uint64_t number)
 {
 	struct block *b, **chain;
 
-	if (!c->free) {
-		b = (struct block *)vf_policy_victim(c->policy, may_leave, NULL,
-						     now_s());
-		if (!b)
+	while (!c->free ||
+	       c->n_used >=
+		       atomic_load_explicit(&c->n_limit, memory_order_relaxed))
+		if (!vf_cache_evict(c))
 			return NULL;
-		drop_block(c, b);
-		c->stats.n_evict++;
-	}
-	b = c->free;
-	c->free = b->hash_next;
+	b = vf_cache_arena_take(c);
 	memcpy(b->id, id, 16);
 	b->number = number;
 	b->state = FETCHING;
@@ -286,6 +261,8 @@ void vf_cache_block_done(struct vf_cache *c, struct block *b, int err,
 				 now_s());
 		/* keeps the bytes while waiters copy */
 		atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+		if (c->n_used > atomic_load(&c->n_limit)) /* it sank */
+			vf_cache_evict(c);
 	}
 	pthread_mutex_unlock(&c->mtx);
 	while (w) {
@@ -321,7 +298,7 @@ static void note_reading(struct vf_cached *o, uint64_t off, size_t len)
 		return;
 	pthread_mutex_lock(&o->ahead_mtx);
 	ahead = vf_readahead_note(&o->ahead, off, len, o->size,
-				  o->cache->opt.ahead_len, &ahead_off,
+				  vf_cache_ahead_max(o->cache), &ahead_off,
 				  &ahead_len);
 	pthread_mutex_unlock(&o->ahead_mtx);
 	if (ahead)

@@ -35,7 +35,7 @@ struct vf_source {
 
 /* Zero means default. */
 struct vf_cache_options {
-	size_t ram_len;	      /* bytes of the arena; at least 16 blocks */
+	size_t ram_len;	      /* bytes, at most; at least 16 blocks */
 	size_t block_len;     /* 64 KiB; a power of two, 4 KiB to 1 MiB */
 	const char *policy;   /* policy.h */
 	uint32_t ttl_s;	      /* 0: blocks do not age */
@@ -56,6 +56,14 @@ VF_API int vf_cache_open(const struct vf_cache_options *opt,
 VF_API void vf_cache_stop(struct vf_cache *c);
 /* No read may be under way.  Accepts NULL. */
 VF_API void vf_cache_close(struct vf_cache *c);
+
+/*
+ * How many bytes of blocks may be in RAM from now on: between 16 blocks and the
+ * options' ram_len; what is more leaves, the policy's choice first, and its
+ * memory goes back to the system.  Blocks that are being read or fetched just
+ * then follow when that is over; none is added before.  Threads: any.
+ */
+VF_API void vf_cache_set_ram(struct vf_cache *c, size_t len);
 
 enum {
 	VF_CACHED_RAM_ONLY = 1, /* can be made again from what is cached */

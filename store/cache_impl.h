@@ -1,6 +1,6 @@
 /*
- * What the two halves of the cache share: cache.c has the blocks and their
- * readers, cache_fetch.c fills them.
+ * What the parts of the cache share: cache.c has the blocks and their readers,
+ * cache_fetch.c fills them, cache_arena.c has their memory.
  *
  * state       who may touch the block's bytes
  * EMPTY       nobody; on the free list
@@ -49,6 +49,7 @@ struct block {			      /* all [mtx] but where marked */
 	uint64_t number;
 	uint8_t *data; /* [fixed] block_len bytes of the arena */
 	enum state state;
+	bool resident;		 /* its bytes take memory */
 	atomic_uint refs;	 /* readers that copy; raised under mtx only */
 	struct block *hash_next; /* table chain, or free list */
 	struct waiter *waiters;
@@ -63,7 +64,9 @@ struct vf_cache {
 	struct block *blocks;		  /* [fixed] array */
 	struct block **table;		  /* [mtx] */
 	size_t mask;			  /* [fixed] table size - 1 */
-	struct block *free;		  /* [mtx] */
+	struct block *free, **free_end;	  /* [mtx] the resident ones first */
+	atomic_size_t n_limit;		  /* blocks; written under mtx */
+	size_t n_resident;		  /* [mtx] blocks */
 	struct vf_policy *policy;	  /* [mtx] */
 	size_t n_used;			  /* [mtx] */
 	size_t n_fetching;		  /* [mtx] of these: FETCHING */
@@ -108,6 +111,22 @@ struct block *vf_cache_find(struct vf_cache *c, const uint8_t id[16],
 /* A block in state FETCHING for this place, or NULL: caller holds mtx. */
 struct block *vf_cache_claim(struct vf_cache *c, const uint8_t id[16],
 			     uint64_t number);
+
+/* The policy's choice goes to the free list; false: none can.  Holds mtx. */
+bool vf_cache_evict(struct vf_cache *c);
+
+/* ---- cache_arena.c: caller holds mtx where not said otherwise ---------------------- */
+
+enum { VF_CACHE_BLOCKS_MIN = 16 };
+
+/* Returns 0; -ENOMEM.  No other thread is there yet. */
+int vf_cache_arena_open(struct vf_cache *c);
+void vf_cache_arena_close(struct vf_cache *c);
+/* From the free list, which is not empty, and back to it. */
+struct block *vf_cache_arena_take(struct vf_cache *c);
+void vf_cache_arena_put(struct vf_cache *c, struct block *b);
+/* Largest read-ahead at the present size.  No lock needed. */
+size_t vf_cache_ahead_max(struct vf_cache *c);
 
 /* ---- cache_fetch.c ----------------------------------------------------------------- */
 

@@ -1,0 +1,143 @@
+/*
+ * The memory of the blocks: an arena as large as the cache may ever be, of which
+ * as many blocks are resident as it may have now.
+ *
+ *   n_used      blocks that are not EMPTY
+ *   n_resident  blocks whose bytes take memory: those used, and free ones that
+ *               were; none is taken while n_used >= n_limit, and none is freed
+ *               without giving its memory back while n_resident > n_limit
+ *   free list   resident ones first, so that another becomes resident only
+ *               when all are used: n_resident <= n_limit but for blocks in use
+ *               when the limit sank
+ */
+#include "store/cache_impl.h"
+
+#include <sys/mman.h>
+
+enum { GIVE_BACK_MAX = 32 /* blocks in one go: readers come in between */ };
+
+int vf_cache_arena_open(struct vf_cache *c)
+{
+	size_t table_len = 64;
+
+	while (table_len < c->n_blocks)
+		table_len *= 2;
+	c->mask = table_len - 1;
+	c->table = calloc(table_len, sizeof(*c->table));
+	c->blocks = calloc(c->n_blocks, sizeof(*c->blocks));
+	c->arena =
+		mmap(NULL, c->n_blocks * c->block_len, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (c->arena == MAP_FAILED)
+		c->arena = NULL;
+	if (!c->table || !c->blocks || !c->arena)
+		return -ENOMEM;
+	/* Filling touches every page for the first time: 2 MiB per fault. */
+	madvise(c->arena, c->n_blocks * c->block_len, MADV_HUGEPAGE);
+	c->free_end = &c->free;
+	for (size_t i = 0; i < c->n_blocks; i++) {
+		c->blocks[i].data = c->arena + i * c->block_len;
+		*c->free_end = &c->blocks[i];
+		c->free_end = &c->blocks[i].hash_next;
+	}
+	atomic_init(&c->n_limit, c->n_blocks);
+	return 0;
+}
+
+void vf_cache_arena_close(struct vf_cache *c)
+{
+	if (c->arena)
+		munmap(c->arena, c->n_blocks * c->block_len);
+	free(c->blocks);
+	free(c->table);
+}
+
+struct block *vf_cache_arena_take(struct vf_cache *c)
+{
+	struct block *b = c->free;
+
+	c->free = b->hash_next;
+	if (!c->free)
+		c->free_end = &c->free;
+	c->n_resident += !b->resident;
+	b->resident = true;
+	return b;
+}
+
+static void put_last(struct vf_cache *c, struct block *b)
+{
+	b->hash_next = NULL;
+	*c->free_end = b;
+	c->free_end = &b->hash_next;
+}
+
+/* A failure keeps the bytes: they are counted, and tried again. */
+static bool give_back(struct vf_cache *c, struct block *b)
+{
+	if (madvise(b->data, c->block_len, MADV_DONTNEED))
+		return false;
+	b->resident = false;
+	c->n_resident--;
+	return true;
+}
+
+void vf_cache_arena_put(struct vf_cache *c, struct block *b)
+{
+	size_t limit = atomic_load_explicit(&c->n_limit, memory_order_relaxed);
+
+	if (c->n_resident > limit && give_back(c, b)) {
+		put_last(c, b);
+		return;
+	}
+	b->hash_next = c->free;
+	if (!c->free)
+		c->free_end = &b->hash_next;
+	c->free = b;
+}
+
+size_t vf_cache_ahead_max(struct vf_cache *c)
+{
+	size_t limit = atomic_load_explicit(&c->n_limit, memory_order_relaxed);
+	size_t max = VF_MIN(c->opt.ahead_len, limit * c->block_len / 4);
+
+	return max < c->block_len ? 0 : max;
+}
+
+/* True: there may be more. */
+static bool give_back_some(struct vf_cache *c)
+{
+	bool more = true;
+
+	pthread_mutex_lock(&c->mtx);
+	for (unsigned i = 0; more && i < GIVE_BACK_MAX; i++) {
+		if (c->n_resident <= atomic_load(&c->n_limit)) {
+			more = false;
+		} else if (c->free && c->free->resident) {
+			struct block *b = vf_cache_arena_take(c);
+			vf_cache_arena_put(c, b);
+			more = !b->resident;
+		} else {
+			more = vf_cache_evict(c);
+		}
+	}
+	pthread_mutex_unlock(&c->mtx);
+	return more;
+}
+
+void vf_cache_set_ram(struct vf_cache *c, size_t len)
+{
+	size_t n =
+		VF_MIN(VF_MAX(len / c->block_len, (size_t)VF_CACHE_BLOCKS_MIN),
+		       c->n_blocks);
+	bool shrinks;
+
+	pthread_mutex_lock(&c->mtx);
+	shrinks = n < atomic_load(&c->n_limit);
+	atomic_store(&c->n_limit, n);
+	pthread_mutex_unlock(&c->mtx);
+	/* A huge page holds what was given back of it until all is. */
+	if (shrinks)
+		madvise(c->arena, c->n_blocks * c->block_len, MADV_NOHUGEPAGE);
+	while (give_back_some(c))
+		;
+}
