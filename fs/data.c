@@ -107,6 +107,7 @@ static int open_object(struct fs *fs, const struct inode *i, unsigned flags,
 		return -ENOMEM;
 	}
 	identify(vf_bucket_identity(fs->bucket), i, OBJECT, id);
+	vf_rewarm_note(fs->rewarm, id, i->key, i->etag, i->stored_len);
 	return vf_cached_open(fs->cache, id, i->stored_len, i->key, flags,
 			      &s->source, out);
 }

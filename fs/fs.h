@@ -24,6 +24,9 @@ struct mount_options {
 	struct vf_bucket_options bucket;
 	struct vf_cache_options cache;
 	struct vf_disk_options disk; /* dir NULL: none */
+	bool ram_auto;		     /* the RAM tier follows memory pressure */
+	char *pressure_file;	     /* of that; NULL: the system's */
+	uint32_t rewarm_mbps;	     /* 0: what was hot is not remembered */
 	unsigned name_ttl_ms; /* how long a name may be answered from memory */
 	bool foreground, debug, allow_other, passthrough_off;
 	unsigned long mount_flags; /* MS_* */
@@ -32,12 +35,14 @@ struct mount_options {
 };
 
 struct fs {
-	struct mount_options opt; /* [fixed] */
-	struct vf_bucket *bucket; /* [fixed] */
-	struct vf_cache *cache;	  /* [fixed] */
-	struct vf_disk *disk;	  /* [fixed] or NULL */
-	size_t cache_block_len;	  /* [fixed] */
-	uid_t uid;		  /* [fixed] of the mounting user */
+	struct mount_options opt;     /* [fixed] */
+	struct vf_bucket *bucket;     /* [fixed] */
+	struct vf_cache *cache;	      /* [fixed] */
+	struct vf_disk *disk;	      /* [fixed] or NULL */
+	size_t cache_block_len;	      /* [fixed] */
+	struct vf_pressure *pressure; /* [fixed] or NULL */
+	struct vf_rewarm *rewarm;     /* [fixed] or NULL */
+	uid_t uid;		      /* [fixed] of the mounting user */
 	gid_t gid;
 	uint64_t start_ns;
 	time_t start_s;
@@ -191,6 +196,26 @@ int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,
  */
 int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
 		    uint64_t *end, uint64_t *out_table_off);
+
+/* ---- rewarm.c: what was hot is hot again after a restart --------------------------------- */
+
+/*
+ * Read DIR/hot of the disk tier, and what it lists into RAM, in the background;
+ * keep it up to date from then on.  Returns 0; -ENOMEM; -errno.
+ */
+int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out);
+/* Before the bucket closes: write it a last time, and end.  Accepts NULL. */
+void vf_rewarm_stop(struct vf_rewarm *r);
+void vf_rewarm_close(struct vf_rewarm *r);
+/* This version is being read.  @r may be NULL.  Threads: any. */
+void vf_rewarm_note(struct vf_rewarm *r, const uint8_t id[16], const char *key,
+		    const char *etag, uint64_t size);
+
+struct vf_rewarm_stats {
+	uint64_t n_blocks; /* brought back to RAM, or on their way */
+	bool is_over;	   /* nothing more comes */
+};
+void vf_rewarm_stats(struct vf_rewarm *r, struct vf_rewarm_stats *out);
 
 /* ---- dir.c, file.c, control.c: FUSE operations -------------------------------------------- */
 

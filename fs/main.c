@@ -6,6 +6,7 @@
  * the terminal.  So a mount that fails says why and the caller's status is not 0.
  */
 #include "fs/fs.h"
+#include "store/pressure.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -195,7 +196,14 @@ static int open_cache(struct fs *fs)
 		return vf_fail(err, "the cache: %s", vf_strerror(err));
 	vf_cache_stats(fs->cache, &stats);
 	fs->cache_block_len = stats.block_len;
-	return 0;
+	if (!fs->opt.ram_auto)
+		return 0;
+	err = vf_pressure_open(
+		fs->cache,
+		&(struct vf_pressure_options){.file = fs->opt.pressure_file,
+					      .max_len = stats.ram_len},
+		&fs->pressure);
+	return err == -ENOENT ? 0 : err; /* said; the size stays */
 }
 
 static int open_fs(struct fs *fs)
@@ -222,6 +230,8 @@ static int open_fs(struct fs *fs)
 		err = vf_warm_open(fs, &fs->warm);
 	if (!err && fs->disk)
 		err = vf_pins_open(fs, fs->opt.disk.dir, &fs->pins);
+	if (!err && fs->disk && fs->opt.rewarm_mbps)
+		err = vf_rewarm_open(fs, &fs->rewarm);
 	if (!err)
 		vf_passthrough_init(&fs->passthrough, &fs->opt,
 				    vf_bucket_dir(fs->bucket));
@@ -231,6 +241,8 @@ static int open_fs(struct fs *fs)
 /* First the bucket: what is under way ends, and answers its readers. */
 static void close_fs(struct fs *fs)
 {
+	vf_pressure_close(fs->pressure);
+	vf_rewarm_stop(fs->rewarm);
 	vf_pins_stop(fs->pins);
 	vf_warm_stop(fs->warm);
 	if (fs->cache)
@@ -240,6 +252,7 @@ static void close_fs(struct fs *fs)
 	vf_bucket_close(fs->bucket);
 	vf_warm_close(fs->warm);
 	vf_inodes_fini(fs);
+	vf_rewarm_close(fs->rewarm);
 	vf_cache_close(fs->cache);
 	vf_disk_close(fs->disk);
 	vf_pins_close(fs->pins);

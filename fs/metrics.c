@@ -5,6 +5,7 @@
  *   .vecfs/metrics      vecfs_cache_hits_total N, in Prometheus' text format
  */
 #include "fs/fs.h"
+#include "store/pressure.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -123,6 +124,30 @@ static void add_disk(struct metrics *m)
 	    "1 while it fails and is left alone.");
 }
 
+static void add_ram(struct metrics *m, struct fs *fs)
+{
+	struct vf_pressure_stats p;
+	struct vf_rewarm_stats r;
+
+	if (fs->pressure) {
+		vf_pressure_stats(fs->pressure, &p);
+		add(m, "pressure", "stalled", GAUGE, p.stalled,
+		    "Time that tasks waited for memory, hundredths of a "
+		    "percent.");
+		add(m, "pressure", "shrinks", COUNTER, p.n_shrink,
+		    "Times the cache in RAM was made smaller for it.");
+		add(m, "pressure", "grows", COUNTER, p.n_grow,
+		    "Times it was made larger again.");
+	}
+	if (fs->rewarm) {
+		vf_rewarm_stats(fs->rewarm, &r);
+		add(m, "rewarm", "blocks", COUNTER, r.n_blocks,
+		    "Blocks hot at the last unmount and read again.");
+		add(m, "rewarm", "over", GAUGE, r.is_over,
+		    "1 once all of them are on their way.");
+	}
+}
+
 static void add_bucket(struct metrics *m)
 {
 	const struct vf_bucket_stats *b = &m->bucket;
@@ -161,6 +186,7 @@ static void gather(struct fs *fs, struct metrics *m)
 		vf_disk_stats(fs->disk, &m->disk);
 		add_disk(m);
 	}
+	add_ram(m, fs);
 	add_bucket(m);
 	add_pins(m, fs);
 }
@@ -229,6 +255,7 @@ static void add_words(json_t *o, struct fs *fs, const struct metrics *m)
 {
 	const char *why = vf_passthrough_why(&fs->passthrough);
 	json_t *g = group_of(o, "passthrough");
+	struct vf_pressure_stats pressure;
 
 	json_object_set_new(g, "state", json_string(why ? "off" : "on"));
 	json_object_set_new(
@@ -238,6 +265,11 @@ static void add_words(json_t *o, struct fs *fs, const struct metrics *m)
 			    json_string(m->cache.policy));
 	json_object_set_new(group_of(o, "cache"), "fetch_us_log2",
 			    latency_list(m));
+	if (fs->pressure) {
+		vf_pressure_stats(fs->pressure, &pressure);
+		json_object_set_new(group_of(o, "pressure"), "file",
+				    json_string(pressure.file));
+	}
 	json_object_set_new(o, "hot", hot_list(fs));
 	if (fs->disk) {
 		g = group_of(o, "disk");

@@ -2,6 +2,7 @@
  * The command line of vecfs: mount(8)'s conventions, sizes like 2G.
  */
 #include "fs/fs.h"
+#include "store/pressure.h"
 
 #include <limits.h>
 #include <stddef.h>
@@ -18,6 +19,13 @@ static const char help[] =
 	"  -d                     the same, and print every FUSE request\n"
 	"  -o ram=SIZE            memory for cached blocks, for example 2G\n"
 	"                         (default 1G, at most a quarter of the RAM)\n"
+	"  -o ram=auto            as much as memory pressure allows: 64M to a\n"
+	"                         quarter of what is available at the start\n"
+	"  -o pressure=FILE       where that is read (default: memory.pressure of\n"
+	"                         the cgroup, else /proc/pressure/memory)\n"
+	"  -o rewarm=MB/s         how fast what was hot at the last unmount is read\n"
+	"                         into RAM again, with a disk tier (default 64;\n"
+	"                         0: not at all)\n"
 	"  -o disk=DIR:SIZE       a second tier on a local disk, for example\n"
 	"                         /nvme/vecfs:50G; kept over restarts\n"
 	"  -o policy=NAME         which blocks leave: lru, lfu (default), s3fifo\n"
@@ -59,6 +67,7 @@ static const char help[] =
 enum {
 	RAM_DEFAULT = 1 << 30,
 	NAME_TTL_DEFAULT_MS = 1000,
+	REWARM_DEFAULT_MBPS = 64,
 	RAM_MIN = 16 * (64 << 10),
 	DISK_MIN = 16 << 20,
 	DAY_MS = 86400 * 1000,
@@ -69,7 +78,8 @@ enum key { KEY_IGNORE, KEY_HELP, KEY_VERSION, KEY_ALLOW_OTHER };
 struct parsed {
 	struct mount_options *o;
 	char *ram, *connections, *timeout, *name_ttl, *passthrough, *disk,
-		*policy, *ttl, *write_mbps, *fetch, *ahead, *hedge;
+		*policy, *ttl, *write_mbps, *fetch, *ahead, *hedge, *pressure,
+		*rewarm;
 	int foreground, debug, virtual_host;
 	bool allow_other, help, version, bad;
 };
@@ -91,6 +101,8 @@ static const struct fuse_opt table[] = {
 	OPT("fetch_size=%s", fetch, 0),
 	OPT("read_ahead=%s", ahead, 0),
 	OPT("hedge=%s", hedge, 0),
+	OPT("pressure=%s", pressure, 0),
+	OPT("rewarm=%s", rewarm, 0),
 	OPT("passthrough=%s", passthrough, 0),
 	OPT("virtual_host", virtual_host, 1),
 	OPT("-f", foreground, 1),
@@ -252,14 +264,16 @@ enum {
 	FETCH,
 	AHEAD,
 	HEDGE,
+	REWARM,
 };
 
 static int to_numbers(struct parsed *p)
 {
 	struct mount_options *o = p->o;
+	bool is_auto = p->ram && !strcmp(p->ram, "auto");
 	struct number n[] = {
-		[RAM] = {"ram", p->ram, RAM_MIN, SIZE_MAX / 2,
-			 default_ram_len()},
+		[RAM] = {"ram", is_auto ? NULL : p->ram, RAM_MIN, SIZE_MAX / 2,
+			 is_auto ? vf_pressure_max_len() : default_ram_len()},
 		[CONNECTIONS] = {"connections", p->connections, 1, 4096, 0},
 		[TIMEOUT] = {"timeout_ms", p->timeout, 1, DAY_MS, 0},
 		[NAME_TTL] = {"name_ttl_ms", p->name_ttl, 0, DAY_MS,
@@ -270,6 +284,8 @@ static int to_numbers(struct parsed *p)
 		[FETCH] = {"fetch_size", p->fetch, 64 << 10, 16 << 20, 0},
 		[AHEAD] = {"read_ahead", p->ahead, 0, UINT32_MAX, 0},
 		[HEDGE] = {"hedge", p->hedge, 0, 99, 0},
+		[REWARM] = {"rewarm", p->rewarm, 0, 1000000,
+			    REWARM_DEFAULT_MBPS},
 	};
 	int err = 0;
 
@@ -277,6 +293,8 @@ static int to_numbers(struct parsed *p)
 		err = to_number(n[i].name, n[i].text, n[i].min, n[i].max,
 				&n[i].value);
 	o->cache.ram_len = n[RAM].value;
+	o->ram_auto = is_auto;
+	o->rewarm_mbps = (uint32_t)n[REWARM].value;
 	o->cache.ttl_s = o->disk.ttl_s = (uint32_t)n[TTL].value;
 	o->cache.fetch_len = n[FETCH].value;
 	/* Zero is the cache's word for its default; one byte is none at all. */
@@ -346,6 +364,14 @@ static int to_words(struct parsed *p)
 			p->passthrough);
 		return -EINVAL;
 	}
+	if (p->pressure && (*p->pressure != '/' || !o->ram_auto)) {
+		fprintf(stderr,
+			"vecfs: pressure=%s: it goes with ram=auto, and is a "
+			"full path\n",
+			p->pressure);
+		return -EINVAL;
+	}
+	o->pressure_file = VF_STEAL(p->pressure);
 	o->passthrough_off = p->passthrough && !strcmp(p->passthrough, "off");
 	o->bucket.virtual_host = p->virtual_host != 0;
 	o->debug = p->debug;
@@ -408,7 +434,8 @@ int vf_options_parse(struct fuse_args *args, struct mount_options *out)
 	char *const texts[] = {p.ram,	   p.connections, p.timeout,
 			       p.name_ttl, p.passthrough, p.disk,
 			       p.policy,   p.ttl,	  p.write_mbps,
-			       p.fetch,	   p.ahead,	  p.hedge};
+			       p.fetch,	   p.ahead,	  p.hedge,
+			       p.pressure, p.rewarm};
 	for (size_t i = 0; i < VF_N(texts); i++)
 		free(texts[i]);
 	return err;
@@ -423,4 +450,5 @@ void vf_options_fini(struct mount_options *o)
 	free((char *)o->bucket.profile);
 	free((char *)o->bucket.ca_file);
 	free((char *)o->disk.dir);
+	free(o->pressure_file);
 }

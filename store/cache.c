@@ -124,6 +124,7 @@ void vf_cache_stats(struct vf_cache *c, struct vf_cache_stats *out)
 	pthread_mutex_lock(&c->mtx);
 	*out = c->stats;
 	out->used_len = c->n_used * c->block_len;
+	out->n_queued = c->n_queued;
 	pthread_mutex_unlock(&c->mtx);
 	out->n_disk_hit = atomic_load(&c->n_disk_hit);
 	out->bytes_asked = atomic_load(&c->bytes_asked);

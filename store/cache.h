@@ -112,6 +112,11 @@ VF_API void vf_cached_release(struct vf_hold *h);
  */
 VF_API unsigned vf_cached_want(struct vf_cached *o, uint64_t off, uint64_t len,
 			       unsigned max_fetches);
+/*
+ * Queue what of the range is not in RAM as read-ahead: after all that somebody
+ * waits for.  Returns how many blocks.
+ */
+VF_API uint64_t vf_cached_warm(struct vf_cached *o, uint64_t off, uint64_t len);
 /* Count uses that did not come through vf_cached_read. */
 VF_API void vf_cached_touch(struct vf_cached *o, uint64_t off, uint64_t len);
 /* Is all of it in the disk tier?  Only a hint: it may leave. */
@@ -146,10 +151,20 @@ struct vf_cache_stats {
 	uint64_t n_evict, n_bypass; /* bypass: no block was free */
 	uint64_t bytes_asked, bytes_fetched;   /* by readers; from sources */
 	uint64_t n_flying;		       /* fetches under way */
+	uint64_t n_queued;		       /* read-ahead waiting */
 	uint64_t ram_len, used_len, block_len; /* bytes */
 	uint64_t latency[VF_LATENCY_BUCKETS];  /* fetches from sources */
 	const char *policy;
 };
 VF_API void vf_cache_stats(struct vf_cache *c, struct vf_cache_stats *out);
+
+/* What is in RAM now, but for what only a scan asked for; at most @max, returns
+ * how many. */
+struct vf_cache_place {
+	uint8_t id[16];	 /* of the object */
+	uint64_t number; /* of the block */
+};
+VF_API size_t vf_cache_list(struct vf_cache *c, struct vf_cache_place *out,
+			    size_t max);
 
 #endif

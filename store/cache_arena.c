@@ -14,7 +14,8 @@
 
 #include <sys/mman.h>
 
-enum { GIVE_BACK_MAX = 32 /* blocks in one go: readers come in between */ };
+/* Blocks in one go: readers come in between. */
+enum { GIVE_BACK_MAX = 32, LIST_PIECE = 4096 };
 
 int vf_cache_arena_open(struct vf_cache *c)
 {
@@ -140,4 +141,24 @@ void vf_cache_set_ram(struct vf_cache *c, size_t len)
 		madvise(c->arena, c->n_blocks * c->block_len, MADV_NOHUGEPAGE);
 	while (give_back_some(c))
 		;
+}
+
+size_t vf_cache_list(struct vf_cache *c, struct vf_cache_place *out, size_t max)
+{
+	size_t n = 0;
+
+	for (size_t at = 0; at < c->n_blocks; at += LIST_PIECE) {
+		size_t end = VF_MIN(at + LIST_PIECE, c->n_blocks);
+		pthread_mutex_lock(&c->mtx);
+		for (size_t i = at; i < end && n < max; i++) {
+			const struct block *b = &c->blocks[i];
+			if (b->state != VALID ||
+			    b->entry.flags & VF_POLICY_SCAN)
+				continue;
+			memcpy(out[n].id, b->id, 16);
+			out[n++].number = b->number;
+		}
+		pthread_mutex_unlock(&c->mtx);
+	}
+	return n;
 }

@@ -381,6 +381,7 @@ void vf_cache_stop(struct vf_cache *c)
 	f = c->ahead;
 	c->ahead = NULL;
 	c->ahead_end = &c->ahead;
+	c->n_queued = 0;
 	for (struct fetch *i = f; i; i = i->next)
 		set_queued(i, NULL);
 	while (c->n_disk)
@@ -406,6 +407,7 @@ static void enqueue(struct vf_cache *c, struct fetch *f)
 	f->next = NULL;
 	*c->ahead_end = f;
 	c->ahead_end = &f->next;
+	c->n_queued++;
 	/* A reader may have come between the claim and this. */
 	for (size_t i = 0; i < f->n && f->ahead; i++)
 		if (f->blocks[i]->waiters)
@@ -442,6 +444,7 @@ static struct fetch *next_queued(struct vf_cache *c)
 		f = NULL;
 	if (f) {
 		c->ahead = f->next;
+		c->n_queued--;
 		if (!c->ahead)
 			c->ahead_end = &c->ahead;
 		set_queued(f, NULL);
@@ -505,16 +508,13 @@ static size_t claim_run(struct vf_cached *o, uint64_t *number, uint64_t end,
 
 enum { AHEAD_RUN_MAX = 256 };
 
-/* Fetches grow with the window: sixteen of them fill it. */
-void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
-		    unsigned flags)
+static uint64_t queue_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
+			    size_t fetch_len, unsigned flags)
 {
 	struct vf_cache *c = o->cache;
-	uint64_t number = off / c->block_len;
+	uint64_t number = off / c->block_len, n_blocks = 0;
 	uint64_t end = (off + len + c->block_len - 1) / c->block_len;
 	struct block *run[AHEAD_RUN_MAX];
-	size_t fetch_len = VF_MIN(VF_MAX(len / 16, (uint64_t)c->block_len),
-				  (uint64_t)c->opt.fetch_len);
 	size_t max = VF_MIN(VF_MAX(fetch_len / c->block_len, (size_t)1),
 			    (size_t)AHEAD_RUN_MAX);
 
@@ -524,9 +524,28 @@ void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
 		if (!f)
 			continue;
 		f->ahead = true;
+		n_blocks += n;
 		enqueue(c, f);
 	}
 	vf_cache_pump(c);
+	return n_blocks;
+}
+
+/* Fetches grow with the window: sixteen of them fill it. */
+void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
+		    unsigned flags)
+{
+	size_t fetch_len = VF_MIN(len / 16, (uint64_t)o->cache->opt.fetch_len);
+
+	queue_ahead(o, off, len, fetch_len, flags);
+}
+
+uint64_t vf_cached_warm(struct vf_cached *o, uint64_t off, uint64_t len)
+{
+	if (off >= o->size)
+		return 0;
+	return queue_ahead(o, off, VF_MIN(len, o->size - off),
+			   o->cache->opt.fetch_len, 0);
 }
 
 /* Queued read-ahead of the range goes first now; returns how many fetches. */

@@ -73,6 +73,7 @@ struct vf_cache {
 	size_t bounce_len;		  /* [mtx] bytes of all bounces */
 	struct fetch *ahead, **ahead_end; /* [mtx] queued read-ahead */
 	unsigned n_ahead;		  /* [mtx] read-ahead under way */
+	size_t n_queued;		  /* [mtx] fetches in that queue */
 	bool stopped;			  /* [mtx] no more read-ahead */
 	unsigned n_disk;		  /* [mtx] disk reads under way */
 	pthread_cond_t disk_idle;	  /* n_disk is 0 */

@@ -28,7 +28,7 @@ done
 # ---- helpers
 
 enter() { # DISK [OPTIONS]: a small RAM tier, and every read through the daemon
-	mount_bucket "$url" "$mnt" -o "disk=$1,ram=4M,name_ttl_ms=100,passthrough=off${2:+,$2}"
+	mount_bucket "$url" "$mnt" -o "disk=$1,ram=4M,name_ttl_ms=100,passthrough=off,rewarm=0${2:+,$2}"
 }
 daemon() { jq .pid "$mnt/.vecfs/status.json"; }
 # PID: the program has ended, and let go of its cache.  Whoever is to reap it

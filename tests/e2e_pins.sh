@@ -61,7 +61,7 @@ upload "$WORK/a/f" a/f && upload "$WORK/a/g" a/g && upload "$WORK/big" big ||
 	{ not_ok pins "cannot upload"; exit; }
 vectool gen --rows 2000 --dim 256 --seed 3 "$WORK/base.npy" -q &&
 	vectool put "$url/v" "$WORK/base.npy" -q >/dev/null || { not_ok pins "cannot put"; exit; }
-options=ram=2M,disk=$disk:24M,name_ttl_ms=100,allow_other
+options=ram=2M,disk=$disk:24M,name_ttl_ms=100,allow_other,rewarm=0
 check "mount" mount_bucket "$url" "$mnt" -o "$options"
 
 # ---- warming
