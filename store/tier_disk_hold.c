@@ -53,8 +53,11 @@ static void end_block(struct vf_disk_group *g, struct vf_disk_block *b,
 		return;
 	if (!b->bad && !(b->doomed && !b->pinned)) {
 		b->doomed = false;
-		if (!b->pinned)
-			vf_disk_enter_policy(g, b, 0);
+		if (b->pinned)
+			return;
+		/* Uses were not seen: it counts as one that was used again. */
+		vf_disk_enter_policy(g, b, 0);
+		vf_policy_hit(g->file->disk->policy, &b->entry, 1);
 		return;
 	}
 	vf_disk_set_evicting(g, b);
