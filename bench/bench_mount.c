@@ -21,6 +21,8 @@ static const char help[] =
 	"  hinted      200 cold rows, hinted together, then touched\n"
 	"  ram         reads from the RAM tier, against null_fs\n"
 	"  disk        reads from the disk tier, against the disk itself\n"
+	"  whole       a file that is whole in the disk tier, passed through,\n"
+	"              against the tier's file\n"
 	"  sequential  a cold stream, against 16 range GETs by libcurl; of the\n"
 	"              server in AWS_ENDPOINT_URL and S3_BUCKET when they are set\n"
 	"  query       a query whose rows only the bucket has, against the same\n"
@@ -28,7 +30,7 @@ static const char help[] =
 	"  others      a table beside s3fs and rclone, as far as installed\n"
 	"\n"
 	"  --size SIZE      of the object, 64M to 8G; by default 1G for hinted,\n"
-	"                   512M for ram and disk, else 256M\n"
+	"                   512M for ram, disk and whole, else 256M\n"
 	"  --rounds N       repetitions, medians are printed (9)\n"
 	"  --latency-ms N   of a GET, in faults and hinted (30), others (0)\n"
 	"  --dir DIR        for mounts, caches, files (TMPDIR, /tmp)\n"
@@ -48,6 +50,7 @@ static const struct section sections[] = {
 	{"hinted", bench_hinted, 1024, 30, false},
 	{"ram", bench_ram, 512, 0, false},
 	{"disk", bench_disk, 512, 0, false},
+	{"whole", bench_whole, 512, 0, false},
 	{"sequential", bench_cold_stream, 256, 0, true},
 	{"query", bench_cold_query, 64, 30, false},
 	{"others", bench_others, 256, 0, false},

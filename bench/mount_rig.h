@@ -106,6 +106,7 @@ void bench_hinted(void);      /* mount_cold.c */
 void bench_cold_stream(void); /* mount_cold.c */
 void bench_ram(void);	      /* mount_warm.c */
 void bench_disk(void);	      /* mount_warm.c */
+void bench_whole(void);	      /* mount_warm.c */
 void bench_others(void);      /* mount_others.c */
 void bench_cold_query(void);  /* mount_query.c */
 

@@ -1,10 +1,12 @@
 /*
  * Reads that a tier answers.  From RAM: against a file system that does
- * nothing.  From the disk: against the same disk without us.
+ * nothing.  From the disk: against the same disk without us.  Of a file whole on
+ * the disk: against that file.
  */
 #include "bench/mount_rig.h"
 
 #include <fcntl.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
@@ -218,12 +220,14 @@ static void disk_sequential(const char *raw)
 }
 
 /* RAM for a part of the object: what is read comes from the disk. */
-static void mount_tier(unsigned ram_mib)
+static void mount_tier(unsigned ram_mib, const char *passthrough)
 {
 	char options[BENCH_PATH + 64];
 
-	snprintf(options, sizeof(options), "ram=%uM,disk=%s/tier:%llu", ram_mib,
-		 bench.cache, (unsigned long long)(bench.len * 2 + (64 << 20)));
+	snprintf(options, sizeof(options),
+		 "ram=%uM,disk=%s/tier:%llu,rewarm=0,passthrough=%s", ram_mib,
+		 bench.cache, (unsigned long long)(bench.len * 2 + (64 << 20)),
+		 passthrough);
 	bench_mount(options);
 }
 
@@ -250,7 +254,7 @@ void bench_disk(void)
 
 	snprintf(raw, sizeof(raw), "%s/raw", bench.cache);
 	write_raw(raw);
-	mount_tier(RANDOM_RAM_MIB);
+	mount_tier(RANDOM_RAM_MIB, "off");
 	if (fill_disk()) {
 		bench_reset_counts();
 		disk_random(raw, BENCH_FAULT);
@@ -258,10 +262,59 @@ void bench_disk(void)
 		/* The window of read-ahead is a quarter of the RAM. */
 		bench_unmount();
 		await_tier();
-		mount_tier((unsigned)(bench.len >> 22));
+		mount_tier((unsigned)(bench.len >> 22), "off");
 		disk_sequential(raw);
 		bench_result("GETs meanwhile, a restart included",
 			     (double)bench_counts().get, "", BENCH_AT_MOST, 0);
+	} else {
+		bench.missed = true;
+	}
+	bench_unmount();
+	await_tier();
+	bench_empty_cache();
+}
+
+/* ---- a file that is whole on the disk ---------------------------------------------------- */
+
+static char tier_file[BENCH_PATH];
+
+static int note_file(const char *path, const struct stat *st, int flag,
+		     struct FTW *ftw)
+{
+	if (flag == FTW_F && (uint64_t)st->st_size == bench.len)
+		snprintf(tier_file, sizeof(tier_file), "%s", path);
+	return 0;
+}
+
+/* The pairs are bench_passthrough's: the mount's file, and the tier's. */
+static void compare_whole(void)
+{
+	char program[BENCH_PATH], data[BENCH_PATH], pairs[16];
+	char *argv[] = {program,    (char *)"--between", tier_file,
+			bench.file, bench.mnt,		 pairs,
+			NULL};
+
+	snprintf(program, sizeof(program), "%s/bench_passthrough", bench.bin);
+	snprintf(data, sizeof(data), "%s/tier/data", bench.cache);
+	snprintf(pairs, sizeof(pairs), "%u", bench.rounds);
+	if (nftw(data, note_file, 16, FTW_PHYS) || !*tier_file)
+		bench_fail(data);
+	fflush(stdout);
+	if (bench_run(argv))
+		bench.missed = true;
+}
+
+void bench_whole(void)
+{
+	mount_tier(RANDOM_RAM_MIB, "auto");
+	if (fill_disk()) {
+		bench_unmount();
+		await_tier();
+		mount_tier(RANDOM_RAM_MIB, "auto");
+		bench_reset_counts();
+		compare_whole();
+		bench_result("GETs meanwhile", (double)bench_counts().get, "",
+			     BENCH_AT_MOST, 0);
 	} else {
 		bench.missed = true;
 	}
