@@ -333,7 +333,9 @@ static void *hold_and_read(void *arg)
 	struct storm *s = arg;
 	uint64_t seed = s->seed;
 
-	for (unsigned i = 0; i < 60; i++) {
+	/* a slow disk may take long until a file is whole */
+	for (unsigned i = 0; i < 60 || (!atomic_load(s->n_held) && i < 100000);
+	     i++) {
 		unsigned object = vf_test_rand(&seed) % 4;
 		struct vf_disk_file *f = lab_file(s->disk, object, SIZE);
 		int fd;
