@@ -10,8 +10,8 @@
  * In the thread a call belongs to exactly one list.
  */
 #include "store/http.h"
+#include "store/http_loop.h"
 
-#include <curl/curl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -27,6 +27,7 @@ enum {
 	BACKOFF_MAX_MS = 5000,
 	BODY_PER_S = 256 << 10, /* slowest sending that is waited for */
 	POLL_MAX_MS = 1000,
+	RECEIVE_LEN = 128 << 10, /* per connection: a block and its head */
 };
 
 struct call {
@@ -44,9 +45,9 @@ struct call {
 };
 
 struct vf_http {
-	pthread_t thread; /* [fixed] */
-	CURLM *multi;	  /* [fixed] used by the thread alone, and wakeup */
-	char *ca_file;	  /* [fixed] */
+	pthread_t thread;		 /* [fixed] */
+	struct vf_http_loop loop;	 /* the thread's, but for its wake */
+	char *ca_file;			 /* [fixed] */
 	unsigned max_active, timeout_ms; /* [fixed] */
 	pthread_mutex_t mtx;
 	struct call *queue, **queue_end; /* [mtx] */
@@ -119,6 +120,7 @@ static void set_options(struct vf_http *h, struct call *c, CURL *e,
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, take_line);
 	curl_easy_setopt(e, CURLOPT_HEADERDATA, c);
 	curl_easy_setopt(e, CURLOPT_NOSIGNAL, 1L);
+	curl_easy_setopt(e, CURLOPT_BUFFERSIZE, (long)RECEIVE_LEN);
 	curl_easy_setopt(e, CURLOPT_PATH_AS_IS, 1L);
 	curl_easy_setopt(e, CURLOPT_PROTOCOLS_STR, "http,https");
 	curl_easy_setopt(e, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
@@ -182,7 +184,7 @@ static int begin(struct vf_http *h, struct call *c)
 		return -ENOMEM;
 	curl_easy_reset(c->easy);
 	set_options(h, c, c->easy, (char *)url.data);
-	if (curl_multi_add_handle(h->multi, c->easy))
+	if (curl_multi_add_handle(h->loop.multi, c->easy))
 		return -ENOMEM;
 	c->next = h->active;
 	h->active = c;
@@ -194,7 +196,7 @@ static int begin(struct vf_http *h, struct call *c)
 static void end_attempt(struct vf_http *h, struct call *c)
 {
 	if (c->easy) {
-		curl_multi_remove_handle(h->multi, c->easy);
+		curl_multi_remove_handle(h->loop.multi, c->easy);
 		h->spare[h->n_spare++] = c->easy;
 		c->easy = NULL;
 	}
@@ -361,6 +363,8 @@ static void begin_some(struct vf_http *h)
 			end_attempt(h, c);
 			finish(c, err);
 		}
+		/* Sent before the next is signed. */
+		vf_http_loop_tick(&h->loop);
 	}
 }
 
@@ -379,7 +383,7 @@ static void take_ended(struct vf_http *h)
 	CURLMsg *m;
 	int left;
 
-	while ((m = curl_multi_info_read(h->multi, &left))) {
+	while ((m = curl_multi_info_read(h->loop.multi, &left))) {
 		struct call *c;
 		CURLcode rc = m->data.result;
 		if (m->msg != CURLMSG_DONE)
@@ -426,14 +430,11 @@ static void cancel_all(struct vf_http *h)
 static void *run(void *arg)
 {
 	struct vf_http *h = arg;
-	int n_running;
 
 	while (take_queue(h)) {
 		begin_some(h);
-		curl_multi_perform(h->multi, &n_running);
+		vf_http_loop_turn(&h->loop, poll_ms(h));
 		take_ended(h);
-		begin_some(h);
-		curl_multi_poll(h->multi, NULL, 0, poll_ms(h), NULL);
 	}
 	cancel_all(h);
 	return NULL;
@@ -463,8 +464,7 @@ static void free_http(struct vf_http *h)
 {
 	while (h->n_spare)
 		curl_easy_cleanup(h->spare[--h->n_spare]);
-	if (h->multi)
-		curl_multi_cleanup(h->multi);
+	vf_http_loop_fini(&h->loop);
 	pthread_mutex_destroy(&h->mtx);
 	free(h->spare);
 	free(h->ca_file);
@@ -489,16 +489,13 @@ int vf_http_open(const struct vf_http_options *opt, struct vf_http **out)
 	h->timeout_ms = opt->timeout_ms ? opt->timeout_ms : TIMEOUT_DEFAULT_MS;
 	vf_random(&h->jitter, sizeof(h->jitter));
 	h->spare = calloc(h->max_active, sizeof(*h->spare));
-	h->multi = curl_multi_init();
+	err = vf_http_loop_init(&h->loop, h->max_active);
 	if (opt->ca_file && !(h->ca_file = strdup(opt->ca_file)))
 		err = -ENOMEM;
-	if (!h->spare || !h->multi)
+	if (!h->spare)
 		err = -ENOMEM;
-	if (!err) {
-		curl_multi_setopt(h->multi, CURLMOPT_MAXCONNECTS,
-				  (long)h->max_active);
+	if (!err)
 		err = start_thread(h);
-	}
 	if (err) {
 		free_http(h);
 		return err;
@@ -519,7 +516,7 @@ void vf_http_stop(struct vf_http *h)
 	pthread_mutex_unlock(&h->mtx);
 	if (stopped)
 		return;
-	curl_multi_wakeup(h->multi);
+	vf_http_loop_wake(&h->loop);
 	pthread_join(h->thread, NULL);
 	/* Calls that came with the last wake-up. */
 	while (take_queue(h), h->todo)
@@ -544,7 +541,7 @@ void vf_http_start(struct vf_http *h, const struct vf_http_call *call)
 {
 	struct call *c = malloc(sizeof(*c));
 	uint64_t ms = h->timeout_ms + call->body_len * 1000 / BODY_PER_S;
-	bool stopped;
+	bool stopped, first;
 
 	if (!c) {
 		refuse_call(call, -ENOMEM);
@@ -563,13 +560,16 @@ void vf_http_start(struct vf_http *h, const struct vf_http_call *call)
 	c->next = NULL;
 	pthread_mutex_lock(&h->mtx);
 	stopped = h->stop;
+	first = !h->queue;
 	if (!stopped) {
 		*h->queue_end = c;
 		h->queue_end = &c->next;
 	}
 	pthread_mutex_unlock(&h->mtx);
 	if (!stopped) {
-		curl_multi_wakeup(h->multi);
+		/* Behind another the wake-up of that one serves both. */
+		if (first)
+			vf_http_loop_wake(&h->loop);
 		return;
 	}
 	free(c);
