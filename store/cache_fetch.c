@@ -6,7 +6,12 @@
  */
 #include "store/cache_impl.h"
 
-enum { BOUNCE_MAX = 32 << 20 /* bytes besides the arena, of all fetches */ };
+#include <sys/mman.h>
+
+enum {
+	BOUNCE_MAX = 32 << 20, /* bytes besides the arena, of all fetches */
+	TOUCH_AHEAD = 16 << 20,
+};
 
 struct fetch {
 	struct vf_cached *object; /* a reference */
@@ -109,11 +114,28 @@ static void finish_fetch(void *arg, int err)
 	vf_cache_tell(told, err);
 }
 
+/* The first touch of the arena clears 2 MiB at once: done ahead, while the
+ * source is waited for, and not when its bytes are to be copied. */
+static void touch_arena(struct vf_cache *c, const uint8_t *data)
+{
+	size_t all = c->n_blocks * c->block_len;
+	size_t need = (size_t)(data - c->arena) + TOUCH_AHEAD / 2;
+	size_t from = atomic_load_explicit(&c->n_touched, memory_order_relaxed);
+	size_t to = VF_MIN(from + TOUCH_AHEAD, all);
+
+	if (need <= from || from == all ||
+	    !atomic_compare_exchange_strong(&c->n_touched, &from, to))
+		return;
+	/* Refused by old kernels: then each touch pays for itself. */
+	madvise(c->arena + from, to - from, MADV_POPULATE_WRITE);
+}
+
 static void fetch_from_source(struct fetch *f)
 {
 	struct vf_cached *o = f->object;
 	struct vf_cache *c = o->cache;
 	uint64_t off = f->blocks[0]->number * c->block_len;
+	const uint8_t *last = f->blocks[f->n - 1]->data;
 	uint8_t *buf;
 
 	f->start_ns = vf_now_ns();
@@ -132,6 +154,7 @@ static void fetch_from_source(struct fetch *f)
 		vf_hedge_start(c->hedge, o, off, f->len, buf, finish_fetch, f);
 	else
 		o->source->start(o->source, off, f->len, buf, finish_fetch, f);
+	touch_arena(c, last);
 }
 
 /* ---- from the disk tier ------------------------------------------------------------------ */

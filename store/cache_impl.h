@@ -61,6 +61,7 @@ struct vf_cache {
 	pthread_mutex_t mtx;
 	size_t block_len, n_blocks;	  /* [fixed] */
 	uint8_t *arena;			  /* [fixed] */
+	atomic_size_t n_touched;	  /* bytes of it, from its start */
 	struct block *blocks;		  /* [fixed] array */
 	struct block **table;		  /* [mtx] */
 	size_t mask;			  /* [fixed] table size - 1 */
