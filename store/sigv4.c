@@ -8,7 +8,7 @@
 #include <openssl/hmac.h>
 #include <stdio.h>
 
-enum { SHA256_LEN = 32, PAIRS_MAX = 32 };
+enum { SHA256_LEN = 32, PAIRS_MAX = 32, KEY_OF_MAX = 256 };
 
 const char vf_sigv4_empty[VF_SIGV4_HEX + 1] =
 	"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -189,7 +189,7 @@ static void hmac(const void *key, size_t key_len, const char *s,
 		abort(); /* libcrypto without HMAC */
 }
 
-static int signing_key(const struct vf_sigv4_scope *s, uint8_t out[SHA256_LEN])
+static int derive_key(const struct vf_sigv4_scope *s, uint8_t out[SHA256_LEN])
 {
 	VF_AUTO_BUF struct vf_buf b = {0};
 	char day[9];
@@ -204,6 +204,30 @@ static int signing_key(const struct vf_sigv4_scope *s, uint8_t out[SHA256_LEN])
 	hmac(out, SHA256_LEN, "aws4_request", out);
 	explicit_bzero(b.data, b.len);
 	return 0;
+}
+
+/* It changes once a day: a thread keeps the last. */
+static int signing_key(const struct vf_sigv4_scope *s, uint8_t out[SHA256_LEN])
+{
+	static _Thread_local struct {
+		char of[KEY_OF_MAX];
+		uint8_t key[SHA256_LEN];
+	} last;
+	char of[KEY_OF_MAX];
+	int len = snprintf(of, sizeof(of), "%s\n%.8s\n%s\n%s", s->secret_key,
+			   s->time, s->region, s->service);
+	int err = 0;
+
+	if (len < 0 || (size_t)len >= sizeof(of))
+		err = derive_key(s, out);
+	else if (!strcmp(of, last.of))
+		memcpy(out, last.key, sizeof(last.key));
+	else if (!(err = derive_key(s, out))) {
+		memcpy(last.of, of, sizeof(of));
+		memcpy(last.key, out, sizeof(last.key));
+	}
+	explicit_bzero(of, sizeof(of));
+	return err;
 }
 
 int vf_sigv4_signature(const struct vf_sigv4_request *r,
