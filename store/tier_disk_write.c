@@ -113,10 +113,7 @@ static struct vf_disk_item *new_item(struct vf_disk_file *f, uint64_t number,
 	w->flags = flags;
 	w->next = NULL;
 	memcpy(w->buf, buf, w->len);
-	for (uint32_t at = 0, i = 0; at < w->len; at += VF_DISK_PAGE, i++)
-		w->crcs[i] =
-			vf_crc32c(0, (uint8_t *)w->buf + at,
-				  VF_MIN(w->len - at, (uint32_t)VF_DISK_PAGE));
+	vf_crc32c_each(w->buf, w->len, VF_DISK_PAGE, w->crcs);
 	return w;
 }
 

@@ -372,6 +372,24 @@ crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
 		c = __builtin_ia32_crc32qi((uint32_t)c, *p);
 	return (uint32_t)c;
 }
+
+/* Four at once: the instruction takes three cycles, but one starts in each. */
+__attribute__((target("sse4.2"))) static void
+crc32c_four_sse42(const uint8_t *p, size_t len, uint32_t out[4])
+{
+	uint64_t a = UINT32_MAX, b = a, c = a, d = a;
+
+	for (size_t i = 0; i < len; i += 8) {
+		a = __builtin_ia32_crc32di(a, vf_le64(p + i));
+		b = __builtin_ia32_crc32di(b, vf_le64(p + len + i));
+		c = __builtin_ia32_crc32di(c, vf_le64(p + 2 * len + i));
+		d = __builtin_ia32_crc32di(d, vf_le64(p + 3 * len + i));
+	}
+	out[0] = ~(uint32_t)a;
+	out[1] = ~(uint32_t)b;
+	out[2] = ~(uint32_t)c;
+	out[3] = ~(uint32_t)d;
+}
 #endif
 
 uint32_t vf_crc32c(uint32_t crc, const void *p, size_t len)
@@ -381,4 +399,23 @@ uint32_t vf_crc32c(uint32_t crc, const void *p, size_t len)
 		return ~crc32c_sse42(~crc, p, len);
 #endif
 	return ~crc32c_table(~crc, p, len);
+}
+
+void vf_crc32c_each(const void *p, size_t len, size_t piece, uint32_t *out)
+{
+	const uint8_t *at = p;
+
+#if defined(__x86_64__)
+	if (piece % 8 == 0 && __builtin_cpu_supports("sse4.2"))
+		for (; len >= 4 * piece; len -= 4 * piece, out += 4) {
+			crc32c_four_sse42(at, piece, out);
+			at += 4 * piece;
+		}
+#endif
+	while (len) {
+		size_t n = VF_MIN(len, piece);
+		*out++ = vf_crc32c(0, at, n);
+		at += n;
+		len -= n;
+	}
 }

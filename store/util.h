@@ -96,6 +96,9 @@ void vf_buf_fini(struct vf_buf *b);
  * Threads: any.  Source: RFC 3720, appendix B.4.
  */
 uint32_t vf_crc32c(uint32_t crc, const void *p, size_t len);
+/* Of each @piece bytes of @p, the last one shorter, into out[]; faster than
+ * one after the other. */
+void vf_crc32c_each(const void *p, size_t len, size_t piece, uint32_t *out);
 
 static inline uint64_t vf_now_ns(void)
 {

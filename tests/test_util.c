@@ -45,6 +45,22 @@ static uint32_t crc32c_slow(const uint8_t *p, size_t len)
 	return ~crc;
 }
 
+static void crc32c_of_each_piece(void)
+{
+	uint8_t b[9 * 64 + 5];
+	uint32_t out[10];
+
+	vf_random(b, sizeof(b));
+	for (size_t len = 0; len <= sizeof(b); len += 7) {
+		memset(out, 0, sizeof(out));
+		vf_crc32c_each(b, len, 64, out);
+		for (size_t at = 0, i = 0; at < len; at += 64, i++)
+			CU_ASSERT_EQUAL(out[i],
+					crc32c_slow(b + at,
+						    VF_MIN(len - at, 64ul)));
+	}
+}
+
 static void crc32c_of_any_length_and_alignment(void)
 {
 	uint8_t b[128];
@@ -362,6 +378,7 @@ static CU_TestInfo tests[] = {
 	{"crc32c is that of RFC 3720", crc32c_is_that_of_rfc_3720},
 	{"crc32c of any length and alignment",
 	 crc32c_of_any_length_and_alignment},
+	{"CRC32C of each piece", crc32c_of_each_piece},
 	{"crc32c in pieces is that of the whole",
 	 crc32c_in_pieces_is_that_of_the_whole},
 	{"buffer grows and keeps its bytes", buffer_grows_and_keeps_its_bytes},
