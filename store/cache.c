@@ -445,6 +445,15 @@ static bool read_block(struct vf_cached *o, uint64_t off, size_t len,
 	return false;
 }
 
+void vf_cache_read_block(struct vf_cached *o, uint64_t off, size_t len,
+			 uint8_t *dst, struct read *r)
+{
+	struct block *b;
+
+	if (read_block(o, off, len, dst, r, &b))
+		vf_cache_fetch(o, &b, 1);
+}
+
 static void read_blocks(struct vf_cached *o, uint64_t off, size_t len,
 			uint8_t *dst, struct read *r)
 {
@@ -455,7 +464,8 @@ static void read_blocks(struct vf_cached *o, uint64_t off, size_t len,
 	while (len) {
 		size_t n = VF_MIN((uint64_t)len,
 				  c->block_len - off % c->block_len);
-		bool claimed = read_block(o, off, n, dst, r, &b);
+		bool claimed = !vf_cache_read_page(o, off, n, dst, r) &&
+			       read_block(o, off, n, dst, r, &b);
 		if (n_run && (!claimed || n_run == max_run)) {
 			vf_cache_fetch(o, run, n_run);
 			n_run = 0;

@@ -149,6 +149,7 @@ struct vf_cache_stats {
 	uint64_t n_hedge;	    /* besides: sent a second time, late */
 	uint64_t n_hedge_won;	    /* of these: answered first */
 	uint64_t n_evict, n_bypass; /* bypass: no block was free */
+	uint64_t n_page; /* of the misses: read by the page, past RAM */
 	uint64_t bytes_asked, bytes_fetched;   /* by readers; from sources */
 	uint64_t n_flying;		       /* fetches under way */
 	uint64_t n_queued;		       /* read-ahead waiting */

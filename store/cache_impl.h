@@ -25,6 +25,8 @@
 
 enum state { EMPTY, FETCHING, VALID };
 
+enum { VF_CACHE_SEEN = 8192 };
+
 /* A vf_cached_read under way; n_left counts its pieces and its own set-up. */
 struct read {
 	atomic_uint n_left;
@@ -77,6 +79,7 @@ struct vf_cache {
 	size_t n_queued;		  /* [mtx] fetches in that queue */
 	bool stopped;			  /* [mtx] no more read-ahead */
 	unsigned n_disk;		  /* [mtx] disk reads under way */
+	uint32_t seen[VF_CACHE_SEEN];	  /* [mtx] blocks read by the page */
 	pthread_cond_t disk_idle;	  /* n_disk is 0 */
 	struct vf_hedge *hedge;		  /* [fixed] or NULL */
 	struct vf_cache_stats stats;	  /* [mtx] counters only */
@@ -144,5 +147,18 @@ void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
 /* Straight into @dst, past the cache. */
 void vf_cache_bypass(struct vf_cached *o, uint64_t off, size_t len,
 		     uint8_t *dst, struct read *r);
+
+/* ---- cache_page.c --------------------------------------------------------------- */
+
+/*
+ * A few bytes of a block that only the disk has, and that nobody wanted of
+ * late: its pages alone are read, past the RAM tier.  False: not so; then the
+ * caller goes on.  One piece of @r.
+ */
+bool vf_cache_read_page(struct vf_cached *o, uint64_t off, size_t len,
+			uint8_t *dst, struct read *r);
+/* cache.c: the part of one block, by way of the RAM tier; a piece of @r. */
+void vf_cache_read_block(struct vf_cached *o, uint64_t off, size_t len,
+			 uint8_t *dst, struct read *r);
 
 #endif

@@ -78,6 +78,20 @@ void vf_disk_read(struct vf_disk_file *f, uint64_t number, void *buf,
 		  uint32_t n_uses, vf_fetch_fn *done, void *arg);
 
 /*
+ * The same for @len bytes at @off of the object, all of one block: only the
+ * pages around them are read.
+ */
+struct vf_disk_part {
+	uint64_t off;
+	uint32_t len;
+	void *buf;
+	uint32_t n_uses;
+	vf_fetch_fn *done;
+	void *arg;
+};
+void vf_disk_read_part(struct vf_disk_file *f, const struct vf_disk_part *p);
+
+/*
  * Keep a copy of the block.  @buf is copied before the return; the write
  * happens later, batched, or not at all (budget, full, failing).
  * @flags  VF_POLICY_SCAN

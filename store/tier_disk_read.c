@@ -12,12 +12,10 @@ struct vf_disk_reading {
 	struct vf_io io;
 	struct iovec iov;
 	struct vf_disk_file *file;
+	struct vf_disk_part part; /* what the caller wants */
 	uint64_t number;
-	uint32_t len;
-	const uint32_t *crcs; /* of the block: it has a reader */
-	void *dst;
-	vf_fetch_fn *done;
-	void *arg;
+	uint32_t skip, len;   /* pages around it: in the block, to read */
+	const uint32_t *crcs; /* of the pages: the block has a reader */
 	uint64_t start_ns;
 	bool answered, overdue;
 	struct vf_disk_reading *newer, *older;
@@ -49,12 +47,18 @@ static void unlink_read(struct vf_disk *d, struct vf_disk_reading *r)
 
 static bool is_right(const struct vf_disk_reading *r)
 {
+	enum { PAGES = 16 };
 	const uint8_t *p = r->iov.iov_base;
+	const uint32_t *want = r->crcs;
+	uint32_t crcs[PAGES];
 
-	for (uint32_t at = 0, i = 0; at < r->len; at += VF_DISK_PAGE, i++) {
-		uint32_t n = VF_MIN(r->len - at, (uint32_t)VF_DISK_PAGE);
-		if (vf_crc32c(0, p + at, n) != r->crcs[i])
+	for (uint32_t at = 0; at < r->len; at += PAGES * VF_DISK_PAGE) {
+		size_t n = VF_MIN(r->len - at, (uint32_t)PAGES * VF_DISK_PAGE);
+		vf_crc32c_each(p + at, n, VF_DISK_PAGE, crcs);
+		n = (n + VF_DISK_PAGE - 1) / VF_DISK_PAGE;
+		if (memcmp(crcs, want, n * sizeof(crcs[0])) != 0)
 			return false;
+		want += n;
 	}
 	return true;
 }
@@ -104,6 +108,15 @@ static void log_bad(const struct vf_disk_reading *r, int res)
 	       res < 0 ? strerror(-res) : "damaged");
 }
 
+static void copy_part(const struct vf_disk_reading *r)
+{
+	const uint8_t *p = r->iov.iov_base;
+	uint64_t block_len = r->file->disk->opt.block_len;
+
+	memcpy(r->part.buf, p + (r->part.off % block_len - r->skip),
+	       r->part.len);
+}
+
 static void finish_read(struct vf_io *io, int res)
 {
 	struct vf_disk_reading *r = (struct vf_disk_reading *)io;
@@ -126,9 +139,9 @@ static void finish_read(struct vf_io *io, int res)
 	pthread_mutex_unlock(&d->mtx);
 	vf_disk_punch_submit(d, punch);
 	if (is_ours) {
-		if (!is_bad && r->dst)
-			memcpy(r->dst, r->iov.iov_base, r->len);
-		r->done(r->arg, is_bad ? -ENOENT : 0);
+		if (!is_bad && r->part.buf)
+			copy_part(r);
+		r->part.done(r->part.arg, is_bad ? -ENOENT : 0);
 	}
 	vf_disk_buffer_put(d, r->iov.iov_base);
 	free(r);
@@ -137,7 +150,7 @@ static void finish_read(struct vf_io *io, int res)
 /* ---- start ---------------------------------------------------------------------------- */
 
 /* The block gets a reader; false: not there, or the tier rests.  mtx. */
-static bool begin_reader(struct vf_disk_reading *r, uint32_t n_uses)
+static bool begin_reader(struct vf_disk_reading *r)
 {
 	struct vf_disk_file *f = r->file;
 	struct vf_disk *d = f->disk;
@@ -150,33 +163,38 @@ static bool begin_reader(struct vf_disk_reading *r, uint32_t n_uses)
 		return false;
 	}
 	b->readers++;
-	if (n_uses && b->entry.queue)
-		vf_policy_hit(d->policy, &b->entry, n_uses);
-	r->crcs = vf_disk_crcs(vf_disk_group_of(b), b);
+	if (r->part.n_uses && b->entry.queue)
+		vf_policy_hit(d->policy, &b->entry, r->part.n_uses);
+	r->crcs = vf_disk_crcs(vf_disk_group_of(b), b) + r->skip / VF_DISK_PAGE;
 	r->io.fd = f->fd;
 	f->io++;
 	link_read(d, r);
 	return true;
 }
 
-static struct vf_disk_reading *new_read(struct vf_disk_file *f, uint64_t number)
+static struct vf_disk_reading *new_read(struct vf_disk_file *f,
+					const struct vf_disk_part *p)
 {
+	uint64_t block_len = f->disk->opt.block_len;
 	struct vf_disk_reading *r = calloc(1, sizeof(*r));
+	uint32_t at = (uint32_t)(p->off % block_len);
 
-	if (!r || number >= f->n_blocks) {
-		free(r);
+	if (!r)
 		return NULL;
-	}
 	r->file = f;
-	r->number = number;
-	r->len = vf_disk_block_len(f, number);
+	r->part = *p;
+	r->number = p->off / block_len;
+	r->skip = at - at % VF_DISK_PAGE;
+	r->len = (uint32_t)VF_MIN(vf_round_up(at + p->len, VF_DISK_PAGE),
+				  vf_disk_block_len(f, r->number)) -
+		 r->skip;
 	r->iov.iov_base = vf_disk_buffer_get(f->disk);
 	/* to the page: O_DIRECT; beyond the end of the file comes nothing */
 	r->iov.iov_len = vf_round_up(r->len, VF_DISK_PAGE);
 	r->io.op = VF_IO_READ;
 	r->io.iov = &r->iov;
 	r->io.n_iov = 1;
-	r->io.off = number * f->disk->opt.block_len;
+	r->io.off = p->off - p->off % block_len + r->skip;
 	r->io.done = finish_read;
 	if (!r->iov.iov_base) {
 		free(r);
@@ -188,22 +206,27 @@ static struct vf_disk_reading *new_read(struct vf_disk_file *f, uint64_t number)
 void vf_disk_read(struct vf_disk_file *f, uint64_t number, void *buf,
 		  uint32_t n_uses, vf_fetch_fn *done, void *arg)
 {
+	uint64_t off = number * f->disk->opt.block_len;
+	uint32_t len = number < f->n_blocks ? vf_disk_block_len(f, number) : 0;
+
+	vf_disk_read_part(f, &(struct vf_disk_part){off, len, buf, n_uses, done,
+						    arg});
+}
+
+void vf_disk_read_part(struct vf_disk_file *f, const struct vf_disk_part *p)
+{
 	struct vf_disk *d = f->disk;
 	struct vf_disk_reading *r;
-	bool is_there = vf_disk_has(f, number);
+	bool is_there = vf_disk_has(f, p->off / d->opt.block_len);
 
-	r = is_there ? new_read(f, number) : NULL;
-	if (r) {
-		r->dst = buf;
-		r->done = done;
-		r->arg = arg;
+	r = is_there ? new_read(f, p) : NULL;
+	if (r)
 		r->start_ns = vf_now_ns();
-	}
 	pthread_mutex_lock(&d->mtx);
 	if (!r)
 		d->stats.n_read_miss++;
 	else
-		is_there = begin_reader(r, n_uses);
+		is_there = begin_reader(r);
 	pthread_mutex_unlock(&d->mtx);
 	if (r && is_there) {
 		vf_uring_submit(d->ring, &r->io);
@@ -212,7 +235,7 @@ void vf_disk_read(struct vf_disk_file *f, uint64_t number, void *buf,
 	if (r)
 		vf_disk_buffer_put(d, r->iov.iov_base);
 	free(r);
-	done(arg, -ENOENT);
+	p->done(p->arg, -ENOENT);
 }
 
 /* ---- the watch ------------------------------------------------------------------------- */
@@ -238,7 +261,7 @@ static size_t take_overdue(struct vf_disk *d, struct answer *out, size_t max)
 		r->overdue = r->answered = true;
 		d->n_overdue++;
 		d->stats.n_error++;
-		out[n++] = (struct answer){r->done, r->arg};
+		out[n++] = (struct answer){r->part.done, r->part.arg};
 	}
 	if (n)
 		vf_disk_rest(d, true, 0, "read");

@@ -105,7 +105,7 @@ static void with_ram_in_use_reads_come_from_the_disk(void)
 {
 	struct rig r = {.dir = vf_test_dir()};
 	struct fake_wait w = FAKE_WAIT, held = FAKE_WAIT;
-	static uint8_t other[16][BLOCK], buf[100];
+	static uint8_t other[16][BLOCK], buf[BLOCK - 100];
 
 	open_rig(&r);
 	fill(&r);
@@ -117,7 +117,7 @@ static void with_ram_in_use_reads_come_from_the_disk(void)
 			       &held);
 	unsigned before = fake_server_started(r.s);
 	uint64_t n_bypass = fake_stats(r.c).n_bypass;
-	vf_cached_read(r.o, 40 * BLOCK + 77, 100, buf, fake_done, &w);
+	vf_cached_read(r.o, 40 * BLOCK + 77, sizeof(buf), buf, fake_done, &w);
 	CU_ASSERT_EQUAL(fake_stats(r.c).n_bypass, n_bypass + 1);
 	CU_ASSERT_EQUAL(fake_server_started(r.s), before);
 	if (fake_server_started(r.s) == before)
@@ -125,7 +125,7 @@ static void with_ram_in_use_reads_come_from_the_disk(void)
 	fake_server_pause(r.s, false);
 	CU_ASSERT_EQUAL(fake_wait_for(&w, 1), 0);
 	CU_ASSERT_EQUAL(fake_wait_for(&held, 16), 0);
-	CU_ASSERT(fake_is_right(1, 40 * BLOCK + 77, buf, 100));
+	CU_ASSERT(fake_is_right(1, 40 * BLOCK + 77, buf, sizeof(buf)));
 	vf_cached_put(o);
 	close_rig(&r);
 }
@@ -143,6 +143,29 @@ static void what_is_missing_between_is_fetched(void)
 	CU_ASSERT_EQUAL(fake_read(r.o, 1, 0, 12 * BLOCK), 0);
 	CU_ASSERT_EQUAL(fake_server_started(r.s), 4); /* 1-2, 4-5, 7-8, 10-11 */
 	CU_ASSERT_EQUAL(fake_stats(r.c).n_disk_hit, 4);
+	close_rig(&r);
+}
+
+static void a_few_bytes_are_read_past_ram_once(void)
+{
+	enum { LEN = BLOCK / 4, AT = 20 * BLOCK + BLOCK / 2 };
+	struct rig r = {.dir = vf_test_dir()};
+	struct vf_cached_info info;
+
+	open_rig(&r);
+	fill(&r);
+	close_rig(&r);
+	open_rig(&r);
+	CU_ASSERT_EQUAL(fake_read(r.o, 1, AT, LEN), 0);
+	CU_ASSERT(fake_stats(r.c).n_page == 1 && fake_stats(r.c).n_fill == 0);
+	vf_cached_info(r.o, 0, (uint64_t)N * BLOCK, &info);
+	CU_ASSERT_EQUAL(info.n_ram, 0);
+	CU_ASSERT_EQUAL(fake_read(r.o, 1, AT - 8, LEN), 0);
+	CU_ASSERT(fake_stats(r.c).n_page == 1 && fake_stats(r.c).n_fill == 1);
+	vf_cached_info(r.o, 0, (uint64_t)N * BLOCK, &info);
+	CU_ASSERT_EQUAL(info.n_ram, 1);
+	CU_ASSERT_EQUAL(fake_stats(r.c).n_disk_hit, 2);
+	CU_ASSERT_EQUAL(fake_server_started(r.s), 0);
 	close_rig(&r);
 }
 
@@ -347,6 +370,8 @@ static CU_TestInfo tests[] = {
 	 with_ram_in_use_reads_come_from_the_disk},
 	{"what is missing between is fetched",
 	 what_is_missing_between_is_fetched},
+	{"a few bytes are read past RAM once",
+	 a_few_bytes_are_read_past_ram_once},
 	{"dropped blocks are fetched again", dropped_blocks_are_fetched_again},
 	{"a read that fails is asked of the source",
 	 a_read_that_fails_is_asked_of_the_source},

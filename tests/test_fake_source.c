@@ -274,7 +274,7 @@ struct vf_cache_stats fake_stats(struct vf_cache *c)
 
 	vf_cache_stats(c, &s);
 	CU_ASSERT(s.used_len <= s.ram_len);
-	CU_ASSERT_EQUAL(s.n_miss, s.n_wait + s.n_fill + s.n_bypass);
+	CU_ASSERT_EQUAL(s.n_miss, s.n_wait + s.n_fill + s.n_bypass + s.n_page);
 	return s;
 }
 
