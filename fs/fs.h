@@ -200,7 +200,7 @@ int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
 /* ---- rewarm.c: what was hot is hot again after a restart --------------------------------- */
 
 /*
- * Read DIR/hot of the disk tier, and what it lists into RAM, in the background;
+ * Read DIR/hot.* of the disk tier, and what it lists into RAM, in the background;
  * keep it up to date from then on.  Returns 0; -ENOMEM; -errno.
  */
 int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out);

@@ -1,11 +1,12 @@
 /*
- * The hot set over restarts.  DIR/hot, beside the disk tier's own files, lists
- * what was in RAM; written every minute and at the end, read at the start.
+ * The hot set over restarts.  DIR/hot.<bucket>, beside the disk tier's own
+ * files, lists what was in RAM; written every minute and at the end, read at the
+ * start.
  *
  *   noted    versions that were opened, by identity: blocks in RAM have no name
  *   READING  the list is being read back into RAM, as read-ahead at a bounded
- *            rate; DIR/hot stays as it is
- *   KEEPING  DIR/hot follows what is in RAM
+ *            rate; the file stays as it is
+ *   KEEPING  the file follows what is in RAM
  *
  * Blocks come from the disk tier where it has them, else from the bucket, with
  * If-Match as ever: an object that has changed meanwhile is passed over.
@@ -16,6 +17,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <xxhash.h>
 
 enum {
 	SAVE_EVERY_MS = 60000,
@@ -343,6 +345,7 @@ int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out)
 {
 	struct vf_rewarm *r = calloc(1, sizeof(*r));
 	pthread_condattr_t a;
+	const char *bucket;
 	int err;
 
 	*out = r;
@@ -354,7 +357,11 @@ int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out)
 	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	pthread_cond_init(&r->cond, &a);
 	pthread_condattr_destroy(&a);
-	if (asprintf(&r->path, "%s/hot", fs->opt.disk.dir) < 0) {
+	/* One per bucket: a tier may serve several, one after the other. */
+	bucket = vf_bucket_identity(fs->bucket);
+	if (asprintf(&r->path, "%s/hot.%016llx", fs->opt.disk.dir,
+		     (unsigned long long)XXH3_64bits(bucket, strlen(bucket))) <
+	    0) {
 		r->path = NULL;
 		return -ENOMEM;
 	}
