@@ -72,11 +72,11 @@ static void end_reader(struct vf_disk_reading *r, bool is_bad,
 
 	assert(b && b->readers);
 	b->readers--;
-	if (!is_bad)
+	if (!is_bad && r->len == vf_disk_block_len(f, r->number))
 		vf_disk_set_checked(f, b);
-	else if (f->n_holds)
+	else if (is_bad && f->n_holds)
 		vf_disk_set_bad(f, b);
-	else if (b->state == VF_BLOCK_VALID)
+	else if (is_bad && b->state == VF_BLOCK_VALID)
 		vf_disk_set_evicting(vf_disk_group_of(b), b);
 	if (b->state == VF_BLOCK_EVICTING && !b->readers)
 		vf_disk_punch_add(punch, f, r->number);

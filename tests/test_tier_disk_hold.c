@@ -242,6 +242,33 @@ static void it_is_read_once_only(void)
 	vf_disk_close(d);
 }
 
+static void a_page_read_alone_is_not_the_block(void)
+{
+	const char *dir = vf_test_dir();
+	struct vf_disk *d = lab_open(dir, TIER);
+	struct vf_disk_file *f = write_whole(d, 1, SIZE);
+	struct lab_wait w;
+	uint8_t page[100];
+	char path[256];
+	int fd;
+
+	for (uint64_t k = 0; k < f->n_blocks; k++) {
+		atomic_init(&w.err, 1);
+		vf_disk_read_part(f, &(struct vf_disk_part){k * LAB_BLOCK, 100,
+							    page, 0, lab_done,
+							    &w});
+		while (atomic_load(&w.err) == 1)
+			usleep(20);
+		CU_ASSERT_EQUAL(atomic_load(&w.err), 0);
+	}
+	lab_path(dir, 1, path);
+	flip(path, 3 * LAB_BLOCK + VF_DISK_PAGE + 1);
+	CU_ASSERT_EQUAL(vf_disk_file_hold(f, &fd), -ENOENT);
+	CU_ASSERT(!vf_disk_has(f, 3));
+	vf_disk_file_put(f);
+	vf_disk_close(d);
+}
+
 static void damage_while_held_makes_no_hole(void)
 {
 	const char *dir = vf_test_dir();
@@ -387,6 +414,8 @@ static CU_TestInfo tests[] = {
 	{"damage is found before it is handed out",
 	 damage_is_found_before_it_is_handed_out},
 	{"it is read once only", it_is_read_once_only},
+	{"a page read alone is not the block",
+	 a_page_read_alone_is_not_the_block},
 	{"damage while held makes no hole", damage_while_held_makes_no_hole},
 	{"holds beyond their share are refused",
 	 holds_beyond_their_share_are_refused},
