@@ -72,6 +72,28 @@ static int apply_next(struct vf_bucket *b, struct vf_state *s)
 	return err ? err : apply_bytes(b, s, key, p, len);
 }
 
+int vf_record_load(struct vf_bucket *b, const char *name, uint64_t number,
+		   void **out_bytes, struct vf_record *out)
+{
+	char key[128];
+	const char *why;
+	size_t len;
+	void *p = NULL;
+
+	*out_bytes = NULL;
+	record_key(name, number, key);
+	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
+	if (err)
+		return err;
+	err = vf_record_parse(p, len, out, &why);
+	if (err) {
+		free(p);
+		return vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why);
+	}
+	*out_bytes = p;
+	return 0;
+}
+
 /* ---- loading --------------------------------------------------------------------------- */
 
 struct last {

@@ -40,6 +40,15 @@ VF_API int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 		     const struct vf_op *ops, size_t n_ops,
 		     struct vf_state **out_state);
 
+/*
+ * Record @number of index @name, which holds views into *out_bytes: fini the
+ * record, then free() the bytes.
+ * Returns 0; -ENOENT (not logged); -EBADMSG; -ENOTSUP; -EREMOTEIO.
+ */
+VF_API int vf_record_load(struct vf_bucket *b, const char *name,
+			  uint64_t number, void **out_bytes,
+			  struct vf_record *out);
+
 /* "<index>/shard/<shard>/<object>": caller's to free(); NULL without memory. */
 VF_API char *vf_shard_key(const char *index, const char *shard,
 			  const char *object);

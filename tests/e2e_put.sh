@@ -146,7 +146,7 @@ wait
 [ "$(count race '[.rows, .version]' | jq -c .)" = '[5000,5]' ] && [ "$(vectool ls "$src/race" | sort -u | wc -l)" = 5000 ] && ok "five puts at once into a new index" ||
 	not_ok "five puts at once into a new index" "$(count race '[.rows, .version]' | jq -c .) $(cat race?)"
 [ "$(find "$src/race/shard" -name codes.vix | wc -l)" = 5 ] && ok "puts that start over leave nothing" || not_ok "puts that start over leave nothing" "$(find "$src/race")"
-for i in 1 2 3; do vectool put "$src/krace" base.npy --keys keys -q 2>"krace$i" & done
+for i in 1 2 3; do vectool put "$src/krace" base.npy --keys keys --if-absent -q 2>"krace$i" & done
 wait
 [ "$(count krace '[.rows, .version]' | jq -c .)" = '[1000,1]' ] && [ "$(grep -lE 'is there already' krace? | wc -l)" = 2 ] && ok "of three puts of the same keys one wins" ||
 	not_ok "of three puts of the same keys one wins" "$(cat krace?)"
@@ -157,8 +157,8 @@ refused "dimension of an existing index" "dimension is 32.*other_dim.npy have 16
 refused "metric of an existing index" "metric is cosine, not dot" ./put keyed base.npy --metric dot
 refused "type of an existing index" "element type is f32, not f16" ./put keyed base.npy --dtype f16
 refused "seed of an existing index" "seed is 7, not 8" ./put packed base.npy --seed 8
-refused "keys that are there" "key \"k.y 0 .*is there already" ./put keyed base.npy --keys keys
-refused "one key of a thousand that is there" "key \"k.y 500 .*is there already" ./put keyed base.npy --keys keys_new
+refused "keys that are there" "key \"k.y 0 .*is there already" ./put keyed base.npy --keys keys --if-absent
+refused "one key of a thousand that is there" "key \"k.y 500 .*is there already" ./put keyed base.npy --keys keys_new --if-absent
 check "number-like keys" bash -c "seq 1500 2499 >numbers && vectool put '$src/numbers' base.npy --keys numbers -q"
 check "automatic keys below them" put numbers base.npy -q
 refused "an automatic key that is there" 'key "1500" is there already' ./put numbers base.npy

@@ -154,7 +154,8 @@ static int ingest_texts(const struct vf_args *a, const struct vf_target *t,
 			struct vf_ingest_result *out)
 {
 	VF_AUTO_BUF struct vf_buf data = {0};
-	struct vf_ingest in = {.bucket = t->bucket,
+	struct vf_ingest in = {.cond.if_absent = true,
+			       .bucket = t->bucket,
 			       .target = t->name,
 			       .index = t->index,
 			       .source = source,

@@ -26,8 +26,7 @@ static const struct vf_arg options[] = {
 
 /* ---- keys of an index ------------------------------------------------------------ */
 
-static int print_line(const struct vf_shard_ref *ref, const char *line,
-		      size_t len)
+static int print_line(const char *place, const char *line, size_t len)
 {
 	VF_AUTO_FREE char *key = NULL;
 	size_t key_len;
@@ -38,26 +37,28 @@ static int print_line(const struct vf_shard_ref *ref, const char *line,
 		return 0;
 	}
 	if (vf_record_line_key(line, len, &key, &key_len))
-		return vf_fail(-EBADMSG, "shard %s: a damaged record line",
-			       ref->name);
+		return vf_fail(-EBADMSG, "%s: a damaged record line", place);
 	vf_print_escaped(key, key_len);
 	putchar('\n');
 	return 0;
 }
 
-/* Print whole lines of @text and drop them from it. */
-static int print_lines(const struct vf_shard_ref *ref, struct vf_buf *text,
-		       uint64_t *left)
+/* Print whole lines of @text that live and drop them from it. */
+static int print_lines(const struct vf_shard_ref *ref,
+		       const struct vf_dead *dead, struct vf_buf *text,
+		       uint64_t *row, uint64_t *left)
 {
 	const char *at = (const char *)text->data, *end = at + text->len;
 	const char *newline;
 	int err = 0;
 
-	while (!err && *left &&
+	while (!err && *left && *row < ref->n_rows &&
 	       (newline = memchr(at, '\n', (size_t)(end - at)))) {
-		err = print_line(ref, at, (size_t)(newline - at));
+		if (!vf_dead_has(dead, (*row)++)) {
+			err = print_line(ref->name, at, (size_t)(newline - at));
+			--*left;
+		}
 		at = newline + 1;
-		--*left;
 	}
 	text->len = (size_t)(end - at);
 	memmove(text->data, at, text->len);
@@ -65,11 +66,11 @@ static int print_lines(const struct vf_shard_ref *ref, struct vf_buf *text,
 }
 
 static int list_shard(const struct vf_target *t, const struct vf_shard_ref *ref,
-		      uint64_t *left)
+		      const struct vf_dead *dead, uint64_t *left)
 {
 	VF_AUTO_BUF struct vf_buf text = {0};
 	struct vf_recordfile *f;
-	uint64_t off = 0;
+	uint64_t off = 0, row = 0;
 	int err = vf_recordfile_open(t->bucket, t->index, ref, WINDOW, &f);
 
 	if (err)
@@ -82,7 +83,7 @@ static int list_shard(const struct vf_target *t, const struct vf_shard_ref *ref,
 			err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 		off += n;
 		if (!err)
-			err = print_lines(ref, &text, left);
+			err = print_lines(ref, dead, &text, &row, left);
 		if (!err && vf_interrupted())
 			err = -ECANCELED;
 		if (ferror(stdout)) /* nobody reads any more: head(1) */
@@ -92,13 +93,31 @@ static int list_shard(const struct vf_target *t, const struct vf_shard_ref *ref,
 	return err;
 }
 
+static int list_tail(const struct vf_tail *t, uint64_t *left)
+{
+	const struct vf_inline *r = t->rows;
+	int err = 0;
+
+	for (uint64_t i = 0; !err && *left && i < r->n_rows; i++) {
+		if (vf_dead_has(t->dead, i))
+			continue;
+		/* Without the newline. */
+		err = print_line("the log", r->lines + r->line_offs[i],
+				 r->line_offs[i + 1] - r->line_offs[i] - 1);
+		--*left;
+	}
+	return err;
+}
+
 static int list_keys(const struct vf_target *t, const struct vf_state *s)
 {
 	uint64_t left = opt.n_max;
 	int err = 0;
 
 	for (size_t i = 0; !err && left && i < s->n_shards; i++)
-		err = list_shard(t, &s->shards[i], &left);
+		err = list_shard(t, &s->shards[i], s->dead[i], &left);
+	for (size_t i = 0; !err && left && i < s->n_tail; i++)
+		err = list_tail(&s->tail[i], &left);
 	return err;
 }
 

@@ -9,8 +9,10 @@
 static struct {
 	const char *keys, *metadata, *metric, *dtype;
 	uint64_t bits, shard_rows, seed;
-	bool compress;
-} opt = {.seed = UINT64_MAX};
+	uint64_t if_version;
+	const char *cache_dir;
+	bool compress, if_absent;
+} opt = {.seed = UINT64_MAX, .if_version = UINT64_MAX};
 
 static const struct vf_arg options[] = {
 	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
@@ -21,6 +23,9 @@ static const struct vf_arg options[] = {
 	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
 	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
+	{"if-absent", 0, VF_ARG_FLAG, &opt.if_absent, 0, 0},
+	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
+	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
 	{0}};
 
 static int read_wish(struct vf_wish *out)
@@ -42,6 +47,23 @@ static int read_wish(struct vf_wish *out)
 	return 0;
 }
 
+static void print_summary(const struct vf_ingest_result *r, const char *target,
+			  uint64_t start_ns)
+{
+	double s = (double)(vf_now_ns() - start_ns) / 1e9;
+	char where[48] = "the log", replaced[48] = "";
+
+	if (r->n_shards)
+		snprintf(where, sizeof(where), "%zu shard%s", r->n_shards,
+			 r->n_shards == 1 ? "" : "s");
+	if (r->n_replaced)
+		snprintf(replaced, sizeof(replaced), " (%llu replaced)",
+			 (unsigned long long)r->n_replaced);
+	printf("%llu rows%s in %s, %.2f s: commit %llu of %s\n",
+	       (unsigned long long)r->n_rows, replaced, where, s,
+	       (unsigned long long)r->head, target);
+}
+
 static int put_rows(const struct vf_args *a, const struct vf_target *t,
 		    const struct vf_wish *wish)
 {
@@ -50,6 +72,11 @@ static int put_rows(const struct vf_args *a, const struct vf_target *t,
 			       .index = t->index,
 			       .wish = *wish,
 			       .shard_rows = opt.shard_rows,
+			       .cond = {.if_absent = opt.if_absent,
+					.at_version =
+						opt.if_version != UINT64_MAX,
+					.version = opt.if_version},
+			       .cache_dir = opt.cache_dir,
 			       .compress = opt.compress,
 			       .quiet = a->common.quiet,
 			       .n_threads = (unsigned)a->common.n_threads};
@@ -63,11 +90,7 @@ static int put_rows(const struct vf_args *a, const struct vf_target *t,
 	err = vf_ingest_run(&in, &r);
 	vf_source_free(in.source);
 	if (!err && !a->common.quiet)
-		printf("%llu rows in %zu shard%s, %.2f s: commit %llu of %s\n",
-		       (unsigned long long)r.n_rows, r.n_shards,
-		       r.n_shards == 1 ? "" : "s",
-		       (double)(vf_now_ns() - start) / 1e9,
-		       (unsigned long long)r.head, t->name);
+		print_summary(&r, t->name, start);
 	return err;
 }
 
@@ -88,12 +111,15 @@ static int run_put(const struct vf_args *a)
 
 const struct vf_verb vf_verb_put = {
 	.name = "put",
-	.summary = "add the rows of a .npy file",
+	.summary = "add or replace the rows of a .npy file",
 	.help = "usage: vectool put TARGET FILE.npy [OPTIONS]\n\n"
 		"Adds all rows of a NumPy file (<f4, <f2 or |u1) in one "
 		"commit: all of them\n"
-		"appear, or, after any error, none.  Makes the index when it "
-		"is absent.\n\n"
+		"appear, or, after any error, none.  Rows of keys that are "
+		"there are replaced,\n"
+		"vector and metadata.  Makes the index when it is absent.  A "
+		"few rows (up to\n"
+		"512) go into the log, more become shards.\n\n"
 		"  --keys FILE        line i is the key of row i (default: "
 		"numbers that go on\n"
 		"                     from the last put)\n"
@@ -111,6 +137,11 @@ const struct vf_verb vf_verb_put = {
 		"  --shard-rows N     rows of a shard (default: 1 GiB of "
 		"vectors or 262144)\n"
 		"  --compress         store vectors as zstd too\n"
+		"  --if-absent        refuse, whole, when one of the keys is "
+		"there\n"
+		"  --if-version N     refuse unless the index is at version N\n"
+		"  --cache-dir DIR    of the map from keys to rows "
+		"(~/.cache/vecfs)\n"
 		"  --seed N           of the rotation of codes of a new index "
 		"(random)\n\n"
 		"Examples:\n"

@@ -1,7 +1,7 @@
 /*
- * One attempt: resolve against the state, upload, commit.  When somebody else
- * commits meanwhile, the uploaded shards stay valid as long as the keys do:
- * only automatic keys, or an index that somebody else created meanwhile,
+ * One attempt: upload, resolve keys against the state, commit.  When somebody
+ * else commits meanwhile, keys are resolved again and the uploaded shards stay
+ * valid: only automatic keys, or an index that somebody else created meanwhile,
  * make us start over.
  */
 #include "tools/ingest.h"
@@ -11,7 +11,8 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "tools/conflict.h"
+#include "store/change.h"
+#include "tools/carried.h"
 #include "tools/pipeline.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
@@ -19,12 +20,23 @@
 
 enum { ATTEMPTS = 5, COMMITS = 20, SAMPLE_ROWS = 4096 };
 
+/* Bounds of rows that go into a record, and of all such rows together. */
+enum {
+	INLINE_ROWS = 512,
+	INLINE_LEN = 4 << 20,
+	TAIL_LEN = 8 << 20,
+	TAIL_RECORDS = 256,
+};
+
 /* An attempt that cannot be saved, though the next one may be. */
 #define START_OVER (-ERESTART)
 
 struct attempt {
 	const struct vf_ingest *in;
-	struct vf_state *state; /* NULL: no such index */
+	struct vf_state *state;	    /* NULL: no such index */
+	struct vf_catalog *catalog; /* NULL until keys are looked for */
+	struct vf_buf keys;	    /* of all rows, when they have any */
+	struct vf_carried carried;  /* rows that go into the record itself */
 	struct vf_index_config config;
 	bool configures; /* our record is to say what it is */
 	bool identified; /* we asked for an identity and got @uuid */
@@ -157,6 +169,12 @@ static int take_chunk(void *arg, const struct vf_chunk *c)
 	return err;
 }
 
+static struct vf_buf *keys_wanted(struct attempt *a)
+{
+	a->keys.len = 0;
+	return a->in->source->has_keys ? &a->keys : NULL;
+}
+
 static int upload(struct attempt *a)
 {
 	const struct vf_ingest *in = a->in;
@@ -166,6 +184,7 @@ static int upload(struct attempt *a)
 					  .dtype = a->config.dtype,
 					  .shard_rows = a->shard_rows,
 					  .first_key = a->first_key,
+					  .keys = keys_wanted(a),
 					  .n_threads = in->n_threads,
 					  .consume = take_chunk,
 					  .arg = a};
@@ -225,9 +244,29 @@ static int create_identity(struct attempt *a)
 	return err;
 }
 
-static int commit_once(struct attempt *a, struct vf_state **out)
+static void show_reading(void *arg, uint64_t done, uint64_t total)
 {
-	size_t n = a->n_shards + a->configures, at = 0;
+	struct attempt *a = arg;
+
+	a->progress.n_total = total;
+	vf_progress_update(&a->progress, done);
+}
+
+/* Lends what is ours; the caller takes back what moved. */
+static struct vf_changer begin_change(struct attempt *a)
+{
+	return (struct vf_changer){.bucket = a->in->bucket,
+				   .index = a->in->index,
+				   .cache_dir = a->in->cache_dir,
+				   .progress = show_reading,
+				   .arg = a,
+				   .state = a->state,
+				   .catalog = a->catalog};
+}
+
+static int commit_once(struct attempt *a, const struct vf_kills *kills)
+{
+	size_t n = a->n_shards + a->configures + 1, at = 0;
 	VF_AUTO_FREE struct vf_op *ops = calloc(n, sizeof(*ops));
 
 	if (!ops)
@@ -235,70 +274,137 @@ static int commit_once(struct attempt *a, struct vf_state **out)
 	if (a->configures)
 		ops[at++] = (struct vf_op){.kind = VF_OP_CONFIGURE,
 					   .configure = a->config};
+	if (a->carried.n_rows)
+		ops[at++] = vf_carried_op(&a->carried);
 	for (size_t i = 0; i < a->n_shards; i++)
 		ops[at++] = (struct vf_op){.kind = VF_OP_ADD_SHARD,
 					   .add_shard = a->shards[i]};
-	int err = vf_commit(a->in->bucket, a->state, ops, n, out);
+	struct vf_changer ch = begin_change(a);
+	int err = vf_changer_commit(&ch, ops, at, kills);
+	a->state = ch.state;
 	if (err == -EFBIG)
 		vf_log(VF_ERROR,
-		       "%s: %zu shards are too many for one record; use a "
-		       "larger --shard-rows",
+		       "%s: %zu shards and what they replace are too much for "
+		       "one record; use a larger --shard-rows",
 		       a->in->target, a->n_shards);
 	return err;
 }
 
+static bool same_config(const struct vf_index_config *a,
+			const struct vf_index_config *b)
+{
+	return a->dim == b->dim && a->metric == b->metric &&
+	       a->dtype == b->dtype && a->rotation_seed == b->rotation_seed;
+}
+
 /* Somebody else's records came first: does what we made still fit? */
-static int check_fit(struct attempt *a, size_t first_new)
+static int check_fit(struct attempt *a)
 {
 	if (a->configures && a->state->configured)
 		return START_OVER;
+	if (!a->configures && !same_config(&a->config, &a->state->config))
+		return START_OVER; /* dropped, made again */
 	if (!a->in->source->has_keys && a->state->next_key != a->first_key)
 		return START_OVER;
-	return vf_conflict_check(a->in->bucket, a->state, first_new,
-				 a->in->source, a->first_key);
+	return 0;
 }
 
-static int rebase(struct attempt *a)
+/* Keys somebody chose may be numbers that our counter comes to. */
+static bool has_chosen_keys(const struct vf_state *s)
 {
-	struct vf_state *next = NULL;
-	size_t n = a->state->n_shards;
-	int err = vf_state_refresh(a->in->bucket, a->state, &next);
+	for (size_t i = 0; i < s->n_shards; i++)
+		if (!s->shards[i].next_key)
+			return true;
+	for (size_t i = 0; i < s->n_tail; i++)
+		if (!s->tail[i].rows->next_key)
+			return true;
+	return false;
+}
+
+static int number_keys(struct attempt *a)
+{
+	char number[24];
+
+	for (uint64_t i = 0; i < a->in->source->n_rows; i++) {
+		int n = snprintf(number, sizeof(number), "%" PRIu64,
+				 a->first_key + i);
+		if (vf_keys_append(&a->keys, number, (size_t)n))
+			return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	}
+	return 0;
+}
+
+/* The rows ours replace, at the state as it is now. */
+static int resolve(struct attempt *a, struct vf_kills *out)
+{
+	bool chosen = a->in->source->has_keys;
+	struct vf_condition cond = a->in->cond;
+	int err = 0;
+
+	*out = (struct vf_kills){0};
+	if (!chosen) {
+		cond.if_absent = true; /* nobody asked to replace these */
+		chosen = has_chosen_keys(a->state);
+		if (chosen && !a->keys.len)
+			err = number_keys(a);
+	}
+	struct vf_delete keys = {.keys = a->keys.data};
+	if (chosen) {
+		keys.n_keys = a->in->source->n_rows;
+		keys.len = a->keys.len;
+	}
+	struct vf_changer ch = begin_change(a);
+	if (!err)
+		err = vf_changer_resolve(&ch, &keys, &cond, out);
+	a->state = ch.state;
+	a->catalog = ch.catalog;
+	return err;
+}
+
+/* One round: from looking for keys to the record.  -EAGAIN: another one. */
+static int try_commit(struct attempt *a, uint64_t *out_replaced)
+{
+	struct vf_kills kills;
+	int err = check_fit(a);
 
 	if (err)
 		return err;
-	if (!next)
-		return 0;
-	vf_state_free(a->state);
-	a->state = next;
-	return check_fit(a, n);
+	uint64_t head = a->state->head;
+	err = resolve(a, &kills);
+	/* It may have moved on meanwhile. */
+	if (!err && a->state->head != head)
+		err = check_fit(a);
+	if (!err) {
+		*out_replaced = kills.n_rows;
+		err = commit_once(a, &kills);
+		if (err == -EEXIST)
+			err = -EAGAIN;
+	}
+	vf_kills_fini(&kills);
+	return err;
 }
 
 static int commit(struct attempt *a, struct vf_ingest_result *out)
 {
-	struct vf_state *after;
-	int err = 0;
+	int err = -EAGAIN;
 
 	if (vf_interrupted())
 		return -ECANCELED;
 	if (!a->state) {
 		err = create_identity(a);
-		if (!err)
-			err = check_fit(a, 0);
+		if (err)
+			return err;
+		err = -EAGAIN;
 	}
-	for (int i = 0; !err && i < COMMITS; i++) {
-		err = commit_once(a, &after);
-		if (!err) {
-			out->head = after->head;
-			vf_state_free(after);
-			return 0;
-		}
-		if (err == -EEXIST)
-			err = rebase(a);
-	}
-	return err ? err
-		   : vf_fail(-EREMOTEIO,
-			     "%s: %d others committed first; try again",
-			     a->in->target, COMMITS);
+	for (int i = 0; err == -EAGAIN && i < COMMITS; i++)
+		err = try_commit(a, &out->n_replaced);
+	if (!err)
+		out->head = a->state->head;
+	return err == -EAGAIN
+		       ? vf_fail(-EREMOTEIO,
+				 "%s: %d others committed first; try again",
+				 a->in->target, COMMITS)
+		       : err;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------- */
@@ -358,10 +464,58 @@ static int prepare(struct attempt *a)
 	a->shards = calloc(a->n_shards, sizeof(*a->shards));
 	if (!a->shards)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	if (a->state)
-		err = vf_conflict_check(in->bucket, a->state, 0, in->source,
-					a->first_key);
-	return err ? err : make_encoder(a);
+	if (a->state && in->cond.at_version &&
+	    in->cond.version != a->state->head)
+		return vf_fail(-ESTALE, "%s: is at version %llu, not %llu",
+			       in->target, (unsigned long long)a->state->head,
+			       (unsigned long long)in->cond.version);
+	return make_encoder(a);
+}
+
+/*
+ * A few rows go into the record, as long as there are not too many of those:
+ * every query scores the tail row by row.
+ */
+static bool fits_inline(const struct attempt *a)
+{
+	uint64_t rows = a->in->source->n_rows;
+	uint64_t len = rows * a->config.dim * vf_dtype_size(a->config.dtype);
+	struct vf_state_counts n;
+
+	if (a->configures || a->in->shard_rows || a->in->wish.bits > 1 ||
+	    rows > INLINE_ROWS || len > INLINE_LEN)
+		return false;
+	vf_state_count(a->state, &n);
+	return n.tail_len + len <= TAIL_LEN && a->state->n_tail < TAIL_RECORDS;
+}
+
+/* Shards after all, when metadata makes the rows too long. */
+static int carry(struct attempt *a)
+{
+	const struct vf_ingest *in = a->in;
+	struct vf_pipeline_options opt = {.source = in->source,
+					  .encoder = a->encoder,
+					  .metric = a->config.metric,
+					  .dtype = a->config.dtype,
+					  .shard_rows = a->shard_rows,
+					  .first_key = a->first_key,
+					  .keys = keys_wanted(a),
+					  .n_threads = 1,
+					  .consume = vf_carried_add,
+					  .arg = &a->carried};
+
+	vf_carried_init(&a->carried,
+			a->config.dim * vf_dtype_size(a->config.dtype),
+			2 * INLINE_LEN);
+	int err = vf_pipeline_run(&opt);
+	if (err == -EFBIG) {
+		vf_carried_fini(&a->carried);
+		return upload(a);
+	}
+	a->n_shards = 0;
+	if (!in->source->has_keys)
+		a->carried.next_key = a->first_key + in->source->n_rows;
+	return err;
 }
 
 static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
@@ -371,7 +525,7 @@ static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 	bool was_there = a.state != NULL;
 
 	if (!err)
-		err = upload(&a);
+		err = fits_inline(&a) ? carry(&a) : upload(&a);
 	if (!err)
 		err = upload_embedder(&a);
 	if (!err)
@@ -380,10 +534,14 @@ static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 		remove_uploads(&a, was_there);
 	*out = (struct vf_ingest_result){.n_rows = in->source->n_rows,
 					 .head = out->head,
+					 .n_replaced = out->n_replaced,
 					 .n_shards = a.n_shards,
 					 .created = a.configures};
 	vf_encoder_free(a.encoder);
 	vf_state_free(a.state);
+	vf_catalog_close(a.catalog);
+	vf_buf_fini(&a.keys);
+	vf_carried_fini(&a.carried);
 	free(a.shards);
 	return err;
 }

@@ -5,7 +5,7 @@
 #ifndef VF_TOOLS_INGEST_H
 #define VF_TOOLS_INGEST_H
 
-#include "store/commit.h"
+#include "store/change.h"
 #include "tools/source.h"
 
 /* What the user asked for; zero: nothing said. */
@@ -26,14 +26,17 @@ struct vf_ingest {
 	struct vf_wish wish;
 	const struct vf_buf *embedder_data; /* to be stored with a new index */
 	uint64_t shard_rows;		    /* 0: default */
+	struct vf_condition cond;
+	const char *cache_dir; /* NULL: default */
 	bool compress, quiet;
 	unsigned n_threads;
 };
 
 struct vf_ingest_result {
 	uint64_t n_rows, head;
-	size_t n_shards;
-	bool created; /* the index is new */
+	uint64_t n_replaced; /* rows of the same keys */
+	size_t n_shards;     /* 0: the rows are in the record */
+	bool created;	     /* the index is new */
 };
 
 /* Rows of a full shard by default: 1 GiB of vectors, or VF_SHARD_ROWS_MAX. */

@@ -38,11 +38,11 @@ static void catch_signals(void)
 static const struct vf_verb *const verbs[] = {
 	&vf_verb_create, &vf_verb_put,	 &vf_verb_import, &vf_verb_ls,
 	&vf_verb_stat,	 &vf_verb_gen,	 &vf_verb_pin,	  &vf_verb_unpin,
-	&vf_verb_warm,	 &vf_verb_evict, &vf_verb_top};
+	&vf_verb_warm,	 &vf_verb_evict, &vf_verb_top,	  &vf_verb_get,
+	&vf_verb_delete, &vf_verb_log};
 
 /* Part of the plan, not of this version. */
-static const char *const unbuilt[] = {"get",	 "delete", "verify",
-				      "compact", "gc",	   "export"};
+static const char *const unbuilt[] = {"verify", "compact", "gc", "export"};
 
 static const char common_help[] =
 	"\nEvery verb takes:\n"
@@ -84,7 +84,7 @@ static const struct vf_verb *find_verb(const char *name)
 /* One line that lists what there is. */
 static int refuse_verb(const char *name)
 {
-	char have[128] = "";
+	char have[256] = "";
 	const char *why = "no such verb";
 
 	for (size_t i = 0; i < VF_N(unbuilt); i++)

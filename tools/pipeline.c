@@ -13,6 +13,8 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "store/change.h"
+#include "store/line.h"
 #include "tools/rows.h"
 #include "tools/verb.h"
 
@@ -180,6 +182,25 @@ static void free_slot(struct pipeline *p, bool stop)
 	pthread_mutex_unlock(&p->mtx);
 }
 
+static int gather_keys(const struct vf_chunk *c, struct vf_buf *out)
+{
+	VF_AUTO_BUF struct vf_buf key = {0};
+	const char *text = (const char *)c->lines.data;
+	int err = 0;
+
+	for (size_t i = 0; !err && i < c->n; i++) {
+		struct vf_line line;
+		key.len = 0;
+		err = vf_line_split(text, c->rows[i].line_len, &line);
+		if (!err)
+			err = vf_line_key(&line, &key);
+		if (!err)
+			err = vf_keys_append(out, key.data, key.len);
+		text += c->rows[i].line_len;
+	}
+	return err ? vf_fail(err, "keys: %s", vf_strerror(err)) : 0;
+}
+
 static int consume_all(struct pipeline *p)
 {
 	struct vf_chunk *c;
@@ -191,7 +212,9 @@ static int consume_all(struct pipeline *p)
 			err = -ECANCELED;
 		else if (err)
 			vf_log(VF_ERROR, "%s", c->reason);
-		else
+		else if (p->opt->keys)
+			err = gather_keys(c, p->opt->keys);
+		if (!err)
 			err = p->opt->consume(p->opt->arg, c);
 		free_slot(p, err != 0);
 		if (err)

@@ -17,6 +17,7 @@ struct vf_pipeline_options {
 	enum vf_dtype dtype; /* to be stored */
 	uint64_t shard_rows;
 	uint64_t first_key;
+	struct vf_buf *keys; /* gets them as struct vf_delete; or NULL */
 	unsigned n_threads;
 	vf_consume_fn *consume; /* runs in the calling thread */
 	void *arg;

@@ -1,0 +1,121 @@
+#!/bin/bash
+# Rows replaced, deleted and got by key, over file:// and a simulated S3: what
+# died is in no answer, no listing and no live/ of a mount; several writers at
+# once; writers killed with -9 at any moment.
+. "$(dirname "$0")/e2e_lib.bash"
+cd "$WORK" || exit 1
+src=$WORK/bucket
+mkdir "$src"
+
+vectool gen --rows 2000 --dim 16 --seed 1 -q base.npy
+vectool gen --rows 100 --dim 16 --seed 2 -q few.npy
+vectool gen --rows 900 --dim 16 --seed 3 -q many.npy
+seq -f 'k%g' 0 1999 >base.keys
+seq -f 'k%g' 1950 2049 >few.keys
+seq -f 'k%g' 0 2 1798 >many.keys
+rows() { vectool stat --json "$1" | jq -c '[.rows, .dead_rows, .tail_rows, (.shards | length)]'; }
+is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
+
+# ---- one writer
+vectool put "$src/i" base.npy --keys base.keys -q
+check "few rows go into the log" vectool put "$src/i" few.npy --keys few.keys
+is "replaced rows died" "$(rows "$src/i")" '[2050,50,100,1]'
+check "many become a shard" vectool put "$src/i" many.npy --keys many.keys
+is "rows of both" "$(rows "$src/i")" '[2050,950,100,2]'
+check "delete" vectool delete "$src/i" k1 k2049 k1951
+is "deleted rows died" "$(rows "$src/i")" '[2047,951,98,2]'
+check "delete again: nothing to do" bash -c "vectool delete '$src/i' k1 k2049 | grep -q '0 rows deleted, 2 keys'"
+is "and no commit" "$(vectool stat --json "$src/i" | jq .version)" 4
+vectool log "$src/i" --json >log
+is "the log tells" "$(jq -c '[.inline,.deleted,.died]' log | tr -d '\n')" '[0,3,3][0,0,900][100,0,50][0,0,0]'
+is "ls shows the living" "$(vectool ls "$src/i" | sort -u | wc -l)" 2047
+fails "get of a deleted key" 'no key "k1"' vectool get "$src/i" k3 k1
+fails "--if-absent" 'k1950" is there already' vectool put "$src/i" few.npy --keys few.keys --if-absent
+fails "--if-version" 'is at version 4, not 3' vectool put "$src/i" few.npy --keys few.keys --if-version 3
+fails "a key that is none" "operand 2: the key is empty" vectool get "$src/i" ""
+
+cat >model.py <<'PY'
+import json, subprocess, sys
+import numpy as np
+index, want = sys.argv[1], {}
+for name in ("base", "few", "many"):
+    want.update(zip(open(name + ".keys").read().split(), np.load(name + ".npy")))
+for k in ("k1", "k2049", "k1951"):
+    del want[k]
+open("all.keys", "w").write("".join(k + "\n" for k in want))
+run = lambda *a: subprocess.run(a, check=True, capture_output=True, text=True).stdout
+run("vectool", "get", index, "--keys", "all.keys", "--npy", "got.npy")
+assert np.array_equal(np.load("got.npy"), np.array(list(want.values())))
+some = [json.loads(l) for l in run("vectool", "get", index, "k0", "k2000", "--json").splitlines()]
+assert [s["key"] for s in some] == ["k0", "k2000"]
+for s in some:
+    assert np.array_equal(np.array(s["vector"], "f4"), want[s["key"]])
+q = np.load("base.npy")[:4]
+np.save("q.npy", q)
+x, keys = np.array(list(want.values())), list(want)
+for path in [index] + sys.argv[2:]:
+    for mode in ([], ["--exact"]):
+        out = run("vecquery", path, "--npy", "q.npy", "-k", "2047", "--format", "jsonl", *mode)
+        for line, v in zip(out.splitlines(), q):
+            hits = [h["key"] for h in json.loads(line)["hits"]]
+            assert sorted(hits) == sorted(keys)
+            d = 1 - (x @ v) / np.linalg.norm(x, axis=1) / np.linalg.norm(v)
+            assert abs(d[[keys.index(h) for h in hits[:10]]] - np.sort(d)[:10]).max() < 1e-5
+PY
+check "get and queries agree with the model" /usr/bin/python3 model.py "$src/i"
+rm -r "$XDG_CACHE_HOME/vecfs"
+check "without its catalog too" /usr/bin/python3 model.py "$src/i"
+if have_fuse; then
+	check "mount" mount_bucket "file://$src" "$WORK/mnt"
+	check "and through a mount" /usr/bin/python3 model.py "$src/i" "$WORK/mnt/i"
+	check "live/ shows who lives" /usr/bin/python3 -c "
+import numpy, glob
+alive = [numpy.load(p) for p in sorted(glob.glob('mnt/i/live/*.alive.npy'))]
+rows = [numpy.load(p) for p in sorted(glob.glob('mnt/i/live/[0-9]*[0-9].npy'))]
+assert [len(a) for a in alive] == [len(r) for r in rows] == [2000, 900]
+assert sum(a.sum() for a in alive) == 2047 - 98 and not alive[0][0] and alive[0][3] and not alive[0][1951]"
+	umount_bucket "$WORK/mnt"
+else
+	skip "live/ of a mount" "no FUSE here"
+fi
+
+# ---- many writers, over a server with latency
+with_s3sim --latency-ms 1 || { not_ok "s3sim" "does not start"; exit; }
+url=s3://test/w
+pids=()
+vectool create $url --dim 16 -q
+for w in 1 2 3; do
+	(
+		for i in 1 2 3 4; do
+			seq -f "w$w-%g" $((i * 10)) $((i * 10 + 99)) >"keys$w"
+			echo shared >>"keys$w"
+			vectool gen --rows 101 --dim 16 --seed $((w * 10 + i)) -q "x$w.npy"
+			vectool put $url "x$w.npy" --keys "keys$w" -q --cache-dir "$WORK/c$w" || echo bad
+			vectool delete $url "w$w-$((i * 10))" -q --cache-dir "$WORK/c$w" || echo bad
+		done
+	) >"said$w" 2>&1 &
+	pids+=($!)
+done
+wait "${pids[@]}" # not for the simulator
+is "no writer failed" "$(cat said?)" ""
+# Each has 130 keys but the four it deleted, and one is shared.
+is "writers at once" "$(vectool stat --json $url | jq -c '[.rows, .version]')" '[379,25]'
+is "each key once" "$(vectool ls $url | sort | uniq -d | wc -l)" 0
+
+# ---- killed at any moment, then gone on with
+vectool gen --rows 600 --dim 16 --seed 9 -q shard.npy
+seq -f 'w1-%g' 0 599 >shard.keys
+n_killed=0
+for ms in 05 15 25 35 50 70; do
+	vectool put $url shard.npy --keys shard.keys -q 2>/dev/null &
+	pid=$!
+	sleep 0.0$ms
+	kill -9 $pid 2>/dev/null
+	wait $pid 2>/dev/null
+	[ $? = 137 ] && n_killed=$((n_killed + 1))
+	n=$(vectool stat --json $url | jq .rows)
+	[ "$n" = 379 ] || [ "$n" = 853 ] || not_ok "killed after $ms ms" "$n rows"
+done
+[ $n_killed -gt 0 ] && ok "killed $n_killed times, nothing is half done" || skip "kill -9" "puts were too quick"
+check "and the next one works" vectool put $url shard.npy --keys shard.keys
+is "with all rows" "$(vectool stat --json $url | jq .rows)" 853

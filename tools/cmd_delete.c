@@ -1,0 +1,121 @@
+/* vectool delete: rows by their keys. */
+#include <stdio.h>
+
+#include "store/change.h"
+#include "tools/keyfile.h"
+#include "tools/progress.h"
+#include "tools/target.h"
+#include "tools/verb.h"
+
+/* Bytes of keys in one record: it has to carry the kills too. */
+enum { KEYS_LEN = 4 << 20 };
+
+static struct {
+	const char *keys, *cache_dir;
+	uint64_t if_version;
+} opt = {.if_version = UINT64_MAX};
+
+static const struct vf_arg options[] = {
+	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
+	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
+	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
+	{0}};
+
+static struct vf_progress progress;
+
+static void show_reading(void *arg, uint64_t done, uint64_t total)
+{
+	progress.n_total = total;
+	vf_progress_update(&progress, done);
+}
+
+/* As many keys as one record takes, from @cursor on. */
+static struct vf_delete next_part(const struct vf_delete *all, size_t *cursor)
+{
+	struct vf_delete part = {.keys = all->keys + *cursor};
+	const char *key;
+	size_t len, at = *cursor;
+
+	while (part.len < KEYS_LEN && vf_delete_next(all, &at, &key, &len)) {
+		part.n_keys++;
+		part.len = at - *cursor;
+	}
+	*cursor = at;
+	return part;
+}
+
+static int delete_all(struct vf_changer *c, const struct vf_delete *keys,
+		      struct vf_changed *sum)
+{
+	struct vf_condition cond = {.at_version = opt.if_version != UINT64_MAX,
+				    .version = opt.if_version};
+	size_t cursor = 0;
+	int err = 0;
+
+	while (!err && cursor < keys->len) {
+		struct vf_delete part = next_part(keys, &cursor);
+		struct vf_changed done;
+		if (vf_interrupted())
+			return -ECANCELED;
+		err = vf_changer_delete(c, &part, &cond, &done);
+		sum->n_killed += done.n_killed;
+		sum->head = done.head ? done.head : sum->head;
+		cond.version = c->state->head; /* the next follows ours */
+	}
+	return err;
+}
+
+static int run_delete(const struct vf_args *a)
+{
+	VF_AUTO_BUF struct vf_buf store = {0};
+	struct vf_delete keys;
+	struct vf_target t;
+	struct vf_changed sum = {0};
+	int err = vf_keyfile_read(a->operands + 1, a->n_operands - 1, opt.keys,
+				  &store, &keys);
+
+	if (!err)
+		err = vf_target_open(a->operands[0], &a->common, &t);
+	if (err)
+		return err;
+	struct vf_changer c = {.bucket = t.bucket,
+			       .index = t.index,
+			       .cache_dir = opt.cache_dir,
+			       .progress = show_reading};
+	vf_progress_begin(&progress, "reading keys", 0, 0, a->common.quiet);
+	err = vf_target_state(&t, &c.state);
+	if (!err)
+		err = delete_all(&c, &keys, &sum);
+	vf_progress_end(&progress);
+	if (!err && !a->common.quiet)
+		printf("%llu rows deleted, %llu keys were not there: version "
+		       "%llu of %s\n",
+		       (unsigned long long)sum.n_killed,
+		       (unsigned long long)(keys.n_keys - sum.n_killed),
+		       (unsigned long long)c.state->head, t.name);
+	vf_changer_fini(&c);
+	vf_target_close(&t);
+	return err;
+}
+
+const struct vf_verb vf_verb_delete = {
+	.name = "delete",
+	.summary = "delete rows by their keys",
+	.help = "usage: vectool delete TARGET KEY... [OPTIONS]\n"
+		"       vectool delete TARGET --keys FILE [OPTIONS]\n\n"
+		"Deletes the rows of these keys; keys that are not there are "
+		"counted, not refused.\n"
+		"More than fits into one record (4 MiB of keys) takes several "
+		"commits.\n\n"
+		"  --keys FILE        one key per line\n"
+		"  --if-version N     refuse unless the index is at version N\n"
+		"  --cache-dir DIR    of the map from keys to rows "
+		"(~/.cache/vecfs)\n\n"
+		"Examples:\n"
+		"  vectool delete /data/bucket/products 4711 4712\n"
+		"  vectool delete s3://bucket/prefix/products --keys gone.txt\n",
+	.min_operands = 1,
+	.max_operands = VF_ARGS_OPERANDS_MAX,
+	.options = options,
+	.run = run_delete,
+};

@@ -1,0 +1,183 @@
+/* vectool log: who changed what, when. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+
+#include "store/util.h"
+#include "tools/target.h"
+#include "tools/verb.h"
+
+static struct {
+	bool json;
+	uint64_t limit;
+} opt = {.limit = 20};
+
+static const struct vf_arg options[] = {
+	{"json", 0, VF_ARG_FLAG, &opt.json, 0, 0},
+	{"limit", 'n', VF_ARG_COUNT, &opt.limit, 1, UINT64_MAX - 1},
+	{0}};
+
+struct summary {
+	uint64_t configured, shards, shard_rows, inline_rows, deleted, killed,
+		removed, trees, collected, dropped;
+};
+
+static void sum_op(const struct vf_op *op, struct summary *s)
+{
+	switch (op->kind) {
+	case VF_OP_CONFIGURE:
+		s->configured++;
+		break;
+	case VF_OP_ADD_SHARD:
+		s->shards++;
+		s->shard_rows += op->add_shard.n_rows;
+		break;
+	case VF_OP_SET_TREE:
+		s->trees++;
+		break;
+	case VF_OP_UPSERT:
+		s->inline_rows += op->upsert.n_rows;
+		break;
+	case VF_OP_DELETE:
+		s->deleted += op->delete.n_keys;
+		break;
+	case VF_OP_KILL:
+		s->killed += op->kill.n_rows;
+		break;
+	case VF_OP_REMOVE_SHARD:
+		s->removed++;
+		break;
+	case VF_OP_COLLECT:
+		s->collected = op->collect_below;
+		break;
+	case VF_OP_DROP:
+		s->dropped++;
+		break;
+	}
+}
+
+static void format_time(int64_t time_s, char out[32])
+{
+	time_t t = (time_t)time_s;
+	struct tm tm;
+
+	if (!gmtime_r(&t, &tm) || !strftime(out, 32, "%Y-%m-%dT%H:%M:%SZ", &tm))
+		strcpy(out, "?");
+}
+
+static void print_count(const char *what, uint64_t n)
+{
+	if (n)
+		printf(" %s %" PRIu64, what, n);
+}
+
+static void print_line(const struct vf_record *r, const struct summary *s)
+{
+	char when[32];
+
+	format_time(r->time_s, when);
+	printf("%8" PRIu64 "  %s  ", r->number, when);
+	vf_print_escaped(r->writer, strlen(r->writer));
+	printf(" ");
+	if (s->configured)
+		printf(" configured");
+	if (s->shards)
+		printf(" added %" PRIu64 " rows in %" PRIu64 " shards",
+		       s->shard_rows, s->shards);
+	print_count("inline", s->inline_rows);
+	print_count("deleted", s->deleted);
+	print_count("died", s->killed);
+	print_count("removed shards", s->removed);
+	if (s->trees)
+		printf(" clustered");
+	print_count("collected below", s->collected);
+	if (s->dropped)
+		printf(" dropped");
+	puts("");
+}
+
+static int print_json(const struct vf_record *r, const struct summary *s)
+{
+	char when[32];
+
+	format_time(r->time_s, when);
+	json_t *o = json_pack(
+		"{s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, "
+		"s:b}",
+		"version", (json_int_t)r->number, "time", when, "writer",
+		r->writer, "configured", s->configured > 0, "shards",
+		(json_int_t)s->shards, "rows", (json_int_t)s->shard_rows,
+		"inline", (json_int_t)s->inline_rows, "deleted",
+		(json_int_t)s->deleted, "died", (json_int_t)s->killed,
+		"removed_shards", (json_int_t)s->removed, "clustered",
+		s->trees > 0, "collected_below", (json_int_t)s->collected,
+		"dropped", s->dropped > 0);
+	VF_AUTO_FREE char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+
+	json_decref(o);
+	if (!text)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	puts(text);
+	return 0;
+}
+
+static int print_record(const struct vf_target *t, uint64_t number)
+{
+	VF_AUTO_FREE void *bytes = NULL;
+	struct summary s = {0};
+	struct vf_record r;
+	int err = vf_record_load(t->bucket, t->index, number, &bytes, &r);
+
+	if (err == -ENOENT)
+		vf_log(VF_ERROR, "%s: record %" PRIu64 " is missing", t->name,
+		       number);
+	if (err)
+		return err;
+	for (size_t i = 0; i < r.n_ops; i++)
+		sum_op(&r.ops[i], &s);
+	if (opt.json)
+		err = print_json(&r, &s);
+	else
+		print_line(&r, &s);
+	vf_record_fini(&r);
+	return err;
+}
+
+static int run_log(const struct vf_args *a)
+{
+	struct vf_target t;
+	struct vf_state *s = NULL;
+	int err = vf_target_open(a->operands[0], &a->common, &t);
+
+	if (err)
+		return err;
+	err = vf_target_state(&t, &s);
+	for (uint64_t i = 0; !err && i < opt.limit && i < s->head; i++) {
+		if (s->head - i < s->oldest)
+			break;
+		err = vf_interrupted() ? -ECANCELED
+				       : print_record(&t, s->head - i);
+	}
+	vf_state_free(s);
+	vf_target_close(&t);
+	return err;
+}
+
+const struct vf_verb vf_verb_log = {
+	.name = "log",
+	.summary = "who changed what, the newest first",
+	.help = "usage: vectool log TARGET [-n N] [--json]\n\n"
+		"One line per commit: version, time (by the writer's clock), "
+		"writer, and what it\n"
+		"did to how many rows.\n\n"
+		"  -n, --limit N      so many at most (20)\n"
+		"  --json             one JSON object per line\n\n"
+		"Examples:\n"
+		"  vectool log /data/bucket/products\n"
+		"  vectool log s3://bucket/prefix/products -n 1000 --json | jq "
+		".died\n",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_log,
+};
