@@ -67,7 +67,8 @@ static const char rclone_script[] =
 	"RCLONE_CONFIG_B_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY "
 	"RCLONE_CONFIG_B_ENDPOINT=$AWS_ENDPOINT_URL "
 	"RCLONE_CONFIG_B_REGION=${AWS_REGION:-us-east-1} "
-	"RCLONE_CONFIG_B_FORCE_PATH_STYLE=true; "
+	"RCLONE_CONFIG_B_FORCE_PATH_STYLE=true "
+	"RCLONE_CONFIG_B_LIST_VERSION=2; " /* s3sim has no other */
 	"exec rclone mount B:$S3_BUCKET $0 --daemon --read-only "
 	"--cache-dir $1/rclone --vfs-cache-mode ";
 

@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -126,10 +127,27 @@ void bench_open(const char *disk_dir)
 		 bench.mnt);
 }
 
+void bench_await_tier(void)
+{
+	char lock[BENCH_PATH];
+
+	snprintf(lock, sizeof(lock), "%s/tier/lock", bench.cache);
+	VF_AUTO_FD int fd = open(lock, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return; /* no tier */
+	for (int i = 0; i < 1000; i++) {
+		if (!flock(fd, LOCK_EX | LOCK_NB))
+			return;
+		usleep(10000);
+	}
+	bench_fail("the daemon does not end");
+}
+
 void bench_empty_cache(void)
 {
 	char *argv[] = {"rm", "-rf", bench.cache, NULL};
 
+	bench_await_tier();
 	if (bench_run(argv) || mkdir(bench.cache, 0700))
 		bench_fail(bench.cache);
 }

@@ -63,7 +63,10 @@ void bench_mount_null(void);
 void bench_unmount_null(void);
 /* A line of .vecfs/metrics; 0 when it is not there. */
 uint64_t bench_metric(const char *name);
-/* Remove what is in the cache's folder. */
+/* The daemon saves its disk tier's index after the mount is gone; then its
+ * lock is free. */
+void bench_await_tier(void);
+/* Remove what is in the cache's folder, when its daemon has ended. */
 void bench_empty_cache(void);
 
 /* ---- reads: nanoseconds --------------------------------------------------------- */

@@ -8,7 +8,6 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <stdio.h>
-#include <sys/file.h>
 #include <sys/ioctl.h>
 
 #include "store/ranges.h"
@@ -231,23 +230,6 @@ static void mount_tier(unsigned ram_mib, const char *passthrough)
 	bench_mount(options);
 }
 
-/* The daemon saves its index after the mount is gone; then its lock is free. */
-static void await_tier(void)
-{
-	char lock[BENCH_PATH];
-
-	snprintf(lock, sizeof(lock), "%s/tier/lock", bench.cache);
-	VF_AUTO_FD int fd = open(lock, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		bench_fail(lock);
-	for (int i = 0; i < 1000; i++) {
-		if (!flock(fd, LOCK_EX | LOCK_NB))
-			return;
-		usleep(10000);
-	}
-	bench_fail("the daemon does not end");
-}
-
 void bench_disk(void)
 {
 	char raw[BENCH_PATH];
@@ -261,7 +243,7 @@ void bench_disk(void)
 		disk_random(raw, BENCH_PREAD);
 		/* The window of read-ahead is a quarter of the RAM. */
 		bench_unmount();
-		await_tier();
+		bench_await_tier();
 		mount_tier((unsigned)(bench.len >> 22), "off");
 		disk_sequential(raw);
 		bench_result("GETs meanwhile, a restart included",
@@ -270,7 +252,7 @@ void bench_disk(void)
 		bench.missed = true;
 	}
 	bench_unmount();
-	await_tier();
+	bench_await_tier();
 	bench_empty_cache();
 }
 
@@ -309,7 +291,7 @@ void bench_whole(void)
 	mount_tier(RANDOM_RAM_MIB, "auto");
 	if (fill_disk()) {
 		bench_unmount();
-		await_tier();
+		bench_await_tier();
 		mount_tier(RANDOM_RAM_MIB, "auto");
 		bench_reset_counts();
 		compare_whole();
@@ -319,6 +301,6 @@ void bench_whole(void)
 		bench.missed = true;
 	}
 	bench_unmount();
-	await_tier();
+	bench_await_tier();
 	bench_empty_cache();
 }
