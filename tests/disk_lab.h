@@ -150,6 +150,18 @@ static inline uint64_t lab_du(const char *dir)
 	return lab_du_sum;
 }
 
+/* A walk is no snapshot: what moves meanwhile may be counted twice.  What is too
+ * much stays too much. */
+static inline bool lab_fits(const char *dir, uint64_t size)
+{
+	for (unsigned i = 0; i < 5; i++) {
+		if (lab_du(dir) <= size)
+			return true;
+		usleep(20000);
+	}
+	return false;
+}
+
 static inline void lab_path(const char *dir, unsigned object, char out[256])
 {
 	char hex[33];

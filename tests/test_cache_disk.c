@@ -345,7 +345,7 @@ static void run_storm(const char *dir, uint64_t seed, unsigned source_percent,
 	fake_server_free(r.s);
 	vf_cache_close(r.c);
 	vf_disk_close(r.d);
-	CU_ASSERT(lab_du(dir) <= 4 << 20);
+	CU_ASSERT(lab_fits(dir, 4 << 20));
 }
 
 static void sixteen_readers_get_the_known_bytes(void)

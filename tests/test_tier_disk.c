@@ -164,7 +164,7 @@ static void a_smaller_size_is_kept_after_a_restart(void)
 	CU_ASSERT(count_there(d, 100, &n_wrong) > 0);
 	CU_ASSERT_EQUAL(n_wrong, 0);
 	vf_disk_close(d);
-	CU_ASSERT(lab_du(dir) <= 8 << 20);
+	CU_ASSERT(lab_fits(dir, 8 << 20));
 }
 
 /* ---- the limit -------------------------------------------------------------------- */
@@ -204,7 +204,7 @@ static void the_limit_holds(void)
 	CU_ASSERT_EQUAL(n_wrong, 0);
 	CU_ASSERT_EQUAL(s.n_damaged, 0);
 	vf_disk_close(d);
-	CU_ASSERT(lab_du(dir) <= size);
+	CU_ASSERT(lab_fits(dir, size));
 }
 
 static void the_limit_holds_for_many_small_objects(void)
@@ -223,10 +223,10 @@ static void the_limit_holds_for_many_small_objects(void)
 				lab_write_sure(d, f, object, k);
 			vf_disk_file_put(f);
 			if (i % 100 == 99)
-				CU_ASSERT(lab_du(dir) <= size);
+				CU_ASSERT(lab_fits(dir, size));
 		}
 		CU_ASSERT_EQUAL(vf_disk_flush(d), 0);
-		CU_ASSERT(lab_du(dir) <= size);
+		CU_ASSERT(lab_fits(dir, size));
 		CU_ASSERT(lab_du(dir) > size / 2);
 		vf_disk_close(d);
 	}
@@ -267,7 +267,7 @@ static void cold_files_leave_oldest_first(void)
 	}
 	CU_ASSERT_EQUAL(n_wrong, 0);
 	CU_ASSERT(last > first);
-	CU_ASSERT(lab_du(dir) <= 16 << 20);
+	CU_ASSERT(lab_fits(dir, 16 << 20));
 	vf_disk_close(d);
 }
 
@@ -469,7 +469,7 @@ static void agrees_with_a_model(void)
 		CU_ASSERT_EQUAL(s.n_damaged, 0);
 		CU_ASSERT(s.used <= s.size);
 		vf_disk_close(d);
-		CU_ASSERT(lab_du(dir) <= 8 << 20);
+		CU_ASSERT(lab_fits(dir, 8 << 20));
 	}
 	free(m);
 }

@@ -175,7 +175,7 @@ static void damaged_records_are_misses(void)
 			write_whole(d, i, size);
 		CU_ASSERT_EQUAL(count_right(d, 11, size), 40);
 		vf_disk_close(d);
-		CU_ASSERT(lab_du(dir) <= 8 << 20);
+		CU_ASSERT(lab_fits(dir, 8 << 20));
 	}
 }
 
@@ -231,7 +231,7 @@ static void a_lost_index_is_begun_anew(void)
 		usleep(300000);
 		vf_disk_flush(d);
 		vf_disk_close(d);
-		CU_ASSERT(lab_du(dir) <= 8 << 20);
+		CU_ASSERT(lab_fits(dir, 8 << 20));
 	}
 }
 
@@ -321,12 +321,12 @@ static void check_crashes(uint64_t size, bool has_room)
 	for (uint64_t cut = 0; cut < 20; cut++) {
 		struct vf_disk *d;
 		run_and_kill(dir, size, p, cut + 1);
-		CU_ASSERT(lab_du(dir) <= size);
+		CU_ASSERT(lab_fits(dir, size));
 		d = lab_open(dir, size);
 		count_saved(d, p, &n, &n_hit);
 		if (!has_room)
 			write_whole(d, 50, CRASH_BLOCKS * LAB_BLOCK);
-		CU_ASSERT(lab_du(dir) <= size);
+		CU_ASSERT(lab_fits(dir, size));
 		vf_disk_close(d);
 	}
 	CU_ASSERT(n > 0);
