@@ -25,7 +25,9 @@ enum {
 	WORKERS_MAX = 64,
 	BLOCK_LEN = 64 << 10,
 	FUSE_MAGIC = 0x65735546,
-	MALLOC_KEEP_LEN = 32 << 20,
+	MALLOC_LARGE_LEN = 32 << 20,
+	MALLOC_KEEP_LEN = 12 << 20,
+	MALLOC_ARENAS = 2,
 };
 
 /* ---- checks before anything is mounted ---------------------------------------------- */
@@ -323,9 +325,11 @@ int main(int argc, char **argv)
 	int report = -1, rc;
 
 	/* Else every buffer of a fetch is a mapping of its own, and a page
-	 * fault per 4 KiB of it: measured, a third of the daemon's time. */
-	mallopt(M_MMAP_THRESHOLD, MALLOC_KEEP_LEN);
+	 * fault per 4 KiB of it: measured, a third of the daemon's time.  What
+	 * is kept is kept by each arena: few of them, or it adds up. */
+	mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE_LEN);
 	mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_LEN);
+	mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	vf_log_set(log_line, NULL, VF_WARN);
 	rc = vf_options_parse(&args, &fs.opt);
 	if (rc) {

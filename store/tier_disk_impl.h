@@ -286,6 +286,7 @@ void vf_disk_punch_submit(struct vf_disk *d,
 
 void *vf_disk_buffer_get(struct vf_disk *d);
 void vf_disk_buffer_put(struct vf_disk *d, void *buf);
+void vf_disk_buffers_free(struct vf_disk *d); /* the kept ones */
 
 /* ---- tier_disk_read.c ------------------------------------------------------------ */
 

@@ -194,11 +194,7 @@ static void free_files(struct vf_disk *d)
 			vf_disk_file_free(f);
 		}
 	free(d->table);
-	while (d->buffers) {
-		void *p = d->buffers;
-		d->buffers = *(void **)p;
-		free(p);
-	}
+	vf_disk_buffers_free(d);
 }
 
 void vf_disk_close(struct vf_disk *d)

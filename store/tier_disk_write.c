@@ -12,7 +12,7 @@
 #include <stdio.h>
 
 enum {
-	QUEUE_MAX = 32 << 20, /* bytes copied and not written yet */
+	QUEUE_MAX = 16 << 20, /* bytes copied and not written yet */
 	RUN_MAX = 1 << 20,    /* bytes in one write */
 	RUN_BLOCKS = 256,
 	LOOK_AHEAD = 256, /* queued blocks looked at for a neighbour */

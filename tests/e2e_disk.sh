@@ -270,7 +270,7 @@ part_full() {
 }
 
 part_limit() {
-	local d=$WORK/limit most=0 n=0 evicted=0 i f
+	local d=$WORK/limit most=0 n=0 evicted=0 memory=0 i f
 	for i in 1 2 3 4; do # each time no page is in the kernel's cache
 		enter "$d:16M"
 		for f in "${all[@]}" "${all[@]}"; do
@@ -280,12 +280,18 @@ part_limit() {
 		done
 		written
 		evicted=$((evicted + $(number disk.evictions)))
+		n=$(awk '/^VmHWM/ {print $2}' "/proc/$(daemon)/status")
+		[ "$n" -gt $memory ] && memory=$n
 		leave
 		n=$(du -sk "$d" | cut -f 1)
 		[ "$n" -gt $most ] && most=$n
 	done
 	[ $evicted -gt 0 ] && ok "the small disk was filled" || not_ok "the small disk was filled" "nothing left it"
 	[ $most -le 16384 ] && [ $most -gt 4096 ] && ok "the limit is kept" || not_ok "the limit is kept" "$most KiB of 16384"
+	case $BIN in
+	*san-*) skip "memory" "a sanitizer takes its own" ;;
+	*) [ $memory -le $(((4 + 96) * 1024)) ] && ok "memory: the RAM tier and 96 MiB" || not_ok "memory: the RAM tier and 96 MiB" "$memory KiB" ;;
+	esac
 }
 
 # ---- an object overwritten
