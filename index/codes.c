@@ -18,7 +18,7 @@ static uint64_t section_len(const struct vf_codes *c, enum vf_section s)
 	case VF_SEC_LEAVES:
 		return (uint64_t)c->n_leaves * sizeof(struct vf_leaf_disk);
 	case VF_SEC_CENTROIDS:
-		return c->n_leaves * floats;
+		return c->follows_tree ? 0 : c->n_leaves * floats;
 	case VF_SEC_CODES:
 		return c->n_rows * (c->padded / 8);
 	case VF_SEC_FACTORS:
@@ -34,6 +34,9 @@ static uint64_t section_len(const struct vf_codes *c, enum vf_section s)
 		return c->n_rows * vf_extra_len(c->bits, c->padded);
 	case VF_SEC_EXTRA_FACTORS:
 		return c->n_rows * sizeof(struct vf_extra_factors);
+	case VF_SEC_TREE:
+		return sizeof(struct vf_tree_section) +
+		       (uint64_t)c->n_leaves * sizeof(uint32_t);
 	case VF_N_SECTIONS_MAX:
 		break;
 	}
@@ -51,9 +54,26 @@ static uint32_t header_crc(const uint8_t *b, size_t len)
 	return vf_crc32c(crc, b + CRC_OFF + 4, len - CRC_OFF - 4);
 }
 
+static bool has_section(const struct vf_codes *c, int s)
+{
+	return s < VF_N_SECTIONS ||
+	       (s == VF_SEC_TREE ? c->follows_tree : c->bits > 1);
+}
+
 static int count_sections(const struct vf_codes *c)
 {
-	return c->bits > 1 ? VF_N_SECTIONS_MAX : VF_N_SECTIONS;
+	int n = 0;
+
+	for (int s = 0; s < VF_N_SECTIONS_MAX; s++)
+		n += has_section(c, s);
+	return n;
+}
+
+/* Extra bits may be passed over: all is found without them, less sharply. */
+static uint32_t section_flags(int s)
+{
+	return s == VF_SEC_EXTRA_CODES || s == VF_SEC_EXTRA_FACTORS ? MAY_IGNORE
+								    : 0;
 }
 
 static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
@@ -74,16 +94,17 @@ static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
 	vf_put_le32(b + 64, (uint32_t)count_sections(c));
 }
 
+/* @slot: in the table of sections */
 static void append_section(const struct vf_codes *c, enum vf_section s,
-			   size_t start, struct vf_buf *out)
+			   int slot, size_t start, struct vf_buf *out)
 {
 	uint64_t at = vf_round_up(out->len - start, ALIGN);
 	uint64_t len = section_len(c, s);
 	uint8_t *e = out->data + start + VF_CODES_HEADER_LEN +
-		     s * VF_CODES_SECTION_LEN;
+		     slot * VF_CODES_SECTION_LEN;
 
 	vf_put_le32(e, (uint32_t)s + 1); /* 0 is no type */
-	vf_put_le32(e + 4, s < VF_N_SECTIONS ? 0 : MAY_IGNORE);
+	vf_put_le32(e + 4, section_flags(s));
 	vf_put_le64(e + 8, at);
 	vf_put_le64(e + 16, len);
 	vf_put_le32(e + 24, vf_crc32c(0, c->section[s], len));
@@ -97,14 +118,16 @@ int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out)
 	uint32_t head = VF_CODES_HEADER_LEN + n * VF_CODES_SECTION_LEN;
 	uint64_t total = head, start = out->len;
 
-	for (int s = 0; s < n; s++)
-		total = vf_round_up(total, ALIGN) + section_len(c, s);
+	for (int s = 0; s < VF_N_SECTIONS_MAX; s++)
+		if (has_section(c, s))
+			total = vf_round_up(total, ALIGN) + section_len(c, s);
 	err = vf_buf_reserve(out, total);
 	if (err)
 		return err;
 	vf_buf_append(out, NULL, head);
-	for (int s = 0; s < n; s++)
-		append_section(c, s, start, out);
+	for (int s = 0, slot = 0; s < VF_N_SECTIONS_MAX; s++)
+		if (has_section(c, s))
+			append_section(c, s, slot++, start, out);
 	put_header(c, total, out->data + start, head);
 	vf_put_le32(out->data + start + CRC_OFF,
 		    header_crc(out->data + start, head));
@@ -181,9 +204,18 @@ static const char *check_all_there(const struct vf_codes *c)
 		if (!c->section[s])
 			return "a section is missing";
 	for (int s = VF_N_SECTIONS; s < VF_N_SECTIONS_MAX; s++)
-		if (!c->section[s] != (c->bits == 1))
+		if (!c->section[s] == has_section(c, s))
 			return "a section of extra bits is missing";
 	return NULL;
+}
+
+static bool is_listed(const uint8_t *b, enum vf_section s)
+{
+	for (uint32_t i = 0; i < vf_le32(b + 64); i++)
+		if (vf_le32(b + VF_CODES_HEADER_LEN +
+			    i * VF_CODES_SECTION_LEN) == (uint32_t)s + 1)
+			return true;
+	return false;
 }
 
 /* Sections in the order of the file, nothing but zeros between them. */
@@ -193,6 +225,7 @@ static const char *check_sections(const uint8_t *b, size_t len,
 	uint64_t end = vf_le32(b + 12);
 
 	*out_err = -EBADMSG;
+	c->follows_tree = is_listed(b, VF_SEC_TREE);
 	for (uint32_t i = 0; i < vf_le32(b + 64); i++) {
 		const uint8_t *e =
 			b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
@@ -206,8 +239,7 @@ static const char *check_sections(const uint8_t *b, size_t len,
 			return "a section is damaged";
 		end = off + n;
 		bool known = type < VF_N_SECTIONS_MAX;
-		uint32_t usual = type < VF_N_SECTIONS ? 0 : MAY_IGNORE;
-		if (known ? flags != usual || vf_le32(e + 28)
+		if (known ? flags != section_flags((int)type) || vf_le32(e + 28)
 			  : !(flags & MAY_IGNORE)) {
 			*out_err = -ENOTSUP;
 			return "it has a section this version does not know";
@@ -246,6 +278,16 @@ static bool extra_is_good(const struct vf_codes *c)
 	return true;
 }
 
+static bool leaves_ascend(const struct vf_codes *c)
+{
+	const struct vf_tree_section *t = c->section[VF_SEC_TREE];
+
+	for (uint32_t i = 1; t && i < c->n_leaves; i++)
+		if (t->leaves[i] <= t->leaves[i - 1])
+			return false;
+	return true;
+}
+
 /* What the inner loops trust: offsets ascend, leaves cover rows, no NaN. */
 static const char *check_contents(const struct vf_codes *c)
 {
@@ -279,9 +321,12 @@ static const char *check_contents(const struct vf_codes *c)
 		return "its leaves do not cover its rows";
 	if (!extra_is_good(c))
 		return "its factors of extra bits are off";
+	if (!leaves_ascend(c))
+		return "its leaves are in no order";
 	return all_finite(c->section[VF_SEC_ORIGIN], c->padded) &&
 			       all_finite(c->section[VF_SEC_CENTROIDS],
-					  (uint64_t)c->n_leaves * c->padded)
+					  section_len(c, VF_SEC_CENTROIDS) /
+						  sizeof(float))
 		       ? NULL
 		       : "its centroids are off";
 }

@@ -43,8 +43,19 @@ enum vf_section {
 	VF_SEC_EXTRA_CODES =
 		VF_N_SECTIONS, /* uint8_t[rows][(bits - 1) * padded / 8] */
 	VF_SEC_EXTRA_FACTORS,  /* struct vf_extra_factors[rows] */
+	/*
+	 * Of shards that follow a tree: which, and the tree's number of each
+	 * leaf.  Their section of centroids is empty: the tree has them.
+	 */
+	VF_SEC_TREE, /* struct vf_tree_section */
 	VF_N_SECTIONS_MAX,
 };
+
+struct vf_tree_section {
+	uint8_t id[16];
+	uint32_t leaves[]; /* [leaves], ascending */
+};
+static_assert(sizeof(struct vf_tree_section) == 16, "on disk");
 
 struct vf_leaf_disk {
 	uint64_t first_row, n_rows;
@@ -63,6 +74,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 struct vf_codes {
 	uint32_t dim, padded, n_leaves;
 	uint32_t bits; /* per dimension, extra ones too */
+	bool follows_tree;
 	enum vf_metric metric;
 	enum vf_dtype dtype;
 	uint64_t n_rows, rotation_seed;

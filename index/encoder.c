@@ -1,13 +1,15 @@
 /*
  * How codes.vix comes to be: rows are coded, then gathered in order.
  *
- * encoder  origin is the one leaf's rotated centroid; [fixed] after new
+ * encoder  origin is the one leaf's rotated centroid, or the tree's; [fixed]
+ *          after new
  * builder  a buffer for each section that has one entry per row
  */
 #include "index/codes.h"
 #include "index/quantize.h"
 #include "index/refine.h"
 #include "index/rotate.h"
+#include "index/tree.h"
 
 #include <math.h>
 #include <xxhash.h>
@@ -16,7 +18,8 @@ struct vf_encoder {
 	struct vf_code_params params;
 	uint32_t padded;
 	struct vf_rotation *rotation;
-	float *origin; /* [padded], rotated centroid */
+	float *origin; /* [padded], rotated centroid, or the tree's origin */
+	const struct vf_tree *tree; /* borrowed; NULL: one leaf */
 };
 
 struct vf_builder {
@@ -25,12 +28,14 @@ struct vf_builder {
 	uint64_t n_rows;
 	struct vf_buf codes, factors, hashes, line_offs, row_crcs, line_crcs;
 	struct vf_buf extra, extra_factors; /* empty: 1 bit */
+	struct vf_buf leaves;		    /* struct vf_leaf_disk */
+	struct vf_buf tree; /* struct vf_tree_section, or empty */
 };
 
 /* ---- encoder --------------------------------------------------------------------------- */
 
-int vf_encoder_new(const struct vf_code_params *params, const float *centroid,
-		   struct vf_encoder **out)
+static int new_encoder(const struct vf_code_params *params,
+		       struct vf_encoder **out)
 {
 	struct vf_encoder *e;
 	int err;
@@ -54,8 +59,37 @@ int vf_encoder_new(const struct vf_code_params *params, const float *centroid,
 		vf_encoder_free(e);
 		return err;
 	}
-	vf_rotate(e->rotation, centroid, e->origin);
 	*out = e;
+	return 0;
+}
+
+int vf_encoder_new(const struct vf_code_params *params, const float *centroid,
+		   struct vf_encoder **out)
+{
+	int err = new_encoder(params, out);
+
+	if (!err)
+		vf_rotate((*out)->rotation, centroid, (*out)->origin);
+	return err;
+}
+
+int vf_encoder_new_tree(const struct vf_code_params *params,
+			const struct vf_tree *tree, struct vf_encoder **out)
+{
+	struct vf_tree_info info;
+	int err;
+
+	*out = NULL;
+	vf_tree_info(tree, &info);
+	if (info.dim != params->dim || info.metric != params->metric ||
+	    info.rotation_seed != params->rotation_seed)
+		return -EINVAL;
+	err = new_encoder(params, out);
+	if (err)
+		return err;
+	memcpy((*out)->origin, vf_tree_origin(tree),
+	       (*out)->padded * sizeof(float));
+	(*out)->tree = tree;
 	return 0;
 }
 
@@ -81,7 +115,7 @@ size_t vf_encoder_extra_len(const struct vf_encoder *e)
 int vf_encoder_coded(const struct vf_encoder *e, const float *x, size_t n,
 		     const struct vf_coded *out)
 {
-	const struct vf_place at = {e->origin, e->origin};
+	struct vf_place at = {e->origin, e->origin};
 	const struct vf_grid grid = {e->params.metric, e->padded,
 				     e->params.bits};
 	size_t extra_len = vf_encoder_extra_len(e);
@@ -91,8 +125,12 @@ int vf_encoder_coded(const struct vf_encoder *e, const float *x, size_t n,
 
 	if (!work)
 		return -ENOMEM;
+	if (!e->tree != !out->leaf)
+		return -EINVAL;
 	for (size_t i = 0; i < n; i++, x += dim) {
 		const float *row = x;
+		if (e->tree)
+			at.leaf = vf_tree_leaf(e->tree, out->leaf[i]);
 		if (e->params.metric == VF_COSINE)
 			row = vf_unit_length(x, dim, work + e->padded);
 		vf_rotate(e->rotation, row, work);
@@ -132,11 +170,17 @@ int vf_builder_new(const struct vf_encoder *e, enum vf_dtype dtype,
 		return -ENOMEM;
 	b->encoder = e;
 	b->dtype = dtype;
-	if (!vf_buf_append(&b->line_offs, NULL, 8))
+	int err = vf_buf_append(&b->line_offs, NULL, 8);
+	if (!err && e->tree) {
+		struct vf_tree_info info;
+		vf_tree_info(e->tree, &info);
+		err = vf_buf_append(&b->tree, info.id, sizeof(info.id));
+	}
+	if (!err)
 		return 0;
 	vf_builder_free(b);
 	*out = NULL;
-	return -ENOMEM;
+	return err;
 }
 
 void vf_builder_free(struct vf_builder *b)
@@ -151,6 +195,8 @@ void vf_builder_free(struct vf_builder *b)
 	vf_buf_fini(&b->line_crcs);
 	vf_buf_fini(&b->extra);
 	vf_buf_fini(&b->extra_factors);
+	vf_buf_fini(&b->leaves);
+	vf_buf_fini(&b->tree);
 	free(b);
 }
 
@@ -171,6 +217,46 @@ static int add_codes(struct vf_builder *b, const struct vf_coded *c, size_t n)
 	return err;
 }
 
+/* The leaf that the last row is of; 0 before the first. */
+static uint32_t last_leaf(const struct vf_builder *b)
+{
+	uint32_t id = 0;
+
+	if (b->leaves.len && b->encoder->tree)
+		memcpy(&id, b->tree.data + b->tree.len - sizeof(id),
+		       sizeof(id));
+	return id;
+}
+
+static bool leaves_ascend(const struct vf_builder *b, const uint32_t *leaf,
+			  size_t n)
+{
+	uint32_t last = last_leaf(b);
+
+	for (size_t i = 0; leaf && i < n; last = leaf[i++])
+		if (leaf[i] < last)
+			return false;
+	return true;
+}
+
+/* Rows of a leaf are counted as they come. */
+static int add_to_leaf(struct vf_builder *b, const uint32_t *leaf, uint64_t row)
+{
+	struct vf_leaf_disk new = {.first_row = row}, *last;
+	int err = 0;
+
+	if (!b->leaves.len || (leaf && *leaf != last_leaf(b))) {
+		err = vf_buf_append(&b->leaves, &new, sizeof(new));
+		if (!err && leaf)
+			err = vf_buf_append(&b->tree, leaf, sizeof(*leaf));
+	}
+	if (err)
+		return err;
+	last = (void *)(b->leaves.data + b->leaves.len - sizeof(*last));
+	last->n_rows++;
+	return 0;
+}
+
 int vf_builder_add_coded(struct vf_builder *b, const struct vf_coded *c,
 			 const struct vf_builder_row *rows, size_t n)
 {
@@ -178,6 +264,7 @@ int vf_builder_add_coded(struct vf_builder *b, const struct vf_coded *c,
 	int err;
 
 	if (n > VF_SHARD_ROWS_MAX - b->n_rows ||
+	    !b->encoder->tree != !c->leaf || !leaves_ascend(b, c->leaf, n) ||
 	    (vf_encoder_extra_len(b->encoder) &&
 	     (!c->extra || !c->extra_factors)))
 		return -EINVAL;
@@ -193,6 +280,9 @@ int vf_builder_add_coded(struct vf_builder *b, const struct vf_coded *c,
 		if (!err)
 			err = vf_buf_append(&b->line_crcs, &rows[i].line_crc,
 					    4);
+		if (!err)
+			err = add_to_leaf(b, c->leaf ? &c->leaf[i] : NULL,
+					  b->n_rows + i);
 	}
 	b->n_rows += n;
 	return err;
@@ -208,35 +298,39 @@ int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
 	return vf_builder_add_coded(b, &c, rows, n);
 }
 
-static float leaf_radius(const struct vf_builder *b)
+static void finish_leaf(const struct vf_builder *b, struct vf_leaf_disk *leaf)
 {
 	const struct vf_encoder *e = b->encoder;
 	const struct vf_factors *f = (const void *)b->factors.data;
-	float max = 0;
+	size_t code_len = vf_encoder_code_len(e);
 
-	for (uint64_t i = 0; i < b->n_rows; i++)
-		max = fmaxf(max, vf_factors_radius(e->params.metric, e->padded,
-						   &f[i]));
-	return max;
+	for (uint64_t i = 0; i < leaf->n_rows; i++)
+		leaf->radius =
+			fmaxf(leaf->radius,
+			      vf_factors_radius(e->params.metric, e->padded,
+						&f[leaf->first_row + i]));
+	leaf->codes_crc =
+		vf_crc32c(0, b->codes.data + leaf->first_row * code_len,
+			  leaf->n_rows * code_len);
 }
 
 int vf_builder_finish(struct vf_builder *b, struct vf_buf *out)
 {
 	const struct vf_encoder *e = b->encoder;
-	struct vf_leaf_disk leaf = {.n_rows = b->n_rows,
-				    .codes_crc = vf_crc32c(0, b->codes.data,
-							   b->codes.len),
-				    .radius = leaf_radius(b)};
+	struct vf_leaf_disk *leaves = (void *)b->leaves.data;
+	uint32_t n_leaves = (uint32_t)(b->leaves.len / sizeof(*leaves));
 	struct vf_codes c = {.dim = e->params.dim,
 			     .padded = e->padded,
 			     .bits = e->params.bits,
-			     .n_leaves = 1,
+			     .n_leaves = n_leaves,
+			     .follows_tree = e->tree,
 			     .metric = e->params.metric,
 			     .dtype = b->dtype,
 			     .n_rows = b->n_rows,
 			     .rotation_seed = e->params.rotation_seed,
 			     .section = {[VF_SEC_ORIGIN] = e->origin,
-					 [VF_SEC_LEAVES] = &leaf,
+					 [VF_SEC_LEAVES] = leaves,
+					 [VF_SEC_TREE] = b->tree.data,
 					 [VF_SEC_CENTROIDS] = e->origin,
 					 [VF_SEC_CODES] = b->codes.data,
 					 [VF_SEC_FACTORS] = b->factors.data,
@@ -248,5 +342,7 @@ int vf_builder_finish(struct vf_builder *b, struct vf_buf *out)
 					 [VF_SEC_EXTRA_FACTORS] =
 						 b->extra_factors.data}};
 
+	for (uint32_t i = 0; i < n_leaves; i++)
+		finish_leaf(b, &leaves[i]);
 	return b->n_rows ? vf_codes_encode(&c, out) : -EINVAL;
 }

@@ -7,9 +7,9 @@
 #include "index/index.h"
 #include "index/codes.h"
 #include "index/kernels.h"
-#include "index/quantize.h"
 #include "index/refine.h"
-#include "index/rotate.h"
+#include "index/scan.h"
+#include "index/tree.h"
 
 #include <math.h>
 
@@ -20,13 +20,7 @@ struct vf_index {
 	size_t len;
 	struct vf_codes c; /* views into bytes */
 	struct vf_rotation *rotation;
-};
-
-struct vf_scan_scratch {
-	uint32_t dim, padded;
-	float *unit, *rotated, *work; /* [padded] each */
-	uint64_t *planes;	      /* [4][padded / 64] */
-	int16_t *fine;		      /* [padded] */
+	const struct vf_tree *tree; /* borrowed; NULL: flat */
 };
 
 /* ---- opening --------------------------------------------------------------------------- */
@@ -54,6 +48,30 @@ int vf_index_open(void *p, size_t len, struct vf_index **out,
 	else
 		*out = ix;
 	return err;
+}
+
+int vf_index_attach(struct vf_index *ix, const struct vf_tree *t)
+{
+	const struct vf_tree_section *own = ix->c.section[VF_SEC_TREE];
+	struct vf_tree_info info;
+
+	if (!own)
+		return 0;
+	if (!t)
+		return -EINVAL;
+	vf_tree_info(t, &info);
+	if (info.dim != ix->c.dim || info.metric != ix->c.metric ||
+	    info.rotation_seed != ix->c.rotation_seed ||
+	    memcmp(info.id, own->id, sizeof(info.id)) ||
+	    own->leaves[ix->c.n_leaves - 1] >= info.n_leaves)
+		return -EINVAL;
+	ix->tree = t;
+	return 0;
+}
+
+bool vf_index_has_tree(const struct vf_index *ix)
+{
+	return ix->c.section[VF_SEC_TREE];
 }
 
 void vf_index_close(struct vf_index *ix)
@@ -112,84 +130,130 @@ int vf_index_find_hash(const struct vf_index *ix, uint64_t hash,
 
 /* ---- scanning -------------------------------------------------------------------------- */
 
-int vf_scan_scratch_new(uint32_t dim, struct vf_scan_scratch **out)
+/* The tree's number of each leaf. */
+static const uint32_t *leaf_ids(const struct vf_index *ix)
 {
-	struct vf_scan_scratch *s = NULL;
+	const struct vf_tree_section *t = ix->c.section[VF_SEC_TREE];
 
-	*out = NULL;
-	if (dim < VF_DIM_MIN || dim > VF_DIM_MAX)
-		return -EINVAL;
-	s = calloc(1, sizeof(*s));
-	if (!s)
-		return -ENOMEM;
-	s->dim = dim;
-	s->padded = vf_padded_dim(dim);
-	s->unit = malloc(s->padded * sizeof(float));
-	s->rotated = malloc(s->padded * sizeof(float));
-	s->work = malloc(s->padded * sizeof(float));
-	s->planes = malloc(s->padded / 64 * 4 * sizeof(uint64_t));
-	s->fine = malloc(s->padded * sizeof(*s->fine));
-	if (!s->unit || !s->rotated || !s->work || !s->planes || !s->fine) {
-		vf_scan_scratch_free(s);
-		return -ENOMEM;
+	return t->leaves;
+}
+
+static struct vf_frame frame_of(const struct vf_index *ix)
+{
+	return (struct vf_frame){.metric = ix->c.metric,
+				 .dim = ix->c.dim,
+				 .padded = ix->c.padded,
+				 .seed = ix->c.rotation_seed,
+				 .rotation = ix->rotation,
+				 .origin = ix->c.section[VF_SEC_ORIGIN]};
+}
+
+/*
+ * What the leaf of a row adds to each estimate: shards of a tree leave it to
+ * the query, flat ones have one leaf, at their origin.
+ */
+static float leaf_base(const struct vf_index *ix, const float *rotated,
+		       uint32_t i, const struct vf_query_code *qc)
+{
+	struct vf_probe p;
+
+	if (!ix->tree)
+		return qc->base;
+	vf_tree_measure(ix->tree, rotated, leaf_ids(ix)[i], &p);
+	return p.base;
+}
+
+/* Estimate the rows of leaf @i. */
+static void scan_leaf(const struct vf_index *ix, uint32_t i,
+		      const struct vf_query_code *qc, uint64_t base,
+		      struct vf_topk *top)
+{
+	const struct vf_codes *c = &ix->c;
+	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
+	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
+	const uint8_t *codes = c->section[VF_SEC_CODES];
+	const struct vf_kernels *k = vf_kernels();
+	uint64_t end = leaf[i].first_row + leaf[i].n_rows;
+	float limit = vf_topk_limit(top);
+	uint32_t counts[SCAN_BLOCK];
+
+	for (uint64_t row = leaf[i].first_row; row < end; row += SCAN_BLOCK) {
+		size_t n = VF_MIN((uint64_t)SCAN_BLOCK, end - row);
+		k->b1q4(codes + row * (c->padded / 8), n, c->padded / 64,
+			qc->planes, counts);
+		for (size_t j = 0; j < n; j++) {
+			float d = vf_estimate(qc, &f[row + j], counts[j]);
+			if (d > limit)
+				continue;
+			if (isnan(d)) /* a query beyond float's range */
+				d = INFINITY;
+			vf_topk_push(top, d, base + row + j);
+			limit = vf_topk_limit(top);
+		}
 	}
-	*out = s;
-	return 0;
 }
 
-void vf_scan_scratch_free(struct vf_scan_scratch *s)
+/* A shard that follows a tree is of no use without. */
+static int check_tree(const struct vf_index *ix)
 {
-	if (!s)
-		return;
-	free(s->unit);
-	free(s->rotated);
-	free(s->work);
-	free(s->planes);
-	free(s->fine);
-	free(s);
-}
-
-/* The query as codes see it, in s->rotated. */
-static int rotate_query(const struct vf_index *ix, const float *q,
-			struct vf_scan_scratch *s)
-{
-	if (s->dim != ix->c.dim)
-		return -EINVAL;
-	if (ix->c.metric == VF_COSINE)
-		q = vf_unit_length(q, ix->c.dim, s->unit);
-	vf_rotate(ix->rotation, q, s->rotated);
-	return 0;
+	return ix->c.follows_tree && !ix->tree ? -EINVAL : 0;
 }
 
 int vf_index_scan(const struct vf_index *ix, const float *q,
 		  struct vf_scan_scratch *s, uint64_t base, struct vf_topk *top)
 {
-	const struct vf_codes *c = &ix->c;
-	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
-	const uint8_t *codes = c->section[VF_SEC_CODES];
-	const struct vf_kernels *k = vf_kernels();
-	struct vf_query_code qc = {.planes = s->planes};
-	uint32_t counts[SCAN_BLOCK];
-	int err = rotate_query(ix, q, s);
+	struct vf_frame f = frame_of(ix);
+	int err = check_tree(ix);
 
+	if (!err)
+		err = vf_scan_quantize(s, &f, q);
 	if (err)
 		return err;
-	vf_quantize_query(c->metric, c->padded, s->rotated,
-			  c->section[VF_SEC_ORIGIN], s->work, &qc);
-	float limit = vf_topk_limit(top);
-	for (uint64_t row = 0; row < c->n_rows; row += SCAN_BLOCK) {
-		size_t n = VF_MIN((uint64_t)SCAN_BLOCK, c->n_rows - row);
-		k->b1q4(codes + row * (c->padded / 8), n, c->padded / 64,
-			qc.planes, counts);
-		for (size_t i = 0; i < n; i++) {
-			float d = vf_estimate(&qc, &f[row + i], counts[i]);
-			if (d > limit)
-				continue;
-			if (isnan(d)) /* a query beyond float's range */
-				d = INFINITY;
-			vf_topk_push(top, d, base + row + i);
-			limit = vf_topk_limit(top);
-		}
+	struct vf_query_code qc = s->code;
+
+	for (uint32_t i = 0; i < ix->c.n_leaves; i++) {
+		qc.base = leaf_base(ix, s->rotated, i, &s->code);
+		scan_leaf(ix, i, &qc, base, top);
+	}
+	return 0;
+}
+
+/* The shard's leaf that is @id of the tree; n_leaves when it has none. */
+static uint32_t find_tree_leaf(const struct vf_index *ix, uint32_t id)
+{
+	const uint32_t *ids = leaf_ids(ix);
+	uint32_t lo = 0, hi = ix->c.n_leaves;
+
+	while (lo < hi) {
+		uint32_t mid = lo + (hi - lo) / 2;
+		if (ids[mid] < id)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < ix->c.n_leaves && ids[lo] == id ? lo : ix->c.n_leaves;
+}
+
+int vf_index_scan_probes(const struct vf_index *ix, const float *q,
+			 struct vf_scan_scratch *s, uint64_t base,
+			 const struct vf_probe *probes, uint32_t n,
+			 struct vf_topk *top, uint64_t *out_rows)
+{
+	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
+	struct vf_frame f = frame_of(ix);
+	int err = ix->tree ? vf_scan_quantize(s, &f, q) : -EINVAL;
+
+	*out_rows = 0;
+	if (err)
+		return err;
+	struct vf_query_code qc = s->code;
+	for (uint32_t i = 0; i < n; i++) {
+		uint32_t at = find_tree_leaf(ix, probes[i].leaf);
+		if (at == ix->c.n_leaves)
+			continue;
+		qc.base = probes[i].base;
+		scan_leaf(ix, at, &qc, base, top);
+		*out_rows += leaf[at].n_rows;
 	}
 	return 0;
 }
@@ -200,11 +264,13 @@ int vf_index_scan_hamming(const struct vf_index *ix, const float *q,
 {
 	const struct vf_codes *c = &ix->c;
 	const uint8_t *codes = c->section[VF_SEC_CODES];
+	struct vf_frame f = frame_of(ix);
 	uint32_t counts[SCAN_BLOCK];
-	int err = rotate_query(ix, q, s);
+	int err = vf_scan_rotate(s, &f, q);
 
 	if (err)
 		return err;
+	s->has_code = false; /* its planes are taken */
 	vf_sign_query(c->padded, s->rotated, c->section[VF_SEC_ORIGIN],
 		      s->planes);
 	for (uint64_t row = 0; row < c->n_rows; row += SCAN_BLOCK) {
@@ -256,11 +322,26 @@ struct refining {
 	uint32_t leaf; /* that @at is of; UINT32_MAX: none yet */
 };
 
+static void measure_leaf(const struct vf_index *ix, const float *rotated,
+			 uint32_t leaf, struct vf_fine_leaf *out)
+{
+	const float *centroids = ix->c.section[VF_SEC_CENTROIDS];
+	struct vf_probe p;
+
+	if (!ix->tree) {
+		vf_fine_leaf_make(ix->c.metric, rotated,
+				  centroids + (size_t)leaf * ix->c.padded,
+				  ix->c.padded, out);
+		return;
+	}
+	vf_tree_measure(ix->tree, rotated, leaf_ids(ix)[leaf], &p);
+	*out = (struct vf_fine_leaf){p.base, p.distance};
+}
+
 static void refine_block(const struct vf_index *ix, const float *rotated,
 			 struct refining *r, struct vf_refined *rows, size_t n)
 {
 	const struct vf_codes *c = &ix->c;
-	const float *centroids = c->section[VF_SEC_CENTROIDS];
 	uint32_t numbers[SCAN_BLOCK];
 	int64_t dots[SCAN_BLOCK];
 	const void *codes = c->section[VF_SEC_CODES],
@@ -279,9 +360,7 @@ static void refine_block(const struct vf_index *ix, const float *rotated,
 		struct vf_extra_factors f = row_factors(c, rows[i].row);
 		uint32_t leaf = find_leaf(c, rows[i].row);
 		if (leaf != r->leaf)
-			vf_fine_leaf_make(c->metric, rotated,
-					  centroids + (size_t)leaf * c->padded,
-					  c->padded, &r->at);
+			measure_leaf(ix, rotated, leaf, &r->at);
 		r->leaf = leaf;
 		float d = (float)vf_fine_estimate(&r->q, &r->at, &f, c->bits,
 						  dots[i]);
@@ -297,8 +376,11 @@ int vf_index_refine(const struct vf_index *ix, const float *q,
 		    size_t n)
 {
 	struct refining r = {.q.q = s->fine, .leaf = UINT32_MAX};
-	int err = rotate_query(ix, q, s);
+	struct vf_frame f = frame_of(ix);
+	int err = check_tree(ix);
 
+	if (!err)
+		err = vf_scan_rotate(s, &f, q);
 	if (err)
 		return err;
 	vf_fine_query_make(s->rotated, ix->c.section[VF_SEC_ORIGIN],

@@ -23,6 +23,7 @@ struct vf_index;   /* one shard's codes, in private memory */
 struct vf_encoder; /* makes codes: rotation and origin of one shard */
 struct vf_builder; /* gathers the sections of one codes.vix */
 struct vf_rotation;
+struct vf_tree; /* index/tree.h: what the leaves of many shards are of */
 
 /* ---- building ---------------------------------------------------------------- */
 
@@ -54,6 +55,14 @@ struct vf_extra_factors {
  */
 VF_API int vf_encoder_new(const struct vf_code_params *params,
 			  const float *centroid, struct vf_encoder **out);
+/*
+ * Of rows by leaf: each is coded against the centroid of its own.
+ * @tree  borrowed for the life of the encoder; its dimension, metric and
+ *        rotation are those of @params
+ */
+VF_API int vf_encoder_new_tree(const struct vf_code_params *params,
+			       const struct vf_tree *tree,
+			       struct vf_encoder **out);
 VF_API void vf_encoder_free(struct vf_encoder *e);
 
 /* Bytes of one code: padded dimension / 8, a multiple of 8. */
@@ -78,6 +87,7 @@ struct vf_coded {
 	struct vf_factors *factors; /* [n] */
 	uint8_t *extra;		    /* [n][extra_len], or NULL: none wanted */
 	struct vf_extra_factors *extra_factors; /* [n], or NULL likewise */
+	const uint32_t *leaf; /* [n], given: of the tree; NULL: there is none */
 };
 
 /* As vf_encoder_rows, all that the encoder's parameters ask for. */
@@ -101,7 +111,10 @@ VF_API void vf_builder_free(struct vf_builder *b);
 VF_API int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
 			  const struct vf_factors *factors,
 			  const struct vf_builder_row *rows, size_t n);
-/* The same with extra bits, which an encoder of several bits demands. */
+/*
+ * The same with extra bits, which an encoder of several bits demands, and with
+ * leaves, which that of a tree does: they ascend.
+ */
 VF_API int vf_builder_add_coded(struct vf_builder *b, const struct vf_coded *c,
 				const struct vf_builder_row *rows, size_t n);
 /* The bytes of codes.vix appended to @out; the builder is then spent. */
@@ -120,6 +133,13 @@ VF_API uint64_t vf_key_hash(const void *key, size_t len);
 VF_API int vf_index_open(void *p, size_t len, struct vf_index **out,
 			 const char **out_reason);
 VF_API void vf_index_close(struct vf_index *ix);
+
+/*
+ * Give a shard that follows a tree its tree, before it is searched; others
+ * need none.  @t is borrowed until close.  Returns 0; -EINVAL another tree.
+ */
+VF_API int vf_index_attach(struct vf_index *ix, const struct vf_tree *t);
+VF_API bool vf_index_has_tree(const struct vf_index *ix);
 
 struct vf_index_info {
 	uint32_t dim, padded_dim, n_leaves;
@@ -163,6 +183,26 @@ VF_API void vf_scan_scratch_free(struct vf_scan_scratch *s);
 VF_API int vf_index_scan(const struct vf_index *ix, const float *q,
 			 struct vf_scan_scratch *scratch, uint64_t base,
 			 struct vf_topk *top);
+
+/*
+ * A leaf that a query looks into, made by vf_tree_choose.
+ */
+struct vf_probe {
+	uint32_t leaf;	/* of the tree */
+	float base;	/* its share of the distance of each of its rows */
+	float distance; /* |q - centroid|, for bounds */
+	float score;	/* leaves in this order, ascending, hold the nearest */
+};
+
+/*
+ * The same, of those leaves alone; the shard follows the tree they are of.
+ * @out_rows  rows estimated
+ * Returns 0; -EINVAL also for a flat shard.
+ */
+VF_API int vf_index_scan_probes(const struct vf_index *ix, const float *q,
+				struct vf_scan_scratch *scratch, uint64_t base,
+				const struct vf_probe *probes, uint32_t n,
+				struct vf_topk *top, uint64_t *out_rows);
 
 /*
  * The same by plain Hamming distance between the codes of rows and of the

@@ -6,7 +6,7 @@
 
 #include <stdatomic.h>
 
-#include "index/index.h"
+#include "index/tree.h"
 #include "query/query.h"
 #include "store/commit.h"
 #include "store/frames.h"
@@ -66,6 +66,7 @@ struct vf_view {
 	size_t n_shards;
 	struct vf_shard *shards;
 	uint64_t tail_base; /* number of the first row of the tail */
+	struct vf_tree *tree; /* NULL: flat */
 	size_t ram_len;
 	void *embedder_data;
 	size_t embedder_len;
@@ -90,14 +91,28 @@ int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
 
 /* ---- stages ------------------------------------------------------------------------ */
 
+/* The leaves that a query looks into. */
+struct vf_plan {
+	struct vf_scan_scratch *scratch; /* what a query needs once */
+	struct vf_probe *probes;	 /* [n], nearest first; NULL: no tree */
+	uint32_t n;
+	bool all; /* every leaf */
+};
+
+/* Returns 0; -ENOMEM; fini is due in any case. */
+int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
+		  struct vf_plan *out);
+void vf_plan_fini(struct vf_plan *p);
+
 /* Candidates by estimate, or plain Hamming distance, into @top. */
-int vf_stage_scan(struct vf_view *v, const float *q, bool hamming,
-		  struct vf_topk *top);
+int vf_stage_scan(struct vf_view *v, const float *q, const struct vf_plan *plan,
+		  bool hamming, struct vf_topk *top, struct vf_cost *cost);
 /*
  * The best of @candidates by all bits of their codes; their order is lost.
  * Shards without extra bits take part with their one bit.
  */
 int vf_stage_refine(struct vf_view *v, const float *q,
+		    const struct vf_plan *plan,
 		    const struct vf_topk *candidates, struct vf_topk *best);
 /* Hint the lines of @hits alone: no row is wanted. */
 int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,

@@ -29,6 +29,8 @@ static const char help[] =
 	"\n"
 	"  -k N                   results per query (default 10)\n"
 	"      --candidates N     rows ranked again (default 100, or 10 * k)\n"
+	"      --probes N|all     leaves of the tree scanned (default: enough for\n"
+	"                         most of the nearest); flat indexes have none\n"
 	"      --rerank HOW       by what: exact, their vectors, which are read;\n"
 	"                         fast, all bits of their codes (vectool put\n"
 	"                         --bits); none, the estimates that chose them\n"
@@ -97,6 +99,7 @@ enum option_id {
 	OPT_TEXT,
 	OPT_CANDIDATES,
 	OPT_RERANK,
+	OPT_PROBES,
 	OPT_HAMMING,
 	OPT_EXACT,
 	OPT_FORMAT,
@@ -109,6 +112,7 @@ static const struct option options[] = {
 	{"key", required_argument, NULL, OPT_KEY},
 	{"text", required_argument, NULL, OPT_TEXT},
 	{"candidates", required_argument, NULL, OPT_CANDIDATES},
+	{"probes", required_argument, NULL, OPT_PROBES},
 	{"rerank", required_argument, NULL, OPT_RERANK},
 	{"hamming", no_argument, NULL, OPT_HAMMING},
 	{"exact", no_argument, NULL, OPT_EXACT},
@@ -142,6 +146,13 @@ static int parse_option(struct args *a, int c)
 		if (parse_count(optarg, &a->search.candidates))
 			return usage_error(
 				"--candidates takes a number from 1");
+		break;
+	case OPT_PROBES:
+		if (!strcmp(optarg, "all"))
+			a->search.probes = VF_PROBES_ALL;
+		else if (parse_count(optarg, &a->search.probes))
+			return usage_error(
+				"--probes takes a number from 1, or all");
 		break;
 	case OPT_RERANK:
 		if (parse_rerank(optarg, &a->search.rerank))
@@ -213,9 +224,11 @@ static void print_json(const struct vf_answer *a, uint64_t number)
 		       i ? "," : "", text ? text : "null", (double)h->distance,
 		       h->exact ? "true" : "false", h->metadata);
 	}
-	printf("],\"cost\":{\"candidates\":%llu,\"rows_read\":%llu,"
+	printf("],\"cost\":{\"leaves\":%llu,\"scanned\":%llu,"
+	       "\"candidates\":%llu,\"rows_read\":%llu,"
 	       "\"ranges\":%llu,\"bytes\":%llu,\"ms\":{\"plan\":%.3f,"
 	       "\"scan\":%.3f,\"fetch\":%.3f,\"total\":%.3f}}}\n",
+	       (unsigned long long)c->leaves, (unsigned long long)c->scanned,
 	       (unsigned long long)c->candidates,
 	       (unsigned long long)c->rows_read, (unsigned long long)c->ranges,
 	       (unsigned long long)c->bytes, c->plan_ms, c->scan_ms,

@@ -27,6 +27,7 @@ struct vf_view_info {
 	uint32_t dim;
 	enum vf_metric metric;
 	enum vf_dtype dtype;
+	uint32_t n_leaves;    /* of the tree; 0: there is none */
 	size_t ram_len;	      /* bytes of codes held */
 	const char *embedder; /* "" when none; valid until close */
 };
@@ -48,6 +49,8 @@ enum vf_rerank {
 	VF_RERANK_NONE, /* by the 1-bit estimates that chose them, or counts of bits */
 };
 
+enum { VF_PROBES_ALL = INT32_MAX };
+
 struct vf_search {
 	uint32_t k;	     /* results wanted, 1..10 000 */
 	uint32_t candidates; /* rows re-ranked; 0: max(100, 10 * k) */
@@ -55,6 +58,7 @@ struct vf_search {
 	enum vf_rerank rerank;
 	bool hamming; /* candidates by plain Hamming distance: the baseline */
 	bool no_metadata; /* keys only: metadata is "{}" */
+	uint32_t probes;  /* leaves scanned; 0: default; VF_PROBES_ALL */
 	void *reserved[4];
 };
 
@@ -68,6 +72,8 @@ struct vf_answer_hit {
 };
 
 struct vf_cost {
+	uint64_t leaves;     /* scanned; 0: the index has no tree */
+	uint64_t scanned;    /* rows estimated */
 	uint64_t candidates; /* rows whose estimate let them through */
 	uint64_t rows_read;  /* full-precision rows scored */
 	uint64_t ranges;     /* merged ranges of rows and lines hinted */

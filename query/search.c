@@ -150,8 +150,8 @@ static int check_query(const struct vf_view *v, const float *q,
 
 /* Candidates in their final order, as the search wants it. */
 static int rank(struct vf_view *v, const float *q, const struct vf_search *s,
-		struct vf_topk *candidates, struct vf_topk *best,
-		struct vf_cost *cost)
+		const struct vf_plan *plan, struct vf_topk *candidates,
+		struct vf_topk *best, struct vf_cost *cost)
 {
 	int err = 0;
 
@@ -160,7 +160,7 @@ static int rank(struct vf_view *v, const float *q, const struct vf_search *s,
 	if (s->rerank == VF_RERANK_EXACT)
 		return vf_stage_fetch(v, q, candidates, best, cost);
 	if (s->rerank == VF_RERANK_FAST)
-		err = vf_stage_refine(v, q, candidates, best);
+		err = vf_stage_refine(v, q, plan, candidates, best);
 	else
 		for (uint32_t i = 0; i < candidates->n; i++)
 			vf_topk_push(best, candidates->hits[i].dist,
@@ -172,16 +172,20 @@ static int run_stages(struct vf_view *v, const float *q,
 		      const struct vf_search *s, struct vf_topk *candidates,
 		      struct vf_topk *best, struct vf_answer *a)
 {
+	VF_CLEANUP(vf_plan_fini) struct vf_plan plan = {0};
 	uint64_t at = vf_now_ns();
-	int err = 0;
+	int err = s->exact ? 0 : vf_stage_plan(v, q, s, &plan);
 
-	if (!s->exact)
-		err = vf_stage_scan(v, q, s->hamming, candidates);
+	a->cost.plan_ms += ms_since(at);
+	at = vf_now_ns();
+	if (!err && !s->exact)
+		err = vf_stage_scan(v, q, &plan, s->hamming, candidates,
+				    &a->cost);
 	a->cost.scan_ms = ms_since(at);
 	at = vf_now_ns();
 	a->cost.candidates = s->exact ? v->state->n_rows : candidates->n;
 	if (!err)
-		err = rank(v, q, s, candidates, best, &a->cost);
+		err = rank(v, q, s, &plan, candidates, best, &a->cost);
 	if (!err)
 		err = vf_stage_tail(v, q, best);
 	if (!err)

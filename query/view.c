@@ -96,6 +96,16 @@ static int check_vectors(const struct vf_view *v, const struct vf_shard *s)
 		       : 0;
 }
 
+/* Shards from before the tree, or smaller than it pays for, follow none. */
+static int attach_tree(struct vf_view *v, const struct vf_shard_ref *r,
+		       struct vf_shard *s)
+{
+	if (!vf_index_attach(s->ix, v->tree))
+		return 0;
+	return vf_fail(-EBADMSG, "%s/%s: shard %s follows another tree",
+		       vf_bucket_url(v->bucket), v->state->name, r->name);
+}
+
 static int open_shard(struct vf_view *v, const struct vf_shard_ref *r,
 		      struct vf_shard *s)
 {
@@ -104,6 +114,8 @@ static int open_shard(struct vf_view *v, const struct vf_shard_ref *r,
 
 	s->n_rows = r->n_rows;
 	err = open_codes(v, r, s);
+	if (!err)
+		err = attach_tree(v, r, s);
 	if (!err)
 		err = vf_file_open(dir, name, r->name, &r->vectors,
 				   &s->vectors);
@@ -136,6 +148,41 @@ static int open_shards(struct vf_view *v)
 
 /* ---- open, close, describe ---------------------------------------------------------------- */
 
+static int open_tree(struct vf_view *v)
+{
+	const struct vf_tree_ref *ref = &v->state->tree;
+	char key[VF_INDEX_NAME_MAX + VF_OBJECT_NAME_MAX + 16];
+	VF_AUTO_FREE void *p = NULL;
+	struct vf_tree_file f;
+	struct vf_tree_info info;
+	const char *why;
+	int err;
+
+	if (!v->state->has_tree)
+		return 0;
+	strcpy(key, v->state->name);
+	strcat(key, "/tree/");
+	strcat(key, ref->object.name);
+	err = read_whole(v, key, &ref->object, CODES_MAX, &p);
+	if (err)
+		return err;
+	err = vf_tree_validate(p, ref->object.stored_len, &f, &why);
+	if (!err && (f.view.dim != v->state->config.dim ||
+		     f.view.metric != v->state->config.metric)) {
+		err = -EBADMSG;
+		why = "it belongs to another index";
+	}
+	if (err)
+		return vf_fail(err, "%s/%s: %s", vf_bucket_url(v->bucket), key,
+			       why);
+	err = vf_tree_new(&f, v->state->config.rotation_seed, &v->tree);
+	if (err)
+		return err;
+	vf_tree_info(v->tree, &info);
+	v->ram_len += info.ram_len;
+	return 0;
+}
+
 static int load_state(struct vf_view *v, const char *path, const char *index)
 {
 	int err = vf_state_load(v->bucket, index, &v->state);
@@ -147,11 +194,6 @@ static int load_state(struct vf_view *v, const char *path, const char *index)
 			       path, index, vf_bucket_dir(v->bucket));
 	if (!err && !v->state->configured)
 		return vf_fail(-ENOENT, "%s: the index is not set up yet",
-			       path);
-	if (!err && v->state->has_tree)
-		return vf_fail(-ENOTSUP,
-			       "%s: the index is clustered, which this version "
-			       "of vecfs cannot search",
 			       path);
 	return err;
 }
@@ -182,8 +224,10 @@ int vf_view_open(const char *path, const struct vf_view_options *opt,
 	if (!err) {
 		v->row_len = v->state->config.dim *
 			     vf_dtype_size(v->state->config.dtype);
-		err = open_shards(v);
+		err = open_tree(v);
 	}
+	if (!err)
+		err = open_shards(v);
 	if (err)
 		vf_view_close(v);
 	else
@@ -201,6 +245,7 @@ void vf_view_close(struct vf_view *v)
 		vf_file_close(&v->shards[i].records);
 	}
 	free(v->shards);
+	vf_tree_free(v->tree);
 	free(v->embedder_data);
 	vf_state_free(v->state);
 	vf_bucket_close(v->bucket);
@@ -210,13 +255,17 @@ void vf_view_close(struct vf_view *v)
 void vf_view_info(const struct vf_view *v, struct vf_view_info *out)
 {
 	const struct vf_index_config *c = &v->state->config;
+	struct vf_tree_info tree = {0};
 
+	if (v->tree)
+		vf_tree_info(v->tree, &tree);
 	*out = (struct vf_view_info){.version = v->state->head,
 				     .n_rows = v->state->n_rows,
 				     .n_shards = v->n_shards,
 				     .dim = c->dim,
 				     .metric = c->metric,
 				     .dtype = c->dtype,
+				     .n_leaves = tree.n_leaves,
 				     .ram_len = v->ram_len,
 				     .embedder = c->embedder};
 }

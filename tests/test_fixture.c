@@ -144,7 +144,7 @@ static void put_codes(struct vf_bucket *b, const struct vf_fixture *f,
 	struct vf_factors factors;
 	struct vf_extra_factors extra_factors;
 	uint8_t code[256 / 8], extra[256];
-	struct vf_coded coded = {code, &factors, extra, &extra_factors};
+	struct vf_coded coded = {code, &factors, extra, &extra_factors, NULL};
 	VF_AUTO_BUF struct vf_buf data = {0};
 	const uint8_t *at = lines->data;
 

@@ -33,7 +33,7 @@ static struct vf_index *build(const struct set *s, enum vf_metric metric,
 {
 	struct vf_code_params params = {s->dim, metric, 7, bits};
 	VF_AUTO_FREE float *mean = calloc(s->dim, sizeof(*mean));
-	struct vf_coded c;
+	struct vf_coded c = {0};
 	struct vf_encoder *e;
 	struct vf_builder *b;
 	struct vf_index *ix;

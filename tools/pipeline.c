@@ -93,7 +93,7 @@ static void make_chunk(const struct pipeline *p, struct vf_chunk *c)
 		c->rows[i].row_crc =
 			vf_crc32c(0, stored + i * row_len, row_len);
 	const struct vf_coded coded = {c->codes, c->factors, c->extra,
-				       c->extra_factors};
+				       c->extra_factors, c->leaf};
 	err = vf_encoder_coded(p->opt->encoder, c->x, c->n, &coded);
 	if (err)
 		vf_chunk_fail(c, err, "%s: %s", p->opt->source->name,

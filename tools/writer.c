@@ -186,7 +186,7 @@ int vf_writer_add(struct vf_writer *w, const struct vf_chunk *c)
 	if (err)
 		return err;
 	const struct vf_coded coded = {c->codes, c->factors, c->extra,
-				       c->extra_factors};
+				       c->extra_factors, c->leaf};
 	err = vf_builder_add_coded(w->builder, &coded, c->rows, c->n);
 	return err ? vf_fail(err, "%s: %s", w->ref->name, vf_strerror(err)) : 0;
 }
