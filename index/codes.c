@@ -259,6 +259,32 @@ static const char *check_sections(const uint8_t *b, size_t len,
 	return missing;
 }
 
+int vf_codes_find(const void *p, size_t len, enum vf_section s,
+		  struct vf_section_ref *out)
+{
+	const uint8_t *b = p;
+	uint32_t n;
+
+	if (len < VF_CODES_HEADER_LEN || memcmp(b, magic, sizeof(magic)))
+		return -EBADMSG;
+	n = vf_le32(b + 64);
+	if (n > MANY ||
+	    vf_le32(b + 12) != VF_CODES_HEADER_LEN + n * VF_CODES_SECTION_LEN ||
+	    vf_le32(b + 12) > len ||
+	    vf_le32(b + CRC_OFF) != header_crc(b, vf_le32(b + 12)))
+		return -EBADMSG;
+	for (uint32_t i = 0; i < n; i++) {
+		const uint8_t *e =
+			b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
+		if (vf_le32(e) != (uint32_t)s + 1)
+			continue;
+		*out = (struct vf_section_ref){vf_le64(e + 8), vf_le64(e + 16),
+					       vf_le32(e + 24)};
+		return 0;
+	}
+	return -ENOENT;
+}
+
 static bool all_finite(const float *x, uint64_t n)
 {
 	for (uint64_t i = 0; i < n; i++)

@@ -88,6 +88,19 @@ struct vf_codes {
 int vf_codes_validate(const void *p, size_t len, struct vf_codes *out,
 		      const char **out_reason);
 
+/* Where a section is, from the beginning of a file alone. */
+struct vf_section_ref {
+	uint64_t off, len;
+	uint32_t crc; /* CRC32C */
+};
+
+/*
+ * @p  the first @len bytes of a file, its header and table at least
+ * Returns 0; -ENOENT it has none; -EBADMSG.  Threads: any.
+ */
+int vf_codes_find(const void *p, size_t len, enum vf_section s,
+		  struct vf_section_ref *out);
+
 /* Append the file that @c describes to @out.  Returns 0; -ENOMEM. */
 int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out);
 

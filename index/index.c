@@ -8,7 +8,7 @@
 #include "index/codes.h"
 #include "index/kernels.h"
 #include "index/refine.h"
-#include "index/scan.h"
+#include "index/scratch.h"
 #include "index/tree.h"
 
 #include <math.h>

@@ -7,7 +7,7 @@
  */
 #include "index/tree.h"
 #include "index/kernels.h"
-#include "index/scan.h"
+#include "index/scratch.h"
 
 #include <math.h>
 

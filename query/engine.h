@@ -65,7 +65,7 @@ struct vf_view {
 	size_t row_len; /* bytes of a row of vectors.npy */
 	size_t n_shards;
 	struct vf_shard *shards;
-	uint64_t tail_base; /* number of the first row of the tail */
+	uint64_t tail_base;   /* number of the first row of the tail */
 	struct vf_tree *tree; /* NULL: flat */
 	size_t ram_len;
 	void *embedder_data;

@@ -3,20 +3,21 @@
  */
 #include "query/engine.h"
 
-#include <math.h>
-
 /*
- * By default so many of every hundred leaves that ten nearest neighbours are
- * found to .95 on the sets that were measured; fewer of more, since leaves
- * grow with the root of the rows.
+ * Measured, recall of ten with 256 leaves: .9505 of 100 k generated rows of
+ * 1024 dimensions (1264 leaves; made to be hard), .97 to 1 of real sets.
+ * Leaves grow with the root of the rows, and so does what is scanned.  What
+ * takes about a millisecond to scan is scanned in any case.
  */
-enum { PROBES_MIN = 64 };
+enum { PROBES_DEFAULT = 256, ROWS_DEFAULT = 32768 };
 
-static uint32_t default_probes(uint32_t n_leaves)
+static uint32_t default_probes(const struct vf_view *v, uint32_t n_leaves)
 {
-	double n = PROBES_MIN + 4 * sqrt((double)n_leaves);
+	double share = ROWS_DEFAULT / ((double)v->state->n_rows + 1);
 
-	return VF_MIN(n_leaves, (uint32_t)n);
+	if (share >= 1)
+		return n_leaves;
+	return VF_MAX((uint32_t)(share * n_leaves), (uint32_t)PROBES_DEFAULT);
 }
 
 int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
@@ -30,7 +31,7 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
 	if (err || !v->tree)
 		return err;
 	vf_tree_info(v->tree, &info);
-	out->n = s->probes ? s->probes : default_probes(info.n_leaves);
+	out->n = s->probes ? s->probes : default_probes(v, info.n_leaves);
 	out->all = out->n >= info.n_leaves || s->hamming;
 	if (out->all) {
 		out->n = info.n_leaves;

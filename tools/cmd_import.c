@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <xxhash.h>
 
+#include "index/tree.h"
 #include "store/util.h"
 #include "tools/ingest.h"
 #include "tools/target.h"
@@ -12,7 +13,8 @@ enum { EMBEDDER_DATA_MAX = 1 << 30 };
 
 static struct {
 	const char *texts, *embed, *metric, *dtype;
-	uint64_t bits, shard_rows, seed;
+	const char *scratch;
+	uint64_t bits, shard_rows, seed, leaves, ram;
 	bool compress, skip_empty;
 } opt = {.seed = UINT64_MAX};
 
@@ -24,6 +26,9 @@ static const struct vf_arg options[] = {
 	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
 	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
 	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
+	{"leaves", 0, VF_ARG_COUNT, &opt.leaves, 1, VF_TREE_LEAVES_MAX},
+	{"ram", 0, VF_ARG_SIZE, &opt.ram, 64 << 20, 0},
+	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
 	{"skip-empty", 0, VF_ARG_FLAG, &opt.skip_empty, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
 	{0}};
@@ -163,6 +168,9 @@ static int ingest_texts(const struct vf_args *a, const struct vf_target *t,
 			       .embedder_data = learn ? &data : NULL,
 			       .shard_rows = opt.shard_rows,
 			       .compress = opt.compress,
+			       .n_leaves = (uint32_t)opt.leaves,
+			       .ram = opt.ram,
+			       .scratch = opt.scratch,
 			       .quiet = a->common.quiet,
 			       .n_threads = (unsigned)a->common.n_threads};
 	int err = learn ? vf_embedder_save(e, &data) : 0;
@@ -241,7 +249,8 @@ const struct vf_verb vf_verb_import = {
 		"DIM dimensions\n"
 		"  --skip-empty       pass over texts without a word\n"
 		"  --metric M, --dtype T, --bits N, --shard-rows N, "
-		"--compress, --seed N: as for put\n\n"
+		"--compress, --seed N,\n"
+		"  --leaves N, --ram SIZE, --scratch DIR: as for put\n\n"
 		"Example:\n"
 		"  vectool import /data/bucket/articles --texts articles.jsonl "
 		"--embed hash:1024\n",

@@ -1,6 +1,7 @@
 /* vectool put: the rows of a .npy file into an index. */
 #include <stdio.h>
 
+#include "index/tree.h"
 #include "store/util.h"
 #include "tools/ingest.h"
 #include "tools/target.h"
@@ -8,9 +9,9 @@
 
 static struct {
 	const char *keys, *metadata, *metric, *dtype;
-	uint64_t bits, shard_rows, seed;
+	uint64_t bits, shard_rows, seed, leaves, ram;
 	uint64_t if_version;
-	const char *cache_dir;
+	const char *cache_dir, *scratch;
 	bool compress, if_absent;
 } opt = {.seed = UINT64_MAX, .if_version = UINT64_MAX};
 
@@ -22,6 +23,9 @@ static const struct vf_arg options[] = {
 	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
 	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
 	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
+	{"leaves", 0, VF_ARG_COUNT, &opt.leaves, 1, VF_TREE_LEAVES_MAX},
+	{"ram", 0, VF_ARG_SIZE, &opt.ram, 64 << 20, 0},
+	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
 	{"if-absent", 0, VF_ARG_FLAG, &opt.if_absent, 0, 0},
 	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
@@ -78,6 +82,9 @@ static int put_rows(const struct vf_args *a, const struct vf_target *t,
 					.version = opt.if_version},
 			       .cache_dir = opt.cache_dir,
 			       .compress = opt.compress,
+			       .n_leaves = (uint32_t)opt.leaves,
+			       .ram = opt.ram,
+			       .scratch = opt.scratch,
 			       .quiet = a->common.quiet,
 			       .n_threads = (unsigned)a->common.n_threads};
 	struct vf_ingest_result r = {0};
@@ -136,6 +143,16 @@ const struct vf_verb vf_verb_put = {
 		"their vectors\n"
 		"  --shard-rows N     rows of a shard (default: 1 GiB of "
 		"vectors or 262144)\n"
+		"  --leaves N         of the tree of an index that has none: rows "
+		"are stored by\n"
+		"                     leaf, and queries look into some; default: "
+		"4 times the\n"
+		"                     root of the rows, none (1) below 10000\n"
+		"  --ram SIZE         for sorting rows by leaf (default: 2 GiB, at "
+		"most half of\n"
+		"                     all); what does not fit goes through "
+		"--scratch DIR\n"
+		"                     (default: $TMPDIR or /var/tmp)\n"
 		"  --compress         store vectors as zstd too\n"
 		"  --if-absent        refuse, whole, when one of the keys is "
 		"there\n"

@@ -1,5 +1,6 @@
 /*
- * vectool stat: what an index is, from its log alone; what a mount has cached
+ * vectool stat: what an index is, from its log and the directories of
+ * its leaves; what a mount has cached
  * of a path in it.
  */
 #include <inttypes.h>
@@ -8,6 +9,7 @@
 
 #include "store/util.h"
 #include "tools/ingest.h"
+#include "tools/leaves.h"
 #include "tools/mounted.h"
 #include "tools/target.h"
 #include "tools/verb.h"
@@ -22,8 +24,9 @@ static const struct vf_arg options[] = {
 struct totals {
 	uint64_t stored, plain; /* bytes of all objects of all shards */
 	struct vf_state_counts counts;
-	double fill;	   /* live rows / rows of as many full shards */
-	double row_stored; /* bytes per row */
+	double fill;		 /* live rows / rows of as many full shards */
+	double row_stored;	 /* bytes per row */
+	struct vf_leaves leaves; /* n_leaves 0: no tree */
 };
 
 static void add_object(struct totals *t, const struct vf_object_ref *o)
@@ -83,6 +86,19 @@ static json_t *shards_json(const struct vf_state *s)
 	return list;
 }
 
+static json_t *leaves_json(const struct vf_leaves *l)
+{
+	if (!l->n_leaves)
+		return json_null();
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f}",
+			 "leaves", (json_int_t)l->n_leaves, "used",
+			 (json_int_t)l->n_used, "flat_rows",
+			 (json_int_t)l->flat_rows, "min", (json_int_t)l->min,
+			 "median", (json_int_t)l->median, "p99",
+			 (json_int_t)l->p99, "max", (json_int_t)l->max, "mean",
+			 l->mean, "balance", l->balance);
+}
+
 static int print_json(const struct vf_target *t, const struct vf_state *s,
 		      const struct totals *sum)
 {
@@ -92,7 +108,7 @@ static int print_json(const struct vf_target *t, const struct vf_state *s,
 	format_uuid(s->uuid, uuid);
 	json_t *o = json_pack(
 		"{s:s, s:s, s:s, s:I, s:I, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, "
-		"s:s?, s:o}",
+		"s:s?, s:o, s:o}",
 		"index", t->index, "bucket", t->url, "uuid", uuid, "version",
 		(json_int_t)s->head, "dim", (json_int_t)c->dim, "metric",
 		s->configured ? vf_metric_name(c->metric) : "", "dtype",
@@ -102,7 +118,8 @@ static int print_json(const struct vf_target *t, const struct vf_state *s,
 		(json_int_t)sum->counts.tail_rows, "stored",
 		(json_int_t)sum->stored, "bytes", (json_int_t)sum->plain,
 		"fill", sum->fill, "bytes_per_row", sum->row_stored, "embedder",
-		c->embedder[0] ? c->embedder : NULL, "shards", shards_json(s));
+		c->embedder[0] ? c->embedder : NULL, "tree",
+		leaves_json(&sum->leaves), "shards", shards_json(s));
 	VF_AUTO_FREE char *text =
 		o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
 
@@ -128,6 +145,22 @@ static void print_shard(const struct vf_state *s, size_t i)
 	       vf_format_size(r->records.stored_len, c),
 	       vf_format_size(r->records.len, d),
 	       vf_format_size(r->codes.stored_len, e), r->name);
+}
+
+static void print_leaves(const struct vf_state *s, const struct vf_leaves *l)
+{
+	if (!l->n_leaves) {
+		puts("tree       none: queries scan all codes");
+		return;
+	}
+	printf("tree       %" PRIu64 " leaves, %" PRIu64 " with rows, %s\n"
+	       "leaf rows  %" PRIu64 " to %" PRIu64 ", median %" PRIu64
+	       ", mean %.0f, 99%% below %" PRIu64 ", balance %.2f\n",
+	       l->n_leaves, l->n_used, s->tree.object.name, l->min, l->max,
+	       l->median, l->mean, l->p99, l->balance);
+	if (l->flat_rows)
+		printf("flat       %" PRIu64 " rows in no leaf\n",
+		       l->flat_rows);
 }
 
 static void print_text(const struct vf_target *t, const struct vf_state *s,
@@ -156,6 +189,7 @@ static void print_text(const struct vf_target *t, const struct vf_state *s,
 	       " rows in %zu records, %s\n",
 	       sum->counts.shard_dead, sum->counts.tail_rows, s->n_tail,
 	       vf_format_size(sum->counts.tail_len, a));
+	print_leaves(s, &sum->leaves);
 	if (s->n_shards)
 		printf("%5s %10s %8s  %10s %10s  %10s %10s  %10s  %s\n",
 		       "shard", "rows", "dead", "vectors", "(plain)", "records",
@@ -216,7 +250,7 @@ static int print_shares(const char *path, bool json)
 static int run_stat_index(const struct vf_args *a)
 {
 	struct vf_target t;
-	struct vf_state *s;
+	struct vf_state *s = NULL;
 	struct totals sum;
 	int err = vf_target_open(a->operands[0], &a->common, &t);
 
@@ -225,12 +259,16 @@ static int run_stat_index(const struct vf_args *a)
 	err = vf_target_state(&t, &s);
 	if (!err) {
 		sum_shards(s, &sum);
+		if (s->has_tree)
+			err = vf_leaves_count(t.bucket, s, &sum.leaves);
+	}
+	if (!err) {
 		if (opt.json)
 			err = print_json(&t, s, &sum);
 		else
 			print_text(&t, s, &sum);
-		vf_state_free(s);
 	}
+	vf_state_free(s);
 	vf_target_close(&t);
 	return err;
 }
@@ -255,8 +293,9 @@ const struct vf_verb vf_verb_stat = {
 	.help = "usage: vectool stat TARGET | PATH [--json]\n\n"
 		"Version (commit number), UUID, dimension, metric, element "
 		"type, rows, and the\n"
-		"shards with their sizes, stored and decompressed.  Reads the "
-		"log only.  Of a PATH in a mount, a file or folder, what is "
+		"shards with their sizes, stored and decompressed; of an index "
+		"with a tree, how\nmany rows its leaves have (balance: mean size of a row's leaf by "
+		"mean size; 1 is\nbest).  Of a PATH in a mount, a file or folder, what is "
 		"cached and pinned.\n\n"
 		"Examples:\n"
 		"  vectool stat s3://bucket/prefix/products\n"

@@ -4,26 +4,20 @@
  * valid: only automatic keys, or an index that somebody else created meanwhile,
  * make us start over.
  */
-#include "tools/ingest.h"
+#include "tools/attempt.h"
 
 #include <inttypes.h>
-#include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 
 #include "store/change.h"
-#include "tools/carried.h"
-#include "tools/pipeline.h"
-#include "tools/progress.h"
 #include "tools/verb.h"
 #include "tools/writer.h"
 
-enum { ATTEMPTS = 5, COMMITS = 20, SAMPLE_ROWS = 4096 };
+enum { ATTEMPTS = 5, COMMITS = 20 };
 
 /* Bounds of rows that go into a record, and of all such rows together. */
 enum {
 	INLINE_ROWS = 512,
-	INLINE_LEN = 4 << 20,
 	TAIL_LEN = 8 << 20,
 	TAIL_RECORDS = 256,
 };
@@ -31,180 +25,10 @@ enum {
 /* An attempt that cannot be saved, though the next one may be. */
 #define START_OVER (-ERESTART)
 
-struct attempt {
-	const struct vf_ingest *in;
-	struct vf_state *state;	    /* NULL: no such index */
-	struct vf_catalog *catalog; /* NULL until keys are looked for */
-	struct vf_buf keys;	    /* of all rows, when they have any */
-	struct vf_carried carried;  /* rows that go into the record itself */
-	struct vf_index_config config;
-	bool configures; /* our record is to say what it is */
-	bool identified; /* we asked for an identity and got @uuid */
-	uint8_t uuid[16];
-	uint64_t first_key, shard_rows;
-	struct vf_encoder *encoder;
-	struct vf_shard_ref *shards; /* [n_shards] */
-	size_t n_shards, n_begun;
-	struct vf_writer *writer; /* of shard n_begun - 1 */
-	pthread_t finisher;	  /* finishes the shard before */
-	bool finishing;
-	struct vf_writer *finished;
-	int finish_err; /* the finisher's until it is joined */
-	struct vf_progress progress;
-};
-
-/* ---- the encoder ------------------------------------------------------------------ */
-
-static void add_row(double *mean, const float *x, uint32_t dim, bool unit)
-{
-	double sum = 0, scale = 1;
-
-	for (uint32_t j = 0; unit && j < dim; j++)
-		sum += (double)x[j] * x[j];
-	if (unit)
-		scale = sum > 0 ? 1 / sqrt(sum) : 0;
-	for (uint32_t j = 0; j < dim; j++)
-		mean[j] += x[j] * scale;
-}
-
-/* Bad rows may be among the sample: they are refused later, by number. */
-static int make_encoder(struct attempt *a)
-{
-	uint32_t dim = a->config.dim;
-	struct vf_source *source = a->in->source;
-	VF_AUTO_FREE float *rows =
-		malloc((size_t)SAMPLE_ROWS * dim * sizeof(float));
-	VF_AUTO_FREE double *mean = calloc(dim, sizeof(double));
-	struct vf_code_params params = {.dim = dim,
-					.metric = a->config.metric,
-					.rotation_seed =
-						a->config.rotation_seed,
-					.bits = a->in->wish.bits};
-	size_t n;
-
-	if (!rows || !mean)
-		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	int err = source->ops->sample(source, SAMPLE_ROWS, rows, &n);
-	if (err)
-		return err;
-	for (size_t i = 0; i < n; i++)
-		add_row(mean, rows + i * dim, dim,
-			a->config.metric == VF_COSINE);
-	for (uint32_t j = 0; j < dim; j++) {
-		float m = (float)(mean[j] / (double)n);
-		rows[j] = isfinite(m) ? m : 0;
-	}
-	err = vf_encoder_new(&params, rows, &a->encoder);
-	return err ? vf_fail(err, "%s: %s", a->in->target, vf_strerror(err))
-		   : 0;
-}
-
-/* ---- uploading ---------------------------------------------------------------------- */
-
-static void *run_finisher(void *arg)
-{
-	struct attempt *a = arg;
-
-	a->finish_err = vf_writer_finish(a->finished);
-	vf_writer_free(a->finished);
-	return NULL;
-}
-
-static int join_finisher(struct attempt *a)
-{
-	if (!a->finishing)
-		return 0;
-	pthread_join(a->finisher, NULL);
-	a->finishing = false;
-	return a->finish_err;
-}
-
-/* The end of a shard (sync, last requests) overlaps with the next one. */
-static int end_shard(struct attempt *a)
-{
-	int err = join_finisher(a);
-
-	if (err || !a->writer)
-		return err;
-	a->finished = VF_STEAL(a->writer);
-	a->finishing = !pthread_create(&a->finisher, NULL, run_finisher, a);
-	if (!a->finishing) {
-		run_finisher(a);
-		return a->finish_err;
-	}
-	return 0;
-}
-
-static int begin_shard(struct attempt *a)
-{
-	struct vf_writer_options opt = {.bucket = a->in->bucket,
-					.index = a->in->index,
-					.encoder = a->encoder,
-					.dtype = a->config.dtype,
-					.dim = a->config.dim,
-					.compress = a->in->compress};
-	uint64_t first = a->n_begun * a->shard_rows;
-	struct vf_shard_ref *ref = &a->shards[a->n_begun++];
-
-	vf_shard_name(a->state ? a->state->head : 0, ref->name);
-	ref->n_rows = VF_MIN(a->shard_rows, a->in->source->n_rows - first);
-	if (!a->in->source->has_keys)
-		ref->next_key = a->first_key + first + ref->n_rows;
-	return vf_writer_open(&opt, ref, &a->writer);
-}
-
-static int take_chunk(void *arg, const struct vf_chunk *c)
-{
-	struct attempt *a = arg;
-	int err = 0;
-
-	if (c->row % a->shard_rows == 0) {
-		err = end_shard(a);
-		if (!err)
-			err = begin_shard(a);
-	}
-	if (!err)
-		err = vf_writer_add(a->writer, c);
-	vf_progress_update(&a->progress, c->row + c->n);
-	return err;
-}
-
-static struct vf_buf *keys_wanted(struct attempt *a)
-{
-	a->keys.len = 0;
-	return a->in->source->has_keys ? &a->keys : NULL;
-}
-
-static int upload(struct attempt *a)
-{
-	const struct vf_ingest *in = a->in;
-	struct vf_pipeline_options opt = {.source = in->source,
-					  .encoder = a->encoder,
-					  .metric = a->config.metric,
-					  .dtype = a->config.dtype,
-					  .shard_rows = a->shard_rows,
-					  .first_key = a->first_key,
-					  .keys = keys_wanted(a),
-					  .n_threads = in->n_threads,
-					  .consume = take_chunk,
-					  .arg = a};
-
-	vf_progress_begin(&a->progress, "put", in->source->n_rows,
-			  a->config.dim * vf_dtype_size(a->config.dtype),
-			  in->quiet);
-	int err = vf_pipeline_run(&opt);
-	if (!err)
-		err = end_shard(a);
-	vf_writer_free(VF_STEAL(a->writer));
-	int join_err = join_finisher(a);
-	vf_progress_end(&a->progress);
-	return err ? err : join_err;
-}
-
 /* ---- committing ------------------------------------------------------------------------ */
 
 /* "<index>/embed/<nonce>.vfe" */
-static char *embed_key(const struct attempt *a)
+static char *embed_key(const struct vf_attempt *a)
 {
 	char *key;
 
@@ -214,7 +38,7 @@ static char *embed_key(const struct attempt *a)
 		       : key;
 }
 
-static int upload_embedder(struct attempt *a)
+static int upload_embedder(struct vf_attempt *a)
 {
 	struct vf_object_ref *ref = &a->config.embedder_data;
 	uint8_t nonce[16];
@@ -232,7 +56,7 @@ static int upload_embedder(struct attempt *a)
 			       a->in->embedder_data->len, ref);
 }
 
-static int create_identity(struct attempt *a)
+static int create_identity(struct vf_attempt *a)
 {
 	int err = vf_index_create(a->in->bucket, a->in->index, a->uuid);
 
@@ -246,14 +70,14 @@ static int create_identity(struct attempt *a)
 
 static void show_reading(void *arg, uint64_t done, uint64_t total)
 {
-	struct attempt *a = arg;
+	struct vf_attempt *a = arg;
 
 	a->progress.n_total = total;
 	vf_progress_update(&a->progress, done);
 }
 
 /* Lends what is ours; the caller takes back what moved. */
-static struct vf_changer begin_change(struct attempt *a)
+static struct vf_changer begin_change(struct vf_attempt *a)
 {
 	return (struct vf_changer){.bucket = a->in->bucket,
 				   .index = a->in->index,
@@ -264,9 +88,9 @@ static struct vf_changer begin_change(struct attempt *a)
 				   .catalog = a->catalog};
 }
 
-static int commit_once(struct attempt *a, const struct vf_kills *kills)
+static int commit_once(struct vf_attempt *a, const struct vf_kills *kills)
 {
-	size_t n = a->n_shards + a->configures + 1, at = 0;
+	size_t n = a->n_shards + a->configures + a->follow.is_new + 1, at = 0;
 	VF_AUTO_FREE struct vf_op *ops = calloc(n, sizeof(*ops));
 
 	if (!ops)
@@ -276,6 +100,9 @@ static int commit_once(struct attempt *a, const struct vf_kills *kills)
 					   .configure = a->config};
 	if (a->carried.n_rows)
 		ops[at++] = vf_carried_op(&a->carried);
+	if (a->follow.is_new)
+		ops[at++] = (struct vf_op){.kind = VF_OP_SET_TREE,
+					   .set_tree = a->follow.ref};
 	for (size_t i = 0; i < a->n_shards; i++)
 		ops[at++] = (struct vf_op){.kind = VF_OP_ADD_SHARD,
 					   .add_shard = a->shards[i]};
@@ -290,6 +117,19 @@ static int commit_once(struct attempt *a, const struct vf_kills *kills)
 	return err;
 }
 
+/* Is the tree that our shards follow still the one of the index? */
+static bool tree_fits(const struct vf_attempt *a)
+{
+	const struct vf_state *s = a->state;
+
+	if (!a->follow.tree)
+		return true;
+	if (a->follow.is_new)
+		return !s->has_tree;
+	return s->has_tree &&
+	       !strcmp(s->tree.object.name, a->follow.ref.object.name);
+}
+
 static bool same_config(const struct vf_index_config *a,
 			const struct vf_index_config *b)
 {
@@ -298,9 +138,9 @@ static bool same_config(const struct vf_index_config *a,
 }
 
 /* Somebody else's records came first: does what we made still fit? */
-static int check_fit(struct attempt *a)
+static int check_fit(struct vf_attempt *a)
 {
-	if (a->configures && a->state->configured)
+	if ((a->configures && a->state->configured) || !tree_fits(a))
 		return START_OVER;
 	if (!a->configures && !same_config(&a->config, &a->state->config))
 		return START_OVER; /* dropped, made again */
@@ -321,7 +161,7 @@ static bool has_chosen_keys(const struct vf_state *s)
 	return false;
 }
 
-static int number_keys(struct attempt *a)
+static int number_keys(struct vf_attempt *a)
 {
 	char number[24];
 
@@ -335,7 +175,7 @@ static int number_keys(struct attempt *a)
 }
 
 /* The rows ours replace, at the state as it is now. */
-static int resolve(struct attempt *a, struct vf_kills *out)
+static int resolve(struct vf_attempt *a, struct vf_kills *out)
 {
 	bool chosen = a->in->source->has_keys;
 	struct vf_condition cond = a->in->cond;
@@ -362,7 +202,7 @@ static int resolve(struct attempt *a, struct vf_kills *out)
 }
 
 /* One round: from looking for keys to the record.  -EAGAIN: another one. */
-static int try_commit(struct attempt *a, uint64_t *out_replaced)
+static int try_commit(struct vf_attempt *a, uint64_t *out_replaced)
 {
 	struct vf_kills kills;
 	int err = check_fit(a);
@@ -384,7 +224,7 @@ static int try_commit(struct attempt *a, uint64_t *out_replaced)
 	return err;
 }
 
-static int commit(struct attempt *a, struct vf_ingest_result *out)
+static int commit(struct vf_attempt *a, struct vf_ingest_result *out)
 {
 	int err = -EAGAIN;
 
@@ -414,7 +254,7 @@ static int commit(struct attempt *a, struct vf_ingest_result *out)
  * that found it in between would then have its record below no identity: so
  * the log is looked at last.
  */
-static void remove_identity(struct attempt *a)
+static void remove_identity(struct vf_attempt *a)
 {
 	struct vf_state *s = NULL;
 	char key[128];
@@ -427,10 +267,11 @@ static void remove_identity(struct attempt *a)
 	vf_state_free(s);
 }
 
-static void remove_uploads(struct attempt *a, bool was_there)
+static void remove_uploads(struct vf_attempt *a, bool was_there)
 {
 	for (size_t i = 0; i < a->n_begun; i++)
 		vf_writer_remove(a->in->bucket, a->in->index, &a->shards[i]);
+	vf_follow_remove(a->in->bucket, a->in->index, &a->follow);
 	if (a->configures && a->config.embedder_data.name[0]) {
 		VF_AUTO_FREE char *key = embed_key(a);
 		if (key)
@@ -440,7 +281,15 @@ static void remove_uploads(struct attempt *a, bool was_there)
 		remove_identity(a);
 }
 
-static int prepare(struct attempt *a)
+static uint64_t default_ram(void)
+{
+	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
+	uint64_t half = pages * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
+
+	return VF_MIN(half, UINT64_C(2) << 30);
+}
+
+static int prepare(struct vf_attempt *a)
 {
 	const struct vf_ingest *in = a->in;
 	int err = vf_index_find(in->bucket, in->index, &a->state);
@@ -460,72 +309,54 @@ static int prepare(struct attempt *a)
 	a->shard_rows = in->shard_rows ? in->shard_rows
 				       : vf_shard_rows_default(a->config.dim,
 							       a->config.dtype);
-	a->n_shards = (in->source->n_rows + a->shard_rows - 1) / a->shard_rows;
-	a->shards = calloc(a->n_shards, sizeof(*a->shards));
-	if (!a->shards)
-		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	a->ram = in->ram ? in->ram : default_ram();
 	if (a->state && in->cond.at_version &&
 	    in->cond.version != a->state->head)
 		return vf_fail(-ESTALE, "%s: is at version %llu, not %llu",
 			       in->target, (unsigned long long)a->state->head,
 			       (unsigned long long)in->cond.version);
-	return make_encoder(a);
+	return 0;
 }
 
 /*
  * A few rows go into the record, as long as there are not too many of those:
  * every query scores the tail row by row.
  */
-static bool fits_inline(const struct attempt *a)
+static bool fits_inline(const struct vf_attempt *a)
 {
 	uint64_t rows = a->in->source->n_rows;
 	uint64_t len = rows * a->config.dim * vf_dtype_size(a->config.dtype);
 	struct vf_state_counts n;
 
 	if (a->configures || a->in->shard_rows || a->in->wish.bits > 1 ||
-	    rows > INLINE_ROWS || len > INLINE_LEN)
+	    a->in->n_leaves > 1 || rows > INLINE_ROWS || len > VF_INLINE_LEN)
 		return false;
 	vf_state_count(a->state, &n);
 	return n.tail_len + len <= TAIL_LEN && a->state->n_tail < TAIL_RECORDS;
 }
 
-/* Shards after all, when metadata makes the rows too long. */
-static int carry(struct attempt *a)
+static void free_attempt(struct vf_attempt *a)
 {
-	const struct vf_ingest *in = a->in;
-	struct vf_pipeline_options opt = {.source = in->source,
-					  .encoder = a->encoder,
-					  .metric = a->config.metric,
-					  .dtype = a->config.dtype,
-					  .shard_rows = a->shard_rows,
-					  .first_key = a->first_key,
-					  .keys = keys_wanted(a),
-					  .n_threads = 1,
-					  .consume = vf_carried_add,
-					  .arg = &a->carried};
-
-	vf_carried_init(&a->carried,
-			a->config.dim * vf_dtype_size(a->config.dtype),
-			2 * INLINE_LEN);
-	int err = vf_pipeline_run(&opt);
-	if (err == -EFBIG) {
-		vf_carried_fini(&a->carried);
-		return upload(a);
-	}
-	a->n_shards = 0;
-	if (!in->source->has_keys)
-		a->carried.next_key = a->first_key + in->source->n_rows;
-	return err;
+	vf_sorter_free(a->sorter);
+	vf_encoder_free(a->encoder);
+	vf_follow_fini(&a->follow);
+	vf_state_free(a->state);
+	vf_catalog_close(a->catalog);
+	vf_buf_fini(&a->keys);
+	vf_carried_fini(&a->carried);
+	free(a->shards);
+	free(a->starts);
 }
 
 static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 {
-	struct attempt a = {.in = in};
+	struct vf_attempt a = {.in = in};
 	int err = prepare(&a);
 	bool was_there = a.state != NULL;
 
 	if (!err)
-		err = fits_inline(&a) ? carry(&a) : upload(&a);
+		err = fits_inline(&a) ? vf_attempt_carry(&a)
+				      : vf_attempt_upload(&a);
 	if (!err)
 		err = upload_embedder(&a);
 	if (!err)
@@ -536,13 +367,9 @@ static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 					 .head = out->head,
 					 .n_replaced = out->n_replaced,
 					 .n_shards = a.n_shards,
+					 .n_leaves = a.follow.n_leaves,
 					 .created = a.configures};
-	vf_encoder_free(a.encoder);
-	vf_state_free(a.state);
-	vf_catalog_close(a.catalog);
-	vf_buf_fini(&a.keys);
-	vf_carried_fini(&a.carried);
-	free(a.shards);
+	free_attempt(&a);
 	return err;
 }
 

@@ -28,6 +28,9 @@ struct vf_ingest {
 	uint64_t shard_rows;		    /* 0: default */
 	struct vf_condition cond;
 	const char *cache_dir; /* NULL: default */
+	uint64_t ram;	       /* bytes for sample and sorting; 0: default */
+	uint32_t n_leaves;     /* of a new tree; 0: by rows; 1: none */
+	const char *scratch;   /* folder for sorting; NULL: default */
 	bool compress, quiet;
 	unsigned n_threads;
 };
@@ -36,6 +39,7 @@ struct vf_ingest_result {
 	uint64_t n_rows, head;
 	uint64_t n_replaced; /* rows of the same keys */
 	size_t n_shards;     /* 0: the rows are in the record */
+	uint32_t n_leaves;   /* of the tree it follows; 0: none */
 	bool created;	     /* the index is new */
 };
 

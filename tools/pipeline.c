@@ -92,9 +92,13 @@ static void make_chunk(const struct pipeline *p, struct vf_chunk *c)
 	for (size_t i = 0; i < c->n; i++)
 		c->rows[i].row_crc =
 			vf_crc32c(0, stored + i * row_len, row_len);
+	if (c->leaf)
+		err = vf_cluster_assign(p->opt->cluster, NULL, c->x, c->n,
+					c->leaf, NULL);
 	const struct vf_coded coded = {c->codes, c->factors, c->extra,
 				       c->extra_factors, c->leaf};
-	err = vf_encoder_coded(p->opt->encoder, c->x, c->n, &coded);
+	if (!err)
+		err = vf_encoder_coded(p->opt->encoder, c->x, c->n, &coded);
 	if (err)
 		vf_chunk_fail(c, err, "%s: %s", p->opt->source->name,
 			      vf_strerror(err));
@@ -242,6 +246,8 @@ static int alloc_chunk(const struct pipeline *p, struct vf_chunk *c)
 		c->raw = malloc(n * o->source->raw_len);
 	if (o->dtype == VF_F16)
 		c->half = malloc(n * dim * sizeof(uint16_t));
+	if (o->cluster)
+		c->leaf = malloc(n * sizeof(*c->leaf));
 	if (extra_len) {
 		c->extra = malloc(n * extra_len);
 		c->extra_factors = malloc(n * sizeof(*c->extra_factors));
@@ -250,6 +256,7 @@ static int alloc_chunk(const struct pipeline *p, struct vf_chunk *c)
 			       c->bodies && c->numbers &&
 			       (c->raw || o->source->dtype == VF_F32) &&
 			       (c->half || o->dtype != VF_F16) &&
+			       (c->leaf || !o->cluster) &&
 			       (!extra_len || (c->extra && c->extra_factors))
 		       ? 0
 		       : -ENOMEM;
@@ -262,6 +269,7 @@ static void free_chunk(struct vf_chunk *c)
 	free(c->half);
 	free(c->codes);
 	free(c->factors);
+	free(c->leaf);
 	free(c->extra);
 	free(c->extra_factors);
 	free(c->rows);

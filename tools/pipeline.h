@@ -5,6 +5,7 @@
 #ifndef VF_TOOLS_PIPELINE_H
 #define VF_TOOLS_PIPELINE_H
 
+#include "index/cluster.h"
 #include "tools/source.h"
 
 /* Chunks come in row order and never span two shards; 0 to go on. */
@@ -13,6 +14,7 @@ typedef int vf_consume_fn(void *arg, const struct vf_chunk *c);
 struct vf_pipeline_options {
 	struct vf_source *source;	  /* borrowed, rewound */
 	const struct vf_encoder *encoder; /* borrowed */
+	const struct vf_cluster *cluster; /* borrowed: finds leaves; or NULL */
 	enum vf_metric metric;
 	enum vf_dtype dtype; /* to be stored */
 	uint64_t shard_rows;

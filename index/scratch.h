@@ -2,8 +2,8 @@
  * A query on its way through the shards of an index: rotated and quantised
  * once for all that share a rotation and an origin.
  */
-#ifndef VF_INDEX_SCAN_H
-#define VF_INDEX_SCAN_H
+#ifndef VF_INDEX_SCRATCH_H
+#define VF_INDEX_SCRATCH_H
 
 #include "index/quantize.h"
 #include "index/rotate.h"

@@ -1,4 +1,4 @@
-#include "index/scan.h"
+#include "index/scratch.h"
 
 int vf_scan_scratch_new(uint32_t dim, struct vf_scan_scratch **out)
 {

@@ -1,0 +1,56 @@
+/*
+ * One attempt at a put, as ingest.c (resolve, commit) and upload.c (rows into
+ * shards or into the record) share it.
+ */
+#ifndef VF_TOOLS_ATTEMPT_H
+#define VF_TOOLS_ATTEMPT_H
+
+#include <pthread.h>
+
+#include "tools/carried.h"
+#include "tools/follow.h"
+#include "tools/ingest.h"
+#include "tools/progress.h"
+#include "tools/sorter.h"
+#include "tools/writer.h"
+
+struct vf_catalog;
+
+/* Bytes of rows that go into a record, about. */
+enum { VF_INLINE_LEN = 4 << 20 };
+
+struct vf_attempt {
+	const struct vf_ingest *in;
+	struct vf_state *state;	    /* NULL: no such index */
+	struct vf_catalog *catalog; /* NULL until keys are looked for */
+	struct vf_buf keys;	    /* of all rows, when they have any */
+	struct vf_carried carried;  /* rows that go into the record itself */
+	struct vf_index_config config;
+	bool configures; /* our record is to say what it is */
+	bool identified; /* we asked for an identity and got @uuid */
+	uint8_t uuid[16];
+	uint64_t first_key, shard_rows, ram;
+	struct vf_follow follow; /* the tree, when there is one */
+	struct vf_encoder *encoder;
+	struct vf_sorter *sorter;    /* of a tree's rows */
+	struct vf_shard_ref *shards; /* [n_shards] */
+	uint64_t *starts;	     /* [n_shards + 1] rows before each */
+	size_t n_shards, n_begun;
+	struct vf_writer *writer; /* of shard n_begun - 1 */
+	pthread_t finisher;	  /* finishes the shard before */
+	bool finishing;
+	struct vf_writer *finished;
+	int finish_err; /* the finisher's until it is joined */
+	struct vf_progress progress;
+};
+
+/*
+ * Rows into shards: by leaf when there is a tree to follow or to make.
+ * Returns 0; -errno, logged.
+ */
+int vf_attempt_upload(struct vf_attempt *a);
+
+/* Rows into the record, or into a shard when their metadata is too long. */
+int vf_attempt_carry(struct vf_attempt *a);
+
+#endif

@@ -1,0 +1,513 @@
+/*
+ * A row on its way, in the bytes of its bucket:
+ *
+ *   struct entry, code, extra bits, stored vector, record line
+ *
+ * at no alignment.  A bucket is what its file holds, then its buffer.
+ */
+#include "tools/sorter.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "tools/verb.h"
+
+enum {
+	BUCKETS_MAX = 256,
+	WINDOW = 4 << 20,     /* bytes of a file read at a time */
+	LINE_GUESS = 128,     /* of a record line, before any was seen */
+	CHUNK_BYTES = 1 << 20 /* of the vectors of one chunk handed out */
+};
+
+struct entry {
+	uint32_t leaf;
+	uint32_t pad;
+	struct vf_builder_row row;
+	struct vf_factors factors;
+	struct vf_extra_factors extra;
+};
+
+struct bucket {
+	struct vf_buf buf;   /* not written yet */
+	int fd;		     /* -1: no file */
+	uint64_t len;	     /* of the file */
+	uint32_t first, end; /* leaves */
+};
+
+struct vf_sorter {
+	struct vf_sorter_options opt;
+	size_t row_len, fixed_len; /* stored vector; an entry without line */
+	uint32_t *bucket_of;	   /* [n_leaves] */
+	uint64_t *counts, *bytes;  /* [n_leaves] rows and bytes so far */
+	size_t n_buckets;
+	struct bucket *buckets;
+	uint64_t buffered;
+};
+
+/* ---- making ---------------------------------------------------------------------- */
+
+/* Consecutive leaves with about as many rows each. */
+static void deal_leaves(struct vf_sorter *s)
+{
+	uint32_t n = s->opt.n_leaves;
+	uint64_t total = 0, seen = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		total += s->opt.shares[i] + 1;
+	for (uint32_t i = 0; i < n; i++) {
+		size_t b = (size_t)(seen * s->n_buckets / total);
+		s->bucket_of[i] = (uint32_t)b;
+		s->buckets[b].end = i + 1;
+		seen += s->opt.shares[i] + 1;
+	}
+	for (size_t b = 0; b < s->n_buckets; b++) {
+		uint32_t before = b ? s->buckets[b - 1].end : 0;
+		s->buckets[b].first = before;
+		s->buckets[b].end = VF_MAX(s->buckets[b].end, before);
+	}
+}
+
+int vf_sorter_new(const struct vf_sorter_options *opt, struct vf_sorter **out)
+{
+	struct vf_sorter *s = calloc(1, sizeof(*s));
+	double total;
+
+	if (!s)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	s->opt = *opt;
+	s->row_len = opt->dim * vf_dtype_size(opt->dtype);
+	s->fixed_len = sizeof(struct entry) + opt->code_len + opt->extra_len +
+		       s->row_len;
+	total = (double)opt->n_rows * (double)(s->fixed_len + LINE_GUESS);
+	s->n_buckets = 1;
+	if (total > (double)opt->ram / 2)
+		s->n_buckets = (size_t)(total / ((double)opt->ram / 3)) + 1;
+	s->n_buckets = VF_MIN(s->n_buckets, (size_t)BUCKETS_MAX);
+	s->n_buckets = VF_MIN(s->n_buckets, (size_t)opt->n_leaves);
+	s->buckets = calloc(s->n_buckets, sizeof(*s->buckets));
+	s->bucket_of = calloc(opt->n_leaves, sizeof(*s->bucket_of));
+	s->counts = calloc(opt->n_leaves, sizeof(*s->counts));
+	s->bytes = calloc(opt->n_leaves, sizeof(*s->bytes));
+	for (size_t i = 0; s->buckets && i < s->n_buckets; i++)
+		s->buckets[i].fd = -1;
+	if (!s->buckets || !s->bucket_of || !s->counts || !s->bytes) {
+		vf_sorter_free(s);
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	}
+	deal_leaves(s);
+	*out = s;
+	return 0;
+}
+
+void vf_sorter_free(struct vf_sorter *s)
+{
+	if (!s)
+		return;
+	for (size_t i = 0; s->buckets && i < s->n_buckets; i++) {
+		vf_buf_fini(&s->buckets[i].buf);
+		if (s->buckets[i].fd >= 0)
+			close(s->buckets[i].fd);
+	}
+	free(s->buckets);
+	free(s->bucket_of);
+	free(s->counts);
+	free(s->bytes);
+	free(s);
+}
+
+const uint64_t *vf_sorter_counts(const struct vf_sorter *s)
+{
+	return s->counts;
+}
+
+/* ---- scratch files ------------------------------------------------------------------ */
+
+static const char *scratch_dir(const struct vf_sorter *s)
+{
+	const char *env = getenv("TMPDIR");
+
+	if (s->opt.scratch)
+		return s->opt.scratch;
+	return env && *env ? env : "/var/tmp";
+}
+
+/* Nameless, so that nothing is left of it whatever happens. */
+static int open_scratch(const struct vf_sorter *s, int *out)
+{
+	const char *dir = scratch_dir(s);
+	char *path;
+
+	*out = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (*out >= 0)
+		return 0;
+	if (asprintf(&path, "%s/vectool-XXXXXX", dir) < 0)
+		return vf_fail(-ENOMEM, "%s: %s", dir, strerror(ENOMEM));
+	*out = mkostemp(path, O_CLOEXEC);
+	int err = *out < 0 ? -errno : 0;
+	if (!err)
+		unlink(path);
+	free(path);
+	return err ? vf_fail(err, "%s: no scratch file: %s", dir,
+			     strerror(-err))
+		   : 0;
+}
+
+static int write_out(const struct vf_sorter *s, struct bucket *b)
+{
+	const uint8_t *p = b->buf.data;
+	size_t left = b->buf.len;
+	int err = 0;
+
+	if (left && b->fd < 0)
+		err = open_scratch(s, &b->fd);
+	while (!err && left) {
+		ssize_t n = pwrite(b->fd, p, left, (off_t)b->len);
+		if (n <= 0 && errno != EINTR)
+			return vf_fail(n ? -errno : -EIO,
+				       "%s: scratch file: %s", scratch_dir(s),
+				       strerror(n ? errno : EIO));
+		if (n <= 0)
+			continue;
+		p += n;
+		left -= (size_t)n;
+		b->len += (uint64_t)n;
+	}
+	vf_buf_fini(&b->buf);
+	return err;
+}
+
+static int spill(struct vf_sorter *s)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->n_buckets; i++)
+		err = write_out(s, &s->buckets[i]);
+	s->buffered = 0;
+	return err;
+}
+
+/* ---- adding -------------------------------------------------------------------------- */
+
+static int add_entry(struct vf_sorter *s, const struct vf_chunk *c, size_t i,
+		     const uint8_t *line)
+{
+	struct bucket *b = &s->buckets[s->bucket_of[c->leaf[i]]];
+	const uint8_t *x = c->half ? (const void *)c->half : (void *)c->x;
+	struct entry e = {.leaf = c->leaf[i],
+			  .row = c->rows[i],
+			  .factors = c->factors[i]};
+	size_t len = s->fixed_len + e.row.line_len;
+	int err = vf_buf_reserve(&b->buf, len);
+
+	if (err)
+		return vf_fail(err, "%s", vf_strerror(err));
+	if (s->opt.extra_len)
+		e.extra = c->extra_factors[i];
+	vf_buf_append(&b->buf, &e, sizeof(e));
+	vf_buf_append(&b->buf, c->codes + i * s->opt.code_len, s->opt.code_len);
+	if (s->opt.extra_len)
+		vf_buf_append(&b->buf, c->extra + i * s->opt.extra_len,
+			      s->opt.extra_len);
+	vf_buf_append(&b->buf, x + i * s->row_len, s->row_len);
+	vf_buf_append(&b->buf, line, e.row.line_len);
+	s->counts[e.leaf]++;
+	s->bytes[e.leaf] += len;
+	s->buffered += len;
+	return 0;
+}
+
+int vf_sorter_add(struct vf_sorter *s, const struct vf_chunk *c)
+{
+	const uint8_t *line = c->lines.data;
+	int err = 0;
+
+	for (size_t i = 0; !err && i < c->n; i++) {
+		err = add_entry(s, c, i, line);
+		line += c->rows[i].line_len;
+	}
+	return !err && s->buffered > s->opt.ram / 2 ? spill(s) : err;
+}
+
+/* ---- handing out --------------------------------------------------------------------- */
+
+struct output {
+	const struct vf_sorter *s;
+	struct vf_chunk c;
+	size_t cap; /* rows of a chunk */
+	const uint64_t *cuts;
+	size_t n_cuts;
+	int (*consume)(void *arg, const struct vf_chunk *c);
+	void *arg;
+};
+
+static int alloc_output(struct output *o)
+{
+	const struct vf_sorter_options *opt = &o->s->opt;
+	struct vf_chunk *c = &o->c;
+	void *vectors;
+
+	o->cap = VF_MAX(CHUNK_BYTES / o->s->row_len, (size_t)16);
+	vectors = malloc(o->cap * o->s->row_len);
+	if (opt->dtype == VF_F16)
+		c->half = vectors;
+	else
+		c->x = vectors;
+	c->codes = malloc(o->cap * opt->code_len);
+	c->factors = malloc(o->cap * sizeof(*c->factors));
+	c->rows = malloc(o->cap * sizeof(*c->rows));
+	c->leaf = malloc(o->cap * sizeof(*c->leaf));
+	if (opt->extra_len) {
+		c->extra = malloc(o->cap * opt->extra_len);
+		c->extra_factors = malloc(o->cap * sizeof(*c->extra_factors));
+	}
+	return vectors && c->codes && c->factors && c->rows && c->leaf &&
+			       (!opt->extra_len ||
+				(c->extra && c->extra_factors))
+		       ? 0
+		       : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+}
+
+static void free_output(struct output *o)
+{
+	struct vf_chunk *c = &o->c;
+
+	free(c->x);
+	free(c->half);
+	free(c->codes);
+	free(c->factors);
+	free(c->rows);
+	free(c->leaf);
+	free(c->extra);
+	free(c->extra_factors);
+	vf_buf_fini(&c->lines);
+}
+
+static int flush_output(struct output *o)
+{
+	int err = vf_interrupted() ? -ECANCELED : 0;
+
+	if (!err && o->c.n)
+		err = o->consume(o->arg, &o->c);
+	o->c.row += o->c.n;
+	o->c.n = 0;
+	o->c.lines.len = 0;
+	while (o->n_cuts && *o->cuts <= o->c.row) {
+		o->cuts++;
+		o->n_cuts--;
+	}
+	return err;
+}
+
+/* Append one entry; a full chunk, or one that ends at a cut, goes out. */
+static int put_entry(struct output *o, const uint8_t *p)
+{
+	const struct vf_sorter *s = o->s;
+	struct vf_chunk *c = &o->c;
+	uint8_t *x = c->half ? (void *)c->half : (void *)c->x;
+	struct entry e;
+	size_t i = c->n;
+
+	memcpy(&e, p, sizeof(e));
+	p += sizeof(e);
+	c->leaf[i] = e.leaf;
+	c->rows[i] = e.row;
+	c->factors[i] = e.factors;
+	memcpy(c->codes + i * s->opt.code_len, p, s->opt.code_len);
+	p += s->opt.code_len;
+	if (s->opt.extra_len) {
+		c->extra_factors[i] = e.extra;
+		memcpy(c->extra + i * s->opt.extra_len, p, s->opt.extra_len);
+		p += s->opt.extra_len;
+	}
+	memcpy(x + i * s->row_len, p, s->row_len);
+	p += s->row_len;
+	int err = vf_buf_append(&c->lines, p, e.row.line_len);
+	if (err)
+		return vf_fail(err, "%s", vf_strerror(err));
+	c->n++;
+	if (c->n == o->cap || (o->n_cuts && c->row + c->n == *o->cuts))
+		return flush_output(o);
+	return 0;
+}
+
+/* Bytes of the entry at @p, of which @have are there; 0: not all of it. */
+static size_t entry_len(const struct vf_sorter *s, const uint8_t *p,
+			size_t have)
+{
+	struct entry e;
+
+	if (have < sizeof(e))
+		return 0;
+	memcpy(&e, p, sizeof(e));
+	size_t len = s->fixed_len + e.row.line_len;
+	return len <= have ? len : 0;
+}
+
+typedef int entry_fn(void *arg, const uint8_t *p, size_t len);
+
+/* Call @fn with each entry of @buf whose leaf is in the range. */
+static int visit_bytes(const struct vf_sorter *s, const struct vf_buf *buf,
+		       uint32_t first, uint32_t end, entry_fn *fn, void *arg,
+		       size_t *out_used)
+{
+	size_t at = 0, len;
+	int err = 0;
+
+	while (!err && (len = entry_len(s, buf->data + at, buf->len - at))) {
+		uint32_t leaf;
+		memcpy(&leaf, buf->data + at, sizeof(leaf));
+		if (leaf >= first && leaf < end)
+			err = fn(arg, buf->data + at, len);
+		at += len;
+	}
+	*out_used = at;
+	return err;
+}
+
+/* The same of a whole bucket, a window of its file at a time. */
+static int visit_bucket(const struct vf_sorter *s, const struct bucket *b,
+			uint32_t first, uint32_t end, entry_fn *fn, void *arg)
+{
+	VF_AUTO_BUF struct vf_buf w = {0};
+	uint64_t off = 0;
+	size_t used;
+	int err = 0;
+
+	while (!err && off < b->len) {
+		size_t n = VF_MIN(b->len - off, (uint64_t)WINDOW);
+		if (vf_buf_reserve(&w, n))
+			return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+		err = vf_pread_all(b->fd, w.data + w.len, n, off);
+		if (err)
+			return vf_fail(err, "%s: scratch file: %s",
+				       scratch_dir(s), vf_strerror(err));
+		w.len += n;
+		off += n;
+		err = visit_bytes(s, &w, first, end, fn, arg, &used);
+		w.len -= used;
+		memmove(w.data, w.data + used, w.len);
+	}
+	return err ? err : visit_bytes(s, &b->buf, first, end, fn, arg, &used);
+}
+
+static int put_visited(void *arg, const uint8_t *p, size_t len)
+{
+	return put_entry(arg, p);
+}
+
+static int gather_visited(void *arg, const uint8_t *p, size_t len)
+{
+	return vf_buf_append(arg, p, len);
+}
+
+struct placing {
+	const uint8_t *base;
+	uint32_t first;
+	uint64_t *next; /* [leaves of the range]: where its next entry goes */
+	uint64_t *offs;
+};
+
+static int place_visited(void *arg, const uint8_t *p, size_t len)
+{
+	struct placing *g = arg;
+	uint32_t leaf;
+
+	memcpy(&leaf, p, sizeof(leaf));
+	g->offs[g->next[leaf - g->first]++] = (uint64_t)(p - g->base);
+	return 0;
+}
+
+/* Entries of @buf, which are all of leaves @first..@end - 1, in order. */
+static int put_sorted(struct output *o, const struct vf_buf *buf,
+		      uint32_t first, uint32_t end)
+{
+	const struct vf_sorter *s = o->s;
+	VF_AUTO_FREE uint64_t *next = malloc((end - first) * sizeof(*next));
+	VF_AUTO_FREE uint64_t *offs = NULL;
+	struct placing g = {buf->data, first, next, NULL};
+	uint64_t n = 0;
+	size_t used;
+	int err;
+
+	for (uint32_t i = first; next && i < end; n += s->counts[i++])
+		next[i - first] = n;
+	g.offs = offs = malloc((n + 1) * sizeof(*offs));
+	if (!next || !offs)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	err = visit_bytes(s, buf, first, end, place_visited, &g, &used);
+	for (uint64_t i = 0; !err && i < n; i++)
+		err = put_entry(o, buf->data + offs[i]);
+	return err;
+}
+
+/* As many leaves from @first on as fit in memory, or one. */
+static uint32_t fit_leaves(const struct vf_sorter *s, const struct bucket *b,
+			   uint32_t first, uint64_t *out_len)
+{
+	uint32_t end = first;
+	uint64_t len = 0;
+
+	while (end < b->end &&
+	       (end == first || len + s->bytes[end] <= s->opt.ram / 2))
+		len += s->bytes[end++];
+	*out_len = len;
+	return end;
+}
+
+static int put_bucket(struct output *o, const struct bucket *b)
+{
+	const struct vf_sorter *s = o->s;
+	uint32_t end;
+	uint64_t len;
+	int err = 0;
+
+	if (!b->len) /* all in memory already */
+		return b->end > b->first
+			       ? put_sorted(o, &b->buf, b->first, b->end)
+			       : 0;
+	for (uint32_t i = b->first; !err && i < b->end; i = end) {
+		VF_AUTO_BUF struct vf_buf part = {0};
+		end = fit_leaves(s, b, i, &len);
+		if (len > s->opt.ram / 2) { /* one leaf: in order as it is */
+			err = visit_bucket(s, b, i, end, put_visited, o);
+			continue;
+		}
+		if (vf_buf_reserve(&part, len))
+			return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+		err = visit_bucket(s, b, i, end, gather_visited, &part);
+		if (!err && len)
+			err = put_sorted(o, &part, i, end);
+	}
+	return err;
+}
+
+int vf_sorter_run(struct vf_sorter *s, const uint64_t *cuts, size_t n_cuts,
+		  int (*consume)(void *arg, const struct vf_chunk *c),
+		  void *arg)
+{
+	struct output o = {.s = s,
+			   .cuts = cuts,
+			   .n_cuts = n_cuts,
+			   .consume = consume,
+			   .arg = arg};
+	int err = alloc_output(&o);
+
+	/* What is half on disk goes there whole: memory is for reading it. */
+	for (size_t i = 0; !err && i < s->n_buckets; i++)
+		if (s->buckets[i].len)
+			err = write_out(s, &s->buckets[i]);
+	for (size_t i = 0; !err && i < s->n_buckets; i++) {
+		struct bucket *b = &s->buckets[i];
+		err = put_bucket(&o, b);
+		vf_buf_fini(&b->buf);
+		if (b->fd >= 0)
+			close(b->fd);
+		b->fd = -1;
+		b->len = 0;
+	}
+	if (!err)
+		err = flush_output(&o);
+	free_output(&o);
+	return err;
+}
