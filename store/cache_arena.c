@@ -13,9 +13,11 @@
 #include "store/cache_impl.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 /* Blocks in one go: readers come in between. */
 enum { GIVE_BACK_MAX = 32, LIST_PIECE = 4096 };
+enum { TOUCH_AHEAD = 16 << 20 }; /* bytes */
 
 int vf_cache_arena_open(struct vf_cache *c)
 {
@@ -63,6 +65,45 @@ struct block *vf_cache_arena_take(struct vf_cache *c)
 	c->n_resident += !b->resident;
 	b->resident = true;
 	return b;
+}
+
+/* The first touch of the arena clears 2 MiB at once: done ahead, while the
+ * source is waited for, and not when its bytes are to be copied. */
+void vf_cache_arena_touch(struct vf_cache *c, const uint8_t *data)
+{
+	size_t all = c->n_blocks * c->block_len;
+	size_t need = (size_t)(data - c->arena) + TOUCH_AHEAD / 2;
+	size_t from = atomic_load_explicit(&c->n_touched, memory_order_relaxed);
+	size_t to = VF_MIN(from + TOUCH_AHEAD, all);
+
+	/* Refused by old kernels: then each touch pays for itself. */
+	if (need > from && from < all &&
+	    atomic_compare_exchange_strong(&c->n_touched, &from, to))
+		madvise(c->arena + from, to - from, MADV_POPULATE_WRITE);
+	atomic_fetch_sub(&c->n_touching, 1); /* the last access */
+}
+
+void vf_cache_arena_stop_touching(struct vf_cache *c)
+{
+	atomic_store(&c->n_touched, c->n_blocks * c->block_len);
+	while (atomic_load(&c->n_touching))
+		usleep(50);
+}
+
+/* Memory of blocks that nobody took yet, populated ahead.  They are neighbours
+ * for the most part: one call for all that follow each other. */
+static void give_back_untaken(struct vf_cache *c)
+{
+	vf_cache_arena_stop_touching(c);
+	pthread_mutex_lock(&c->mtx);
+	for (size_t i = 0, end; i < c->n_blocks; i = end + 1) {
+		for (end = i; end < c->n_blocks && !c->blocks[end].resident;)
+			end++;
+		if (end > i)
+			madvise(c->blocks[i].data, (end - i) * c->block_len,
+				MADV_DONTNEED);
+	}
+	pthread_mutex_unlock(&c->mtx);
 }
 
 static void put_last(struct vf_cache *c, struct block *b)
@@ -137,8 +178,10 @@ void vf_cache_set_ram(struct vf_cache *c, size_t len)
 	atomic_store(&c->n_limit, n);
 	pthread_mutex_unlock(&c->mtx);
 	/* A huge page holds what was given back of it until all is. */
-	if (shrinks)
+	if (shrinks) {
 		madvise(c->arena, c->n_blocks * c->block_len, MADV_NOHUGEPAGE);
+		give_back_untaken(c);
+	}
 	while (give_back_some(c))
 		;
 }

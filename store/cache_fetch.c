@@ -6,11 +6,8 @@
  */
 #include "store/cache_impl.h"
 
-#include <sys/mman.h>
-
 enum {
 	BOUNCE_MAX = 32 << 20, /* bytes besides the arena, of all fetches */
-	TOUCH_AHEAD = 16 << 20,
 };
 
 struct fetch {
@@ -67,9 +64,8 @@ static void note_latency(struct vf_cache *c, uint64_t ns)
 	uint64_t us = ns / 1000;
 	size_t i = us ? 64u - (unsigned)__builtin_clzll(us) : 0;
 
-	atomic_fetch_add_explicit(
-		&c->latency[VF_MIN(i, (size_t)VF_LATENCY_BUCKETS - 1)], 1,
-		memory_order_relaxed);
+	i = VF_MIN(i, (size_t)VF_LATENCY_BUCKETS - 1);
+	atomic_fetch_add(&c->latency[i], 1);
 }
 
 /* Its share of what is limited is free again: who waits for that goes on. */
@@ -114,22 +110,6 @@ static void finish_fetch(void *arg, int err)
 	vf_cache_tell(told, err);
 }
 
-/* The first touch of the arena clears 2 MiB at once: done ahead, while the
- * source is waited for, and not when its bytes are to be copied. */
-static void touch_arena(struct vf_cache *c, const uint8_t *data)
-{
-	size_t all = c->n_blocks * c->block_len;
-	size_t need = (size_t)(data - c->arena) + TOUCH_AHEAD / 2;
-	size_t from = atomic_load_explicit(&c->n_touched, memory_order_relaxed);
-	size_t to = VF_MIN(from + TOUCH_AHEAD, all);
-
-	if (need <= from || from == all ||
-	    !atomic_compare_exchange_strong(&c->n_touched, &from, to))
-		return;
-	/* Refused by old kernels: then each touch pays for itself. */
-	madvise(c->arena + from, to - from, MADV_POPULATE_WRITE);
-}
-
 static void fetch_from_source(struct fetch *f)
 {
 	struct vf_cached *o = f->object;
@@ -149,12 +129,14 @@ static void fetch_from_source(struct fetch *f)
 	c->stats.n_ahead += f->ahead;
 	pthread_mutex_unlock(&c->mtx);
 	buf = f->bounce ? f->bounce : f->blocks[0]->data;
+	/* The answer may come at once, and the cache be closed after it. */
+	atomic_fetch_add(&c->n_touching, 1);
 	/* What is made from cached bytes has its tail below. */
 	if (c->hedge && !f->ahead && !(o->flags & VF_CACHED_RAM_ONLY))
 		vf_hedge_start(c->hedge, o, off, f->len, buf, finish_fetch, f);
 	else
 		o->source->start(o->source, off, f->len, buf, finish_fetch, f);
-	touch_arena(c, last);
+	vf_cache_arena_touch(c, last);
 }
 
 /* ---- from the disk tier ------------------------------------------------------------------ */

@@ -64,6 +64,7 @@ struct vf_cache {
 	size_t block_len, n_blocks;	  /* [fixed] */
 	uint8_t *arena;			  /* [fixed] */
 	atomic_size_t n_touched;	  /* bytes of it, from its start */
+	atomic_uint n_touching;		  /* threads that will, or do */
 	struct block *blocks;		  /* [fixed] array */
 	struct block **table;		  /* [mtx] */
 	size_t mask;			  /* [fixed] table size - 1 */
@@ -120,6 +121,12 @@ struct block *vf_cache_claim(struct vf_cache *c, const uint8_t id[16],
 /* The policy's choice goes to the free list; false: none can.  Holds mtx. */
 bool vf_cache_evict(struct vf_cache *c);
 
+/* Back to the free list; the policy has let go of it.  mtx. */
+void vf_cache_drop_block(struct vf_cache *c, struct block *b);
+/* Only VALID blocks are in the policy's hands.  acquire: pairs with the release
+ * of a reader's reference, so that his copy is over.  mtx. */
+bool vf_cache_may_leave(void *arg, const struct vf_policy_entry *e);
+
 /* ---- cache_arena.c: caller holds mtx where not said otherwise ---------------------- */
 
 enum { VF_CACHE_BLOCKS_MIN = 16 };
@@ -130,6 +137,11 @@ void vf_cache_arena_close(struct vf_cache *c);
 /* From the free list, which is not empty, and back to it. */
 struct block *vf_cache_arena_take(struct vf_cache *c);
 void vf_cache_arena_put(struct vf_cache *c, struct block *b);
+/* A fetch into @data is under way; the caller has counted in n_touching before
+ * it began, and that ends here.  Without mtx. */
+void vf_cache_arena_touch(struct vf_cache *c, const uint8_t *data);
+/* Waits for those who do; nobody does any more.  Without mtx. */
+void vf_cache_arena_stop_touching(struct vf_cache *c);
 /* Largest read-ahead at the present size.  No lock needed. */
 size_t vf_cache_ahead_max(struct vf_cache *c);
 

@@ -100,6 +100,7 @@ struct fake_storm {
 	uint64_t seed;
 	unsigned n_readers, n_reads; /* of each */
 	unsigned drop_percent;	     /* of reads: also drop what is there */
+	bool resized;		     /* the RAM changes meanwhile */
 	unsigned n_failed, n_wrong;  /* out */
 };
 /* Opens the objects on @s, reads, counts; the objects stay open. */

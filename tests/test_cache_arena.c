@@ -158,7 +158,8 @@ static void readers_get_right_bytes_while_it_changes(void)
 	struct fake_storm t = {.seed = fake_seed(3),
 			       .n_readers = 16,
 			       .n_reads = 300,
-			       .drop_percent = 5};
+			       .drop_percent = 5,
+			       .resized = true};
 	struct resizer r = {.c = open_cache(NULL)};
 	pthread_t thread;
 

@@ -342,7 +342,8 @@ void fake_storm_run(struct fake_storm *t, struct fake_server *s)
 	if (t->n_wrong)
 		fprintf(stderr, "VF_TEST_SEED=%llu\n",
 			(unsigned long long)t->seed);
-	fake_stats(t->c);
+	if (!t->resized)
+		fake_stats(t->c);
 }
 
 void fake_storm_end(struct fake_storm *t)
