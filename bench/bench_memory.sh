@@ -11,6 +11,7 @@ stop() {
 	kill $(jobs -p) 2>/dev/null || true
 	wait
 	fusermount3 -u "$dir/mnt" 2>/dev/null || fusermount3 -uz "$dir/mnt"
+	while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
 	rm -rf --one-file-system "$dir"
 }
 trap stop EXIT
@@ -21,7 +22,7 @@ chmod 0700 "$dir/cache"
 "$bin/vecfs" "file://$dir/bucket" "$dir/mnt" -o "ram=${ram}M,disk=$dir/cache:1G,passthrough=off"
 pid=$(jq .pid "$dir/mnt/.vecfs/status.json")
 end=$((SECONDS + ${SECONDS_RUN:-20}))
-while [ $SECONDS -lt $end ]; do "$bin/vecquery" "$dir/mnt/i" --npy "$dir/q.npy" -k 10 >/dev/null; done &
+while [ $SECONDS -lt $end ]; do "$bin/vecquery" "$dir/mnt/i" --npy "$dir/q.npy" -k 10 >/dev/null 2>&1; done &
 (
 	for f in "$dir"/mnt/i/shard/*/vectors.npy; do
 		exec {h}<"$f" # open until the end
