@@ -1,6 +1,7 @@
 /*
- * `vectool put` into a file:// bucket against cp and fsync of the same file:
- * pairs that alternate, so that both meet the same disk.
+ * `vectool put` into a file:// bucket, without a tree (`--leaves 1`), against cp
+ * and fsync of the same file: pairs that alternate, so that both meet the same
+ * disk.  Beside it the same put with the tree that it builds by default.
  *
  *     bench_put [ROWS DIM PAIRS [DIR]]     100000 1024 5 and TMPDIR or /tmp
  *
@@ -70,7 +71,8 @@ static void remove_tree(const char *path)
 	sync(); /* what is left to write must not fall into the next run */
 }
 
-static double put(const char *dir, char *base, long *out_rss_kib)
+/* @leaves: NULL, the default of the rows. */
+static double put(const char *dir, char *base, char *leaves, long *out_rss_kib)
 {
 	VF_AUTO_FREE char *bucket = NULL, *target = NULL;
 
@@ -80,7 +82,9 @@ static double put(const char *dir, char *base, long *out_rss_kib)
 		perror("bench_put");
 		exit(1);
 	}
-	char *argv[] = {vectool, "put", target, base, "-q", NULL};
+	char *argv[] = {vectool, "put", target,
+			base,	 "-q",	leaves ? "--leaves" : NULL,
+			leaves,	 NULL};
 	double s = run(argv, out_rss_kib);
 	remove_tree(bucket);
 	return s;
@@ -95,28 +99,34 @@ static int compare(const void *a, const void *b)
 static void run_pairs(const char *dir, char *base, unsigned n)
 {
 	VF_AUTO_FREE char *copy = NULL;
-	double ratio[PAIRS_MAX], copy_s[PAIRS_MAX], put_s[PAIRS_MAX];
-	long rss_kib = 0, peak_kib = 0;
+	double ratio[PAIRS_MAX], copy_s[PAIRS_MAX], put_s[PAIRS_MAX],
+		tree_s[PAIRS_MAX];
+	long rss_kib = 0, peak_kib = 0, tree_kib = 0;
 
 	if (asprintf(&copy, "%s/copy.npy", dir) < 0)
 		exit(1);
 	for (unsigned i = 0; i < n; i++) {
 		copy_s[i] = copy_and_sync(base, copy);
 		remove_tree(copy);
-		put_s[i] = put(dir, base, &rss_kib);
+		put_s[i] = put(dir, base, "1", &rss_kib);
 		ratio[i] = copy_s[i] / put_s[i];
 		peak_kib = VF_MAX(peak_kib, rss_kib);
-		printf("cp + fsync %6.3f s   put %6.3f s   ratio %.2f\n",
-		       copy_s[i], put_s[i], ratio[i]);
+		tree_s[i] = put(dir, base, NULL, &rss_kib);
+		tree_kib = VF_MAX(tree_kib, rss_kib);
+		printf("cp + fsync %6.3f s   put %6.3f s   ratio %.2f   with a "
+		       "tree %6.3f s\n",
+		       copy_s[i], put_s[i], ratio[i], tree_s[i]);
 		fflush(stdout);
 	}
 	qsort(ratio, n, sizeof(*ratio), compare);
 	qsort(copy_s, n, sizeof(*copy_s), compare);
 	qsort(put_s, n, sizeof(*put_s), compare);
+	qsort(tree_s, n, sizeof(*tree_s), compare);
 	printf("median: cp + fsync %.3f s, put %.3f s, ratio %.2f (of pairs "
-	       "%.2f); peak RSS of put %.0f MiB\n",
+	       "%.2f), peak RSS %.0f MiB; with a tree %.3f s, %.0f MiB\n",
 	       copy_s[n / 2], put_s[n / 2], copy_s[n / 2] / put_s[n / 2],
-	       ratio[n / 2], (double)peak_kib / 1024);
+	       ratio[n / 2], (double)peak_kib / 1024, tree_s[n / 2],
+	       (double)tree_kib / 1024);
 }
 
 int main(int argc, char **argv)
