@@ -17,8 +17,9 @@ VERSION := $(shell sed -n 's/^.define VF_VERSION "\(.*\)"/\1/p' store/vecfs.h)
 
 # ---- what it is made of ------------------------------------------------------
 
+vecquery_src := query/main.c $(wildcard query/cli_*.c)
 lib_src   := $(wildcard store/*.c) $(wildcard index/*.c) \
-             $(filter-out query/main.c,$(wildcard query/*.c))
+             $(filter-out $(vecquery_src),$(wildcard query/*.c))
 vecfs_src := $(wildcard fs/*.c)
 vectool_src := $(wildcard tools/*.c)
 test_src  := tests/main.c $(wildcard tests/test_*.c)
@@ -136,7 +137,7 @@ link = $(Q)mkdir -p $(@D) && $(CC) $(ours_ldflags) $(LDFLAGS) -o $@ \
 $(BIN)/vecfs: $(call obj,$(vecfs_src)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(fuse_libs)
-$(BIN)/vecquery: $(call obj,query/main.c) $(B)/libvecfs.a
+$(BIN)/vecquery: $(call obj,$(vecquery_src)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/vectool: $(call obj,$(vectool_src)) $(B)/libvecfs.a

@@ -342,6 +342,7 @@ static void refine_block(const struct vf_index *ix, const float *rotated,
 			 struct refining *r, struct vf_refined *rows, size_t n)
 {
 	const struct vf_codes *c = &ix->c;
+	const struct vf_factors *scan = c->section[VF_SEC_FACTORS];
 	uint32_t numbers[SCAN_BLOCK];
 	int64_t dots[SCAN_BLOCK];
 	const void *codes = c->section[VF_SEC_CODES],
@@ -366,6 +367,8 @@ static void refine_block(const struct vf_index *ix, const float *rotated,
 						  dots[i]);
 		rows[i].dist = isnan(d) ? INFINITY : d;
 		rows[i].err = (float)(f.err * r->at.distance);
+		rows[i].scan_err =
+			(float)(scan[rows[i].row].err * r->at.distance);
 		if (isnan(rows[i].err)) /* a query infinitely far */
 			rows[i].err = INFINITY;
 	}

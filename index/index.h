@@ -217,6 +217,7 @@ struct vf_refined {
 	uint32_t row;
 	float dist; /* estimate, in the metric's unit */
 	float err;  /* times eps: its bound; eps 1.9 holds for 94 % or more */
+	float scan_err; /* the same of the estimate by 1 bit */
 };
 
 /*

@@ -20,6 +20,7 @@ struct vf_file {
 	const uint8_t *map; /* [len], or NULL: zstd, read frame by frame */
 	struct vf_frames frames;
 	atomic_bool no_ioctl; /* a plain file: it was asked once */
+	bool is_own;	      /* to others mincore says that all is resident */
 };
 
 /*
@@ -31,7 +32,7 @@ int vf_file_open(const char *dir, const char *index, const char *shard,
 		 const struct vf_object_ref *ref, struct vf_file *out);
 void vf_file_close(struct vf_file *f);
 
-/* Start reading [off, off + len); does not wait for the bucket. */
+/* Start reading [off, off + len) of a mapping; does not wait for the bucket. */
 void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len);
 
 /*
@@ -40,9 +41,17 @@ void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len);
  */
 struct vf_span {
 	uint64_t off, end;
+	uint32_t where; /* enum vf_where, once it was asked */
 };
 void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
-		      size_t n);
+		      size_t n, struct vf_cost *cost);
+
+/*
+ * Where each span is.  A file of no mount costs nothing: it is all at hand.
+ * @count  each is going to be used
+ */
+void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
+		    bool count);
 
 /*
  * Copy [off, off + len), which lies inside the file.
@@ -108,19 +117,61 @@ void vf_plan_fini(struct vf_plan *p);
 int vf_stage_scan(struct vf_view *v, const float *q, const struct vf_plan *plan,
 		  bool hamming, struct vf_topk *top, struct vf_cost *cost);
 /*
+ * A row that can be among the nearest, for all that is known of it.  The order
+ * of an array of them is that of ids, which is that of their files.
+ */
+struct vf_open_row {
+	uint64_t id;
+	float dist;	/* estimate; the distance, once it was read */
+	float least;	/* it is hardly nearer than this */
+	uint32_t where; /* enum vf_where */
+	bool is_read;
+	bool is_left;	   /* a limit says to do without */
+	bool is_line_away; /* and its line is not at hand either */
+};
+
+struct vf_open {
+	struct vf_open_row *rows; /* [n], the caller's to free() */
+	uint32_t n;
+	bool was_cut; /* the scan kept too few to be sure of all others */
+};
+
+/* By id, for qsort and bsearch. */
+int vf_open_compare(const void *a, const void *b);
+
+/*
  * The best of @candidates by all bits of their codes; their order is lost.
  * Shards without extra bits take part with their one bit.
  */
 int vf_stage_refine(struct vf_view *v, const float *q,
 		    const struct vf_plan *plan,
 		    const struct vf_topk *candidates, struct vf_topk *best);
+/* Every candidate stays open. */
+int vf_stage_open(const struct vf_topk *candidates, struct vf_open *out);
+/*
+ * Candidates whose bounds do not exclude them, given that those in @best are
+ * there already.  Their order is lost.
+ */
+int vf_stage_bound(struct vf_view *v, const float *q,
+		   const struct vf_plan *plan, struct vf_topk *candidates,
+		   const struct vf_topk *best, struct vf_open *out,
+		   struct vf_cost *cost);
+/*
+ * Wait for the record line of row @id.  False when it has not come by then;
+ * with no deadline (UINT64_MAX) reading it is the waiting.
+ */
+bool vf_line_wait(const struct vf_view *v, uint64_t id, uint64_t deadline_ns);
 /* Hint the lines of @hits alone: no row is wanted. */
 int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
 			struct vf_cost *cost);
-/* Hint rows and lines of all candidates together, then score into @best. */
-int vf_stage_fetch(struct vf_view *v, const float *q,
-		   const struct vf_topk *candidates, struct vf_topk *best,
-		   struct vf_cost *cost);
+/*
+ * Score open rows into @best: those at hand, then what is still open, rows and
+ * lines hinted together.
+ * @deadline_ns  as vf_now_ns; UINT64_MAX: none
+ */
+int vf_stage_fetch(struct vf_view *v, const float *q, const struct vf_search *s,
+		   uint64_t deadline_ns, struct vf_open *open,
+		   struct vf_topk *best, struct vf_cost *cost);
 /* Every row, in order. */
 int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
 		   struct vf_cost *cost);
@@ -132,8 +183,9 @@ const struct vf_tail *vf_view_tail(const struct vf_view *v, uint64_t id,
 				   uint64_t *out_row);
 /* The stored vector of a key of the tail.  Returns 0; -ENOENT; -ENOMEM. */
 int vf_tail_vector(const struct vf_view *v, const char *key, float *out);
-/* Keys and metadata of @best into the answer. */
+/* Keys and metadata of @best into the answer; @open: what was fetched. */
 int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
+		    uint64_t deadline_ns, const struct vf_open *open,
 		    struct vf_topk *best, struct vf_answer *a);
 
 #endif

@@ -1,20 +1,30 @@
 /*
- * Full-precision rows: hinted all together, so that the bucket sees one round,
+ * Full-precision rows.  Those at hand are scored first: what they show closes
+ * others.  The rest is hinted all together, so that the bucket sees one round,
  * then copied out under the guard, checked and scored.
  *
- * Record lines of the candidates are hinted in the same round: which of them
- * are wanted is known only after scoring, and asking then would be a second
- * round.  Lines are small and lie close together, rows are neither.
+ * Record lines of all that may become hits are hinted in the same round: which
+ * of them are wanted is known only after scoring, and asking then would be a
+ * second round.  Lines are small and lie close together, rows are neither.
+ *
+ * An open row is read, or closed by a bound, or left with its estimate because
+ * a limit of the search forbids to wait for it.
  */
 #include "query/engine.h"
 #include "store/npy.h"
+#include "store/ranges.h"
+
+#include <math.h>
 
 enum {
 	ROW_GAP = 4096,	     /* bytes between rows that are read along */
 	LINE_GAP = 64 << 10, /* one block of a mount's cache */
 	LINES_MAX = 4 << 20, /* more than this is not hinted for lines */
 	CHUNK = 1 << 20,     /* bytes of one read of an exact search */
+	POLL_US = 500,	     /* between two looks at what has come */
 };
+
+/* ---- ranges ---------------------------------------------------------------------------- */
 
 struct range {
 	const struct vf_file *file;
@@ -53,31 +63,64 @@ static int hint_ranges(const struct range *r, size_t n, struct vf_cost *cost)
 	if (!spans)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
-		spans[i] = (struct vf_span){r[i].off, r[i].end};
+		spans[i] = (struct vf_span){r[i].off, r[i].end, 0};
 		cost->bytes += r[i].end - r[i].off;
 		if (i + 1 < n && r[i + 1].file == r[i].file)
 			continue;
-		vf_file_hint_all(r[i].file, spans + first, i + 1 - first);
+		vf_file_hint_all(r[i].file, spans + first, i + 1 - first, cost);
 		first = i + 1;
 	}
 	cost->ranges += n;
 	return 0;
 }
 
-static int hint_rows(struct vf_view *v, const struct vf_topk *c,
-		     struct vf_cost *cost)
+static struct range line_range(const struct vf_view *v, uint64_t id)
 {
-	VF_AUTO_FREE struct range *rows = malloc((c->n + 1) * sizeof(*rows));
+	const struct vf_shard *s = vf_view_shard(v, id);
+	uint64_t off;
+	uint32_t len, crc;
 
-	if (!rows)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < c->n; i++) {
-		struct vf_shard *s = vf_view_shard(v, c->hits[i].id);
-		uint64_t row = c->hits[i].id - s->base;
-		uint64_t off = VF_NPY_DATA_OFF + row * v->row_len;
-		rows[i] = (struct range){&s->vectors, off, off + v->row_len};
+	vf_index_line(s->ix, id - s->base, &off, &len, &crc);
+	return (struct range){&s->records, off, off + len};
+}
+
+static struct range row_range(const struct vf_view *v, uint64_t id)
+{
+	const struct vf_shard *s = vf_view_shard(v, id);
+	uint64_t off = VF_NPY_DATA_OFF + (id - s->base) * v->row_len;
+
+	return (struct range){&s->vectors, off, off + v->row_len};
+}
+
+static enum vf_where locate(const struct range *r)
+{
+	struct vf_span s = {r->off, r->end, 0};
+
+	vf_file_locate(r->file, &s, 1, false);
+	return (enum vf_where)s.where;
+}
+
+bool vf_line_wait(const struct vf_view *v, uint64_t id, uint64_t deadline_ns)
+{
+	if (deadline_ns == UINT64_MAX || id >= v->tail_base)
+		return true;
+	struct range r = line_range(v, id);
+	while (locate(&r) == VF_IN_BUCKET) {
+		if (vf_now_ns() >= deadline_ns)
+			return false;
+		usleep(POLL_US);
 	}
-	return hint_ranges(rows, merge_ranges(rows, c->n, ROW_GAP), cost);
+	return true;
+}
+
+static int hint_lines(struct range *lines, size_t n, struct vf_cost *cost)
+{
+	uint64_t total = 0;
+
+	n = merge_ranges(lines, n, LINE_GAP);
+	for (size_t i = 0; i < n; i++)
+		total += lines[i].end - lines[i].off;
+	return total <= LINES_MAX ? hint_ranges(lines, n, cost) : 0;
 }
 
 int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
@@ -85,50 +128,297 @@ int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
 {
 	VF_AUTO_FREE struct range *lines =
 		malloc((hits->n + 1) * sizeof(*lines));
-	uint64_t total = 0;
-	size_t n;
+	size_t n = 0;
 
 	if (!lines)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < hits->n; i++) {
-		struct vf_shard *s = vf_view_shard(v, hits->hits[i].id);
-		uint64_t off;
-		uint32_t len, crc;
-		vf_index_line(s->ix, hits->hits[i].id - s->base, &off, &len,
-			      &crc);
-		lines[i] = (struct range){&s->records, off, off + len};
-	}
-	n = merge_ranges(lines, hits->n, LINE_GAP);
-	for (size_t i = 0; i < n; i++)
-		total += lines[i].end - lines[i].off;
-	return total <= LINES_MAX ? hint_ranges(lines, n, cost) : 0;
+	for (uint32_t i = 0; i < hits->n; i++)
+		if (hits->hits[i].id < v->tail_base)
+			lines[n++] = line_range(v, hits->hits[i].id);
+	return hint_lines(lines, n, cost);
 }
 
-int vf_stage_fetch(struct vf_view *v, const float *q,
-		   const struct vf_topk *candidates, struct vf_topk *best,
-		   struct vf_cost *cost)
+/* ---- open rows --------------------------------------------------------------------------- */
+
+struct fetching {
+	struct vf_view *v;
+	const float *q;
+	const struct vf_search *s;
+	uint64_t deadline_ns;
+	struct vf_open *open;
+	struct vf_topk *best;
+	struct vf_cost *cost;
+	void *row;	      /* one row's bytes */
+	struct range *ranges; /* [2 * open->n], scratch */
+};
+
+/* Ask every file once where its open rows are. */
+static int locate_rows(struct fetching *f)
 {
-	const struct vf_index_config *c = &v->state->config;
-	VF_AUTO_FREE void *row = malloc(v->row_len);
-	int err = row ? hint_rows(v, candidates, cost) : -ENOMEM;
+	struct vf_open *o = f->open;
+	VF_AUTO_FREE struct vf_span *spans =
+		malloc((o->n + 1) * sizeof(*spans));
+	uint32_t first = 0;
+
+	if (!spans)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < o->n; i++) {
+		struct range r = row_range(f->v, o->rows[i].id);
+		spans[i] = (struct vf_span){r.off, r.end, 0};
+		if (i + 1 < o->n &&
+		    row_range(f->v, o->rows[i + 1].id).file == r.file)
+			continue;
+		vf_file_locate(r.file, spans + first, i + 1 - first, true);
+		for (; first <= i; first++)
+			o->rows[first].where = spans[first].where;
+	}
+	return 0;
+}
+
+static bool is_away(const struct vf_open_row *r)
+{
+	return r->where == VF_IN_BUCKET;
+}
+
+static uint32_t count_away(const struct vf_open *o)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < o->n; i++)
+		n += !o->rows[i].is_read && is_away(&o->rows[i]);
+	return n;
+}
+
+/* Not read yet, nor given up. */
+static bool is_wanted(const struct vf_open_row *r, bool away)
+{
+	return !r->is_read && !r->is_left && is_away(r) == away;
+}
+
+static bool may_be_hit(const struct fetching *f, const struct vf_open_row *r)
+{
+	return r->is_read ? r->dist <= vf_topk_limit(f->best)
+			  : !r->is_line_away;
+}
+
+/* Hint rows that are (not) away; with their lines, and those of hits so far. */
+static int hint_round(struct fetching *f, bool away, bool lines)
+{
+	const struct vf_open *o = f->open;
+	size_t n = 0;
+	int err;
+
+	for (uint32_t i = 0; i < o->n; i++)
+		if (is_wanted(&o->rows[i], away))
+			f->ranges[n++] = row_range(f->v, o->rows[i].id);
+	err = hint_ranges(f->ranges, merge_ranges(f->ranges, n, ROW_GAP),
+			  f->cost);
+	if (err || !lines)
+		return err;
+	n = 0;
+	for (uint32_t i = 0; i < o->n; i++)
+		if (may_be_hit(f, &o->rows[i]))
+			f->ranges[n++] = line_range(f->v, o->rows[i].id);
+	return hint_lines(f->ranges, n, f->cost);
+}
+
+/* Leave out rows that bounds exclude, given what has been read. */
+static int close_rows(struct fetching *f)
+{
+	struct vf_open *o = f->open;
+	VF_AUTO_FREE struct vf_hit *hits =
+		malloc((f->best->k + 1) * sizeof(*hits));
+	struct vf_topk upper = {.hits = hits, .k = f->best->k};
+	uint32_t n = 0;
+
+	if (!hits)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < f->best->n; i++)
+		vf_topk_push(&upper, f->best->hits[i].dist,
+			     f->best->hits[i].id);
+	for (uint32_t i = 0; i < o->n; i++)
+		if (!o->rows[i].is_read)
+			vf_topk_push(&upper,
+				     2 * o->rows[i].dist - o->rows[i].least,
+				     o->rows[i].id);
+	for (uint32_t i = 0; i < o->n; i++)
+		if (o->rows[i].is_read ||
+		    o->rows[i].least <= vf_topk_limit(&upper))
+			o->rows[n++] = o->rows[i];
+	o->n = n;
+	return 0;
+}
+
+/* Read one row; -EAGAIN: it did not come in time. */
+static int score_row(struct fetching *f, struct vf_open_row *r)
+{
+	const struct vf_index_config *c = &f->v->state->config;
+	struct vf_shard *s = vf_view_shard(f->v, r->id);
+	struct range range = row_range(f->v, r->id);
+	enum vf_where was = (enum vf_where)r->where;
+	float d;
+
+	while (is_away(r) && f->deadline_ns != UINT64_MAX) {
+		r->where = locate(&range);
+		if (!is_away(r))
+			break;
+		if (vf_now_ns() >= f->deadline_ns)
+			return -EAGAIN;
+		usleep(POLL_US);
+	}
+	int err = vf_shard_row(f->v, s, r->id - s->base, f->row);
+	if (err)
+		return err;
+	vf_exact_distances(c->metric, c->dtype, c->dim, f->q, f->row, 1, &d);
+	vf_topk_push(f->best, d, r->id);
+	r->dist = d;
+	r->is_read = true;
+	f->cost->rows_read++;
+	f->cost->from_ram += was == VF_IN_RAM;
+	f->cost->from_disk += was == VF_ON_DISK;
+	f->cost->from_bucket += was == VF_IN_BUCKET;
+	return 0;
+}
+
+/* In the order of the file, which is the order of arrival. */
+static int score_rows(struct fetching *f, bool away)
+{
+	for (uint32_t i = 0; i < f->open->n; i++) {
+		struct vf_open_row *r = &f->open->rows[i];
+		if (!is_wanted(r, away))
+			continue;
+		int err = score_row(f, r);
+		if (err == -EAGAIN) {
+			r->is_left = true;
+		} else if (err) {
+			if (err == -ENOMEM || !f->s->on_error_partial)
+				return err;
+			f->cost->errors++;
+		}
+	}
+	return 0;
+}
+
+/* ---- limits -------------------------------------------------------------------------------- */
+
+static int compare_estimates(const void *a, const void *b)
+{
+	const struct vf_open_row *x = *(struct vf_open_row *const *)a,
+				 *y = *(struct vf_open_row *const *)b;
+
+	return (x->dist > y->dist) - (x->dist < y->dist);
+}
+
+/*
+ * Leave rows that are too many for max_gets, farthest first.  A row is one
+ * request, its line another, neighbours or not.
+ */
+static int spend_gets(struct fetching *f)
+{
+	struct vf_open *o = f->open;
+	VF_AUTO_FREE struct vf_open_row **by =
+		malloc((o->n + 1) * sizeof(struct vf_open_row *));
+	uint64_t left = f->s->max_gets;
+
+	if (!by)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < o->n; i++)
+		by[i] = &o->rows[i];
+	qsort(by, o->n, sizeof(struct vf_open_row *), compare_estimates);
+	for (uint32_t i = 0; i < o->n; i++) {
+		struct vf_open_row *r = by[i];
+		struct range line = line_range(f->v, r->id);
+		bool line_away = locate(&line) == VF_IN_BUCKET;
+		uint64_t gets = (!r->is_read && is_away(r)) + line_away;
+		if (gets <= left) {
+			left -= gets;
+		} else {
+			r->is_left = !r->is_read;
+			r->is_line_away = line_away;
+		}
+	}
+	return 0;
+}
+
+/* Rows at hand are near enough: the others are not worth a request. */
+static bool is_good_enough(const struct fetching *f)
+{
+	const struct vf_topk *b = f->best;
+
+	return f->s->good_enough && b->n == b->k &&
+	       vf_topk_limit(b) <= *f->s->good_enough;
+}
+
+/* Rows that a limit leaves take part with their estimates. */
+static void push_left(struct fetching *f)
+{
+	for (uint32_t i = 0; i < f->open->n; i++) {
+		const struct vf_open_row *r = &f->open->rows[i];
+		if (r->is_left && !r->is_line_away && !f->s->hamming)
+			vf_topk_push(f->best, r->dist, r->id);
+	}
+}
+
+/* ---- the round ------------------------------------------------------------------------------ */
+
+static int fetch_away(struct fetching *f)
+{
+	int err = close_rows(f);
+
+	if (!err && f->s->max_gets)
+		err = spend_gets(f);
+	if (!err)
+		err = hint_round(f, true, true);
+	f->cost->rounds += !err && f->cost->gets;
+	if (!err)
+		err = score_rows(f, true);
+	push_left(f);
+	return err;
+}
+
+static int fetch_open(struct fetching *f)
+{
+	int err = locate_rows(f);
+	bool all_here = !err && !count_away(f->open);
 
 	if (!err)
-		err = vf_stage_hint_lines(v, candidates, cost);
+		err = hint_round(f, false, all_here && !f->s->max_gets);
+	if (!err)
+		err = score_rows(f, false);
+	if (err || is_good_enough(f) || (all_here && !f->s->max_gets))
+		return err;
+	return fetch_away(f);
+}
 
-	/* In the order of the file, which is the order of arrival. */
-	qsort(candidates->hits, candidates->n, sizeof(*candidates->hits),
-	      vf_hit_compare_ids);
-	for (uint32_t i = 0; !err && i < candidates->n; i++) {
-		uint64_t id = candidates->hits[i].id;
-		struct vf_shard *s = vf_view_shard(v, id);
-		float d;
-		err = vf_shard_row(v, s, id - s->base, row);
-		if (err)
-			break;
-		vf_exact_distances(c->metric, c->dtype, c->dim, q, row, 1, &d);
-		vf_topk_push(best, d, id);
-		cost->rows_read++;
-	}
+/* Whether bounds exclude every row that was not read. */
+static bool is_bound_met(const struct vf_open *o, const struct vf_topk *best)
+{
+	for (uint32_t i = 0; i < o->n; i++)
+		if (!o->rows[i].is_read &&
+		    o->rows[i].least <= vf_topk_limit(best))
+			return false;
+	return true;
+}
+
+int vf_stage_fetch(struct vf_view *v, const float *q, const struct vf_search *s,
+		   uint64_t deadline_ns, struct vf_open *open,
+		   struct vf_topk *best, struct vf_cost *cost)
+{
+	VF_AUTO_FREE void *row = malloc(v->row_len);
+	VF_AUTO_FREE struct range *ranges =
+		malloc((2 * (size_t)open->n + 1) * sizeof(*ranges));
+	struct fetching f = {.v = v,
+			     .q = q,
+			     .s = s,
+			     .deadline_ns = deadline_ns,
+			     .open = open,
+			     .best = best,
+			     .cost = cost,
+			     .row = row,
+			     .ranges = ranges};
+	int err = row && ranges ? fetch_open(&f) : -ENOMEM;
+
+	cost->bound_met &= !err && is_bound_met(open, best);
 	return err;
 }
 

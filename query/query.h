@@ -4,9 +4,11 @@
  *
  *   plan   the open view: one commit, its codes in RAM
  *   scan   1-bit codes of all shards, candidates by estimate
- *   refine candidates again by all bits, where rows are not to be read
- *   fetch  candidates' rows and record lines, hinted all together, checked,
- *          scored exactly under a guard against SIGBUS
+ *   bound  candidates again by all bits; those that can still be among the
+ *          nearest stay open
+ *   fetch  open rows: first those at hand, which close others, then what is
+ *          left and record lines, hinted all together, checked, scored exactly
+ *          under a guard against SIGBUS
  */
 #ifndef VF_QUERY_QUERY_H
 #define VF_QUERY_QUERY_H
@@ -52,13 +54,26 @@ enum vf_rerank {
 enum { VF_PROBES_ALL = INT32_MAX };
 
 struct vf_search {
-	uint32_t k;	     /* results wanted, 1..10 000 */
-	uint32_t candidates; /* rows re-ranked; 0: max(100, 10 * k) */
-	bool exact;	     /* read every row, whatever rerank says */
+	uint32_t k; /* results wanted, 1..10 000 */
+	/*
+	 * Rows ranked again, always so many; 0: as many as the bounds of their
+	 * estimates leave open.
+	 */
+	uint32_t candidates;
+	bool exact; /* read every row, whatever rerank says */
 	enum vf_rerank rerank;
 	bool hamming; /* candidates by plain Hamming distance: the baseline */
 	bool no_metadata; /* keys only: metadata is "{}" */
 	uint32_t probes;  /* leaves scanned; 0: default; VF_PROBES_ALL */
+	/*
+	 * Limits of what is read; rows beyond them keep their estimates, hits
+	 * whose lines are beyond them are left out.  Zero: none.
+	 */
+	uint32_t max_gets; /* requests of a mount to its bucket */
+	uint32_t max_ms;   /* from the call on; what has not come is left */
+	/* Done when rows at hand give k results no farther than this. */
+	const float *good_enough; /* NULL: never */
+	bool on_error_partial;	  /* leave out rows and lines not readable */
 	void *reserved[4];
 };
 
@@ -75,15 +90,26 @@ struct vf_cost {
 	uint64_t leaves;     /* scanned; 0: the index has no tree */
 	uint64_t scanned;    /* rows estimated */
 	uint64_t candidates; /* rows whose estimate let them through */
+	uint64_t refined;    /* of them, estimated again with all bits */
 	uint64_t rows_read;  /* full-precision rows scored */
-	uint64_t ranges;     /* merged ranges of rows and lines hinted */
-	uint64_t bytes;	     /* of those ranges */
-	double plan_ms, scan_ms, fetch_ms, total_ms;
+	uint64_t from_ram, from_disk, from_bucket; /* where those were */
+	uint64_t ranges; /* merged ranges of rows and lines hinted */
+	uint64_t bytes;	 /* of those ranges */
+	uint32_t rounds; /* to the bucket, each waiting for the one before */
+	uint64_t gets;	 /* requests of the mount to its bucket */
+	uint64_t got;	 /* bytes of those */
+	uint64_t errors; /* rows and lines that could not be read */
+	/*
+	 * No row was left out that the bounds of the estimates do not exclude.
+	 * A bound holds for most pairs of query and row, not for all.
+	 */
+	bool bound_met;
+	double plan_ms, scan_ms, refine_ms, fetch_ms, total_ms;
 };
 
 struct vf_answer {
 	uint64_t version;
-	bool partial; /* fewer than min(k, rows) hits */
+	bool partial; /* fewer than min(k, rows) hits, or reads failed */
 	size_t n_hits;
 	struct vf_answer_hit *hits; /* ascending by distance, then place */
 	struct vf_cost cost;

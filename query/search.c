@@ -6,7 +6,13 @@
 #include <jansson.h>
 #include <math.h>
 
-enum { K_MAX = 10000, CANDIDATES_MAX = 1 << 20 };
+enum {
+	K_MAX = 10000,
+	CANDIDATES_MAX = 1 << 20,
+	/* What a scan keeps for bounds to choose from. */
+	BOUNDED_MIN = 1000,
+	BOUNDED_PER_K = 20,
+};
 
 static double ms_since(uint64_t from_ns)
 {
@@ -93,7 +99,46 @@ static void name_place(const struct vf_view *v, uint64_t id,
 	out->shard = (uint32_t)place;
 }
 
+/* The row of a hit was read, or it is of the tail. */
+static bool is_exact(const struct vf_view *v, const struct vf_search *s,
+		     const struct vf_open *open, uint64_t id)
+{
+	const struct vf_open_row want = {.id = id}, *r;
+
+	if (s->exact || id >= v->tail_base)
+		return true;
+	r = open->n ? bsearch(&want, open->rows, open->n, sizeof(want),
+			      vf_open_compare)
+		    : NULL;
+	return r && r->is_read;
+}
+
+static int add_hit(struct vf_view *v, const struct vf_search *s,
+		   const struct vf_open *open, const struct vf_hit *hit,
+		   struct vf_answer *a)
+{
+	struct vf_answer_hit *h = &a->hits[a->n_hits];
+	char *key = NULL, *metadata = NULL;
+	int err = parse_line(v, hit->id, &key, &metadata);
+
+	if (err) {
+		free(key);
+		free(metadata);
+		return err;
+	}
+	*h = (struct vf_answer_hit){.key = key,
+				    .distance = hit->dist,
+				    .exact = is_exact(v, s, open, hit->id),
+				    .metadata = metadata};
+	name_place(v, hit->id, h);
+	if (s->no_metadata)
+		strcpy(metadata, "{}"); /* any object is as long */
+	a->n_hits++;
+	return 0;
+}
+
 int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
+		    uint64_t deadline_ns, const struct vf_open *open,
 		    struct vf_topk *best, struct vf_answer *a)
 {
 	vf_topk_sort(best);
@@ -101,20 +146,12 @@ int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
 	if (!a->hits)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < best->n; i++) {
-		char *key = NULL, *metadata = NULL;
-		uint64_t id = best->hits[i].id;
-		int err = parse_line(v, id, &key, &metadata);
-		a->hits[a->n_hits++] = (struct vf_answer_hit){
-			.key = key,
-			.distance = best->hits[i].dist,
-			.exact = s->exact || s->rerank == VF_RERANK_EXACT ||
-				 id >= v->tail_base,
-			.metadata = metadata};
-		name_place(v, id, &a->hits[i]);
-		if (err)
+		if (!vf_line_wait(v, best->hits[i].id, deadline_ns))
+			continue;
+		int err = add_hit(v, s, open, &best->hits[i], a);
+		if (err && (err == -ENOMEM || !s->on_error_partial))
 			return err;
-		if (s->no_metadata)
-			strcpy(metadata, "{}"); /* any object is as long */
+		a->cost.errors += err != 0;
 	}
 	return 0;
 }
@@ -148,84 +185,146 @@ static int check_query(const struct vf_view *v, const float *q,
 	return 0;
 }
 
-/* Candidates in their final order, as the search wants it. */
-static int rank(struct vf_view *v, const float *q, const struct vf_search *s,
-		const struct vf_plan *plan, struct vf_topk *candidates,
-		struct vf_topk *best, struct vf_cost *cost)
-{
-	int err = 0;
+struct searching {
+	struct vf_view *v;
+	const float *q;
+	const struct vf_search *s;
+	uint64_t start_ns, deadline_ns;
+	struct vf_plan plan;
+	struct vf_topk candidates, best;
+	struct vf_open open;
+	struct vf_answer *a;
+};
 
-	if (s->exact)
-		return vf_stage_exact(v, q, best, cost);
-	if (s->rerank == VF_RERANK_EXACT)
-		return vf_stage_fetch(v, q, candidates, best, cost);
-	if (s->rerank == VF_RERANK_FAST)
-		err = vf_stage_refine(v, q, plan, candidates, best);
-	else
-		for (uint32_t i = 0; i < candidates->n; i++)
-			vf_topk_push(best, candidates->hits[i].dist,
-				     candidates->hits[i].id);
-	return err ? err : vf_stage_hint_lines(v, best, cost);
+static bool uses_bounds(const struct vf_search *s)
+{
+	return !s->candidates && !s->hamming && !s->exact &&
+	       s->rerank == VF_RERANK_EXACT;
 }
 
-static int run_stages(struct vf_view *v, const float *q,
-		      const struct vf_search *s, struct vf_topk *candidates,
-		      struct vf_topk *best, struct vf_answer *a)
+/* Candidates in their final order, as the search wants it. */
+static int rank_by_codes(struct searching *x)
 {
-	VF_CLEANUP(vf_plan_fini) struct vf_plan plan = {0};
-	uint64_t at = vf_now_ns();
-	int err = s->exact ? 0 : vf_stage_plan(v, q, s, &plan);
+	struct vf_topk *c = &x->candidates;
+	int err = 0;
 
-	a->cost.plan_ms += ms_since(at);
+	x->a->cost.bound_met = false;
+	if (x->s->rerank == VF_RERANK_FAST)
+		err = vf_stage_refine(x->v, x->q, &x->plan, c, &x->best);
+	else
+		for (uint32_t i = 0; i < c->n; i++)
+			vf_topk_push(&x->best, c->hits[i].dist, c->hits[i].id);
+	return err ? err : vf_stage_hint_lines(x->v, &x->best, &x->a->cost);
+}
+
+static int rank(struct searching *x)
+{
+	struct vf_cost *cost = &x->a->cost;
+	uint64_t at = vf_now_ns();
+	int err;
+
+	if (x->s->exact)
+		return vf_stage_exact(x->v, x->q, &x->best, cost);
+	if (x->s->rerank != VF_RERANK_EXACT)
+		return rank_by_codes(x);
+	if (uses_bounds(x->s)) {
+		err = vf_stage_bound(x->v, x->q, &x->plan, &x->candidates,
+				     &x->best, &x->open, cost);
+	} else {
+		cost->bound_met = x->candidates.n == x->v->tail_base;
+		err = vf_stage_open(&x->candidates, &x->open);
+	}
+	cost->refine_ms = ms_since(at);
+	return err ? err
+		   : vf_stage_fetch(x->v, x->q, x->s, x->deadline_ns, &x->open,
+				    &x->best, cost);
+}
+
+static int run_stages(struct searching *x)
+{
+	struct vf_cost *cost = &x->a->cost;
+	uint64_t at = vf_now_ns();
+	int err = x->s->exact ? 0 : vf_stage_plan(x->v, x->q, x->s, &x->plan);
+
+	cost->plan_ms += ms_since(at);
 	at = vf_now_ns();
-	if (!err && !s->exact)
-		err = vf_stage_scan(v, q, &plan, s->hamming, candidates,
-				    &a->cost);
-	a->cost.scan_ms = ms_since(at);
+	/* The tail first: what it has bounds the others. */
+	if (!err)
+		err = vf_stage_tail(x->v, x->q, &x->best);
+	if (!err && !x->s->exact)
+		err = vf_stage_scan(x->v, x->q, &x->plan, x->s->hamming,
+				    &x->candidates, cost);
+	cost->scan_ms = ms_since(at);
 	at = vf_now_ns();
-	a->cost.candidates = s->exact ? v->state->n_rows : candidates->n;
+	cost->candidates = x->s->exact ? x->v->state->n_rows : x->candidates.n;
+	cost->bound_met = true;
 	if (!err)
-		err = rank(v, q, s, &plan, candidates, best, &a->cost);
+		err = rank(x);
 	if (!err)
-		err = vf_stage_tail(v, q, best);
-	if (!err)
-		err = vf_stage_answer(v, s, best, a);
-	a->cost.fetch_ms = ms_since(at);
+		err = vf_stage_answer(x->v, x->s, x->deadline_ns, &x->open,
+				      &x->best, x->a);
+	cost->fetch_ms = ms_since(at) - cost->refine_ms;
+	return err;
+}
+
+/* How many candidates the scan keeps. */
+static uint32_t count_candidates(const struct vf_view *v,
+				 const struct vf_search *s, uint32_t k)
+{
+	uint64_t n = s->candidates    ? s->candidates
+		     : uses_bounds(s) ? VF_MAX((uint64_t)BOUNDED_MIN,
+					       (uint64_t)BOUNDED_PER_K * k)
+				      : VF_MAX((uint64_t)100, 10ull * k);
+
+	return (uint32_t)VF_MIN(VF_MAX(n, (uint64_t)k), v->state->n_rows);
+}
+
+static int search(struct searching *x)
+{
+	uint64_t rows = x->v->state->n_rows;
+	uint32_t k = (uint32_t)VF_MIN((uint64_t)x->s->k, rows);
+	uint32_t n = count_candidates(x->v, x->s, k);
+	VF_AUTO_FREE struct vf_hit *a_hits = malloc((n + 1) * sizeof(*a_hits));
+	VF_AUTO_FREE struct vf_hit *b_hits = malloc((k + 1) * sizeof(*b_hits));
+	int err = 0;
+
+	if (!a_hits || !b_hits)
+		return -ENOMEM;
+	x->candidates = (struct vf_topk){.hits = a_hits, .k = n};
+	x->best = (struct vf_topk){.hits = b_hits, .k = k};
+	x->a->version = x->v->state->head;
+	if (rows)
+		err = run_stages(x);
+	x->a->partial = x->a->n_hits < k || x->a->cost.errors;
+	x->a->cost.total_ms = ms_since(x->start_ns);
+	vf_plan_fini(&x->plan);
+	free(x->open.rows);
 	return err;
 }
 
 int vf_view_search(struct vf_view *v, const float *q, const struct vf_search *s,
 		   struct vf_answer **out)
 {
-	uint64_t start = vf_now_ns(), rows = v->state->n_rows;
-	uint32_t wanted =
-		s->candidates ? s->candidates : VF_MAX(100u, 10 * s->k);
+	struct searching x = {.v = v,
+			      .q = q,
+			      .s = s,
+			      .start_ns = vf_now_ns(),
+			      .deadline_ns = UINT64_MAX};
 	int err = check_query(v, q, s);
 
 	*out = NULL;
 	if (err)
 		return err;
-	uint32_t k = (uint32_t)VF_MIN((uint64_t)s->k, rows);
-	uint32_t n = (uint32_t)VF_MIN((uint64_t)VF_MAX(wanted, k), rows);
-	VF_AUTO_FREE struct vf_hit *a_hits = malloc((n + 1) * sizeof(*a_hits));
-	VF_AUTO_FREE struct vf_hit *b_hits = malloc((k + 1) * sizeof(*b_hits));
-	struct vf_answer *a = calloc(1, sizeof(*a));
-	if (!a || !a_hits || !b_hits) {
-		free(a);
+	if (s->max_ms)
+		x.deadline_ns = x.start_ns + (uint64_t)s->max_ms * 1000000;
+	x.a = calloc(1, sizeof(*x.a));
+	if (!x.a)
 		return -ENOMEM;
-	}
-	struct vf_topk candidates = {.hits = a_hits, .k = n},
-		       best = {.hits = b_hits, .k = k};
-	a->version = v->state->head;
-	a->cost.plan_ms = ms_since(start);
-	if (rows)
-		err = run_stages(v, q, s, &candidates, &best, a);
-	a->partial = a->n_hits < k;
-	a->cost.total_ms = ms_since(start);
+	err = search(&x);
 	if (err)
-		vf_answer_free(a);
+		vf_answer_free(x.a);
 	else
-		*out = a;
+		*out = x.a;
 	return err;
 }
 

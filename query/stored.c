@@ -33,6 +33,7 @@ static int check_len(const char *path, int fd, uint64_t want)
 
 static int map_plain(struct vf_file *f)
 {
+	struct stat st;
 	void *p;
 	int err = check_len(f->path, f->fd, f->len);
 
@@ -42,6 +43,7 @@ static int map_plain(struct vf_file *f)
 	if (p == MAP_FAILED)
 		return fail_open(f->path, errno);
 	f->map = p;
+	f->is_own = !fstat(f->fd, &st) && st.st_uid == geteuid();
 	/* Else each fault would read 128 KiB around one row. */
 	madvise(p, f->len, MADV_RANDOM);
 	return 0;
@@ -130,17 +132,22 @@ void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len)
 			MADV_WILLNEED);
 }
 
-/* False when the file is not one of a mount. */
-static bool tell_mount(struct vf_file *f, const struct vf_span *s, size_t n)
+/*
+ * Ask or tell the mount, VF_RANGES_MAX at a time.  False when the file is not
+ * one of a mount.
+ */
+static bool call_mount(struct vf_file *f, uint32_t flags, struct vf_span *s,
+		       size_t n, struct vf_cost *cost)
 {
-	VF_AUTO_FREE struct vf_ranges *a = malloc(sizeof(*a));
+	VF_AUTO_FREE struct vf_ranges *a = NULL;
 
-	if (!a)
+	if (atomic_load_explicit(&f->no_ioctl, memory_order_relaxed))
 		return false;
-	for (size_t i = 0; i < n; i += a->n) {
+	a = malloc(sizeof(*a));
+	for (size_t i = 0; a && i < n; i += a->n) {
 		memset(a, 0, offsetof(struct vf_ranges, r));
 		a->version = 1;
-		a->flags = VF_RANGES_FETCH | VF_RANGES_COUNT;
+		a->flags = flags;
 		a->n = (uint32_t)VF_MIN(n - i, (size_t)VF_RANGES_MAX);
 		for (uint32_t j = 0; j < a->n; j++)
 			a->r[j] = (struct vf_range){
@@ -148,25 +155,61 @@ static bool tell_mount(struct vf_file *f, const struct vf_span *s, size_t n)
 				(uint32_t)VF_MIN(s[i + j].end - s[i + j].off,
 						 (uint64_t)UINT32_MAX),
 				0};
-		if (ioctl(f->fd, VF_IOC_RANGES, a))
+		if (ioctl(f->fd, VF_IOC_RANGES, a)) {
+			atomic_store_explicit(&f->no_ioctl, errno == ENOTTY,
+					      memory_order_relaxed);
 			return false;
+		}
+		for (uint32_t j = 0; j < a->n && flags & VF_RANGES_WHERE; j++)
+			s[i + j].where = a->r[j].where;
+		if (cost && a->bytes) { /* else they are of the disk tier */
+			cost->gets += a->n_gets;
+			cost->got += a->bytes;
+		}
 	}
-	return true;
+	return a;
 }
 
 void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
-		      size_t n)
+		      size_t n, struct vf_cost *cost)
 {
-	struct vf_file *file = (struct vf_file *)f;
-
 	if (!f->map)
 		return;
-	if (!atomic_load_explicit(&f->no_ioctl, memory_order_relaxed) &&
-	    !tell_mount(file, s, n))
-		atomic_store_explicit(&file->no_ioctl, true,
-				      memory_order_relaxed);
+	call_mount((struct vf_file *)f, VF_RANGES_FETCH | VF_RANGES_COUNT,
+		   (struct vf_span *)s, n, cost);
 	for (size_t i = 0; i < n; i++)
 		vf_file_hint(f, s[i].off, s[i].end - s[i].off);
+}
+
+/* All its pages are in the page cache, though the mount may not have it. */
+static bool is_resident(const struct vf_file *f, const struct vf_span *s)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	uint64_t from = s->off / page * page;
+	unsigned char in[256];
+	size_t n = (size_t)((s->end - from + page - 1) / page);
+
+	if (!f->is_own || n > sizeof(in) ||
+	    mincore((void *)(f->map + from), s->end - from, in))
+		return false;
+	for (size_t i = 0; i < n; i++)
+		if (!(in[i] & 1))
+			return false;
+	return true;
+}
+
+void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
+		    bool count)
+{
+	uint32_t flags = VF_RANGES_WHERE | (count ? VF_RANGES_COUNT : 0);
+
+	for (size_t i = 0; i < n; i++)
+		s[i].where = VF_IN_RAM;
+	if (!f->map || !call_mount((struct vf_file *)f, flags, s, n, NULL))
+		return;
+	for (size_t i = 0; i < n; i++)
+		if (s[i].where != VF_IN_RAM && is_resident(f, &s[i]))
+			s[i].where = VF_IN_RAM;
 }
 
 static int fail_read(const struct vf_file *f, uint64_t off, int err)

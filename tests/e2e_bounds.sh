@@ -1,0 +1,59 @@
+#!/bin/bash
+# What a query may cost: bounds read few rows, in one round; a limit of
+# requests or of time is kept, and what it leaves out is said.
+. "$(dirname "$0")/e2e_lib.bash"
+
+have_fuse || { skip bounds "no FUSE here"; exit; }
+with_s3sim --port 0 --data "$WORK/sim" || { not_ok bounds "no simulator"; exit; }
+mnt=$WORK/mnt
+vectool gen --rows 8000 --dim 512 --seed 1 --queries 4 \
+	--queries-out "$WORK/q.npy" "$WORK/base.npy" -q &&
+	vectool put "s3://$S3_BUCKET/v" "$WORK/base.npy" -q --bits 5 >/dev/null ||
+	{ not_ok bounds "cannot put"; exit; }
+
+ask() { # OPTIONS...: cold rows, codes warm; answers and counts of requests
+	mountpoint -q "$mnt" && umount_bucket "$mnt"
+	mount_bucket "s3://$S3_BUCKET" "$mnt" -o name_ttl_ms=60000 || return 1
+	cat "$mnt"/v/shard/*/codes.vix >/dev/null
+	vecquery "$mnt/v" --npy "$WORK/one.npy" -k 1 --rerank none >/dev/null # names, headers
+	sim 'set?latency_ms='"${LATENCY:-30}" >/dev/null
+	sim reset >/dev/null
+	vecquery "$mnt/v" --npy "$WORK/q1.npy" --format jsonl "$@" >"$WORK/answer" 2>"$WORK/err"
+	local rc=$?
+	stats=$(curl -sS "$AWS_ENDPOINT_URL/_sim/stats")
+	sim 'set?latency_ms=0' >/dev/null
+	return $rc
+}
+says() { jq -e "$1" "$WORK/answer"; }
+stat_says() { jq -e "$1" <<<"$stats"; }
+/usr/bin/python3 -c "import numpy as np, sys
+q = np.load(sys.argv[1])
+np.save(sys.argv[2], q[:1])
+np.save(sys.argv[3], q[3:])" "$WORK/q.npy" "$WORK/q1.npy" "$WORK/one.npy"
+
+check "a cold query" ask
+echo "   $(jq -c '.cost | {rounds, gets, got, rows_read, from}' "$WORK/answer");" \
+	"$(jq -c '{get, waves}' <<<"$stats")"
+check "few rows are read" says '.cost.rows_read <= 20 and .bound_met'
+check "in one round" says '.cost.rounds == 1'
+check "its requests are those it reports" stat_says \
+	".get <= $(jq .cost.gets "$WORK/answer") + 3 and .get <= 30"
+check "every hit is exact" says 'all(.hits[]; .exact) and (.partial | not)'
+best=$(jq -c '[.hits[].key]' "$WORK/answer")
+
+ask --max-gets 6 # its exit status may be 3: partial
+check "no more requests than allowed" stat_says '.get <= 6 + 3'
+check "the answer says so" says '.cost.gets <= 6 and (.bound_met | not)'
+check "fewer hits are a partial answer" says '.partial == ((.hits | length) < 10)'
+
+LATENCY=1500 ask --max-ms 200
+check "time is limited" says '.cost.ms.total < 1000 and (.bound_met | not)'
+check "what did not come keeps its estimate" says 'any(.hits[]; .exact | not)'
+
+ask --good-enough 2
+check "nothing is at hand: the bucket is asked" says '.cost.gets > 0'
+vecquery "$mnt/v" --npy "$WORK/q1.npy" --format jsonl -k 5 --good-enough 2 >"$WORK/answer"
+check "what is at hand is good enough" says '.cost.gets == 0 and (.hits | length) == 5'
+vecquery "$mnt/v" --npy "$WORK/q1.npy" --format jsonl >"$WORK/answer"
+check "warm, nothing is asked for" says '.cost.gets == 0 and .cost.rounds == 0'
+check "and the answer is the same" says "[.hits[].key] == $best"
