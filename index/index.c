@@ -163,34 +163,41 @@ static float leaf_base(const struct vf_index *ix, const float *rotated,
 	return p.base;
 }
 
+/* Estimate @n rows, at most SCAN_BLOCK. */
+static void scan_block(const struct vf_index *ix, uint64_t row, size_t n,
+		       const struct vf_query_code *qc, uint64_t base,
+		       struct vf_topk *top)
+{
+	const struct vf_codes *c = &ix->c;
+	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
+	const uint8_t *codes = c->section[VF_SEC_CODES];
+	float limit = vf_topk_limit(top);
+	uint32_t counts[SCAN_BLOCK];
+
+	vf_kernels()->b1q4(codes + row * (c->padded / 8), n, c->padded / 64,
+			   qc->planes, counts);
+	for (size_t j = 0; j < n; j++) {
+		float d = vf_estimate(qc, &f[row + j], counts[j]);
+		if (d > limit)
+			continue;
+		if (isnan(d)) /* a query beyond float's range */
+			d = INFINITY;
+		vf_topk_push(top, d, base + row + j);
+		limit = vf_topk_limit(top);
+	}
+}
+
 /* Estimate the rows of leaf @i. */
 static void scan_leaf(const struct vf_index *ix, uint32_t i,
 		      const struct vf_query_code *qc, uint64_t base,
 		      struct vf_topk *top)
 {
-	const struct vf_codes *c = &ix->c;
-	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
-	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
-	const uint8_t *codes = c->section[VF_SEC_CODES];
-	const struct vf_kernels *k = vf_kernels();
+	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
 	uint64_t end = leaf[i].first_row + leaf[i].n_rows;
-	float limit = vf_topk_limit(top);
-	uint32_t counts[SCAN_BLOCK];
 
-	for (uint64_t row = leaf[i].first_row; row < end; row += SCAN_BLOCK) {
-		size_t n = VF_MIN((uint64_t)SCAN_BLOCK, end - row);
-		k->b1q4(codes + row * (c->padded / 8), n, c->padded / 64,
-			qc->planes, counts);
-		for (size_t j = 0; j < n; j++) {
-			float d = vf_estimate(qc, &f[row + j], counts[j]);
-			if (d > limit)
-				continue;
-			if (isnan(d)) /* a query beyond float's range */
-				d = INFINITY;
-			vf_topk_push(top, d, base + row + j);
-			limit = vf_topk_limit(top);
-		}
-	}
+	for (uint64_t row = leaf[i].first_row; row < end; row += SCAN_BLOCK)
+		scan_block(ix, row, VF_MIN((uint64_t)SCAN_BLOCK, end - row), qc,
+			   base, top);
 }
 
 /* A shard that follows a tree is of no use without. */
@@ -255,6 +262,114 @@ int vf_index_scan_probes(const struct vf_index *ix, const float *q,
 		scan_leaf(ix, at, &qc, base, top);
 		*out_rows += leaf[at].n_rows;
 	}
+	return 0;
+}
+
+/* ---- scanning for several queries ------------------------------------------------------ */
+
+/* A leaf that a job looks into. */
+struct visit {
+	uint32_t leaf, job;
+	float base;
+};
+
+static int compare_visits(const void *a, const void *b)
+{
+	const struct visit *x = a, *y = b;
+
+	if (x->leaf != y->leaf)
+		return x->leaf < y->leaf ? -1 : 1;
+	return (x->job > y->job) - (x->job < y->job);
+}
+
+static bool has_probes(const struct vf_index *ix, const struct vf_scan_job *j)
+{
+	return ix->tree && j->probes;
+}
+
+/* The visits of one job to @out; returns how many. */
+static size_t list_visits(const struct vf_index *ix,
+			  const struct vf_scan_job *j, uint32_t job,
+			  struct visit *out)
+{
+	uint32_t n = has_probes(ix, j) ? j->n_probes : ix->c.n_leaves;
+	size_t n_out = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		struct visit v = {i, job, 0};
+		if (has_probes(ix, j)) {
+			v.leaf = find_tree_leaf(ix, j->probes[i].leaf);
+			v.base = j->probes[i].base;
+		} else {
+			v.base = leaf_base(ix, j->scratch->rotated, i,
+					   &j->scratch->code);
+		}
+		if (v.leaf < ix->c.n_leaves)
+			out[n_out++] = v;
+	}
+	return n_out;
+}
+
+/* Rows of one leaf for all who visit it. */
+static void scan_visits(const struct vf_index *ix, uint64_t base,
+			struct vf_scan_part part, struct vf_scan_job *jobs,
+			const struct visit *v, size_t n)
+{
+	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
+	uint64_t rows = leaf[v->leaf].n_rows, first = leaf[v->leaf].first_row;
+	uint64_t row = first + rows * part.number / part.of;
+	uint64_t end = first + rows * (part.number + 1) / part.of;
+
+	for (size_t i = 0; i < n; i++)
+		jobs[v[i].job].n_rows += end - row;
+	for (; row < end; row += SCAN_BLOCK)
+		for (size_t i = 0; i < n; i++) {
+			struct vf_scan_job *j = &jobs[v[i].job];
+			struct vf_query_code qc = j->scratch->code;
+			qc.base = v[i].base;
+			scan_block(ix, row,
+				   VF_MIN((uint64_t)SCAN_BLOCK, end - row), &qc,
+				   base, j->top);
+		}
+}
+
+static int quantize_jobs(const struct vf_index *ix, struct vf_scan_job *jobs,
+			 size_t n, size_t *out_n_visits)
+{
+	struct vf_frame f = frame_of(ix);
+	int err = check_tree(ix);
+
+	*out_n_visits = 0;
+	for (size_t i = 0; !err && i < n; i++) {
+		err = vf_scan_quantize(jobs[i].scratch, &f, jobs[i].q);
+		*out_n_visits += has_probes(ix, &jobs[i]) ? jobs[i].n_probes
+							  : ix->c.n_leaves;
+	}
+	return err;
+}
+
+int vf_index_scan_jobs(const struct vf_index *ix, uint64_t base,
+		       struct vf_scan_part part, struct vf_scan_job *jobs,
+		       size_t n)
+{
+	size_t n_visits, first = 0;
+	int err = quantize_jobs(ix, jobs, n, &n_visits);
+	VF_AUTO_FREE struct visit *v = malloc((n_visits + 1) * sizeof(*v));
+
+	if (err || !v)
+		return err ? err : -ENOMEM;
+	n_visits = 0;
+	for (size_t i = 0; i < n; i++)
+		n_visits +=
+			list_visits(ix, &jobs[i], (uint32_t)i, v + n_visits);
+	/* One query's order, nearest leaf first, fills its heap sooner. */
+	if (n > 1)
+		qsort(v, n_visits, sizeof(*v), compare_visits);
+	for (size_t i = 1; i <= n_visits; i++)
+		if (i == n_visits || v[i].leaf != v[first].leaf) {
+			scan_visits(ix, base, part, jobs, v + first, i - first);
+			first = i;
+		}
 	return 0;
 }
 

@@ -204,6 +204,30 @@ VF_API int vf_index_scan_probes(const struct vf_index *ix, const float *q,
 				const struct vf_probe *probes, uint32_t n,
 				struct vf_topk *top, uint64_t *out_rows);
 
+/* One of several queries that are scanned for together. */
+struct vf_scan_job {
+	const float *q;
+	struct vf_scan_scratch *scratch; /* its own */
+	const struct vf_probe *probes;	 /* [n_probes]; NULL: every leaf */
+	uint32_t n_probes;
+	struct vf_topk *top;
+	uint64_t n_rows; /* out: estimated */
+};
+
+/* A share of the rows of each leaf: the number-th of so many. */
+struct vf_scan_part {
+	uint32_t number, of;
+};
+
+/*
+ * Scan for all of @jobs in one pass over the codes: a block of rows is in the
+ * nearest cache for all queries but the first.  Flat shards ignore probes.
+ * Returns as vf_index_scan; -ENOMEM.
+ */
+VF_API int vf_index_scan_jobs(const struct vf_index *ix, uint64_t base,
+			      struct vf_scan_part part,
+			      struct vf_scan_job *jobs, size_t n);
+
 /*
  * The same by plain Hamming distance between the codes of rows and of the
  * query, unweighted: the baseline.  Distances are counts of differing bits.

@@ -77,6 +77,7 @@ struct vf_view {
 	uint64_t tail_base;   /* number of the first row of the tail */
 	struct vf_tree *tree; /* NULL: flat */
 	size_t ram_len;
+	struct vf_results *results; /* NULL: none are kept */
 	void *embedder_data;
 	size_t embedder_len;
 };
@@ -90,6 +91,10 @@ void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top);
 /* The record line of global row @id, shard or tail; as vf_shard_line. */
 int vf_view_line(const struct vf_view *v, uint64_t id, char **out_line,
 		 size_t *out_len);
+
+/* The key and the metadata of global row @id; the caller's to free(). */
+int vf_view_record(const struct vf_view *v, uint64_t id, char **out_key,
+		   char **out_metadata);
 
 /* One row's bytes, checked against its CRC32C.  Returns as vf_file_read. */
 int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
@@ -113,9 +118,12 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
 		  struct vf_plan *out);
 void vf_plan_fini(struct vf_plan *p);
 
-/* Candidates by estimate, or plain Hamming distance, into @top. */
-int vf_stage_scan(struct vf_view *v, const float *q, const struct vf_plan *plan,
-		  bool hamming, struct vf_topk *top, struct vf_cost *cost);
+/* Candidates by plain Hamming distance into @top. */
+int vf_stage_scan_hamming(struct vf_view *v, const float *q,
+			  const struct vf_plan *plan, struct vf_topk *top);
+/* Candidates by estimate for all of @jobs in one pass, on so many threads. */
+int vf_stage_scan(struct vf_view *v, struct vf_scan_job *jobs, size_t n,
+		  unsigned n_threads);
 /*
  * A row that can be among the nearest, for all that is known of it.  The order
  * of an array of them is that of ids, which is that of their files.
@@ -165,13 +173,26 @@ bool vf_line_wait(const struct vf_view *v, uint64_t id, uint64_t deadline_ns);
 int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
 			struct vf_cost *cost);
 /*
- * Score open rows into @best: those at hand, then what is still open, rows and
- * lines hinted together.
- * @deadline_ns  as vf_now_ns; UINT64_MAX: none
+ * Scoring open rows into @best: begin has scored those at hand, and hinted what
+ * is still open, rows and lines together; end scores that.  Between the two,
+ * other queries may begin: their rounds are then one.
  */
-int vf_stage_fetch(struct vf_view *v, const float *q, const struct vf_search *s,
-		   uint64_t deadline_ns, struct vf_open *open,
-		   struct vf_topk *best, struct vf_cost *cost);
+struct vf_fetch {
+	struct vf_view *v;
+	const float *q;
+	const struct vf_search *s;
+	uint64_t deadline_ns; /* as vf_now_ns; UINT64_MAX: none */
+	struct vf_open *open;
+	struct vf_topk *best;
+	struct vf_cost *cost;
+	/* Private. */
+	void *row, *ranges;
+	bool is_away; /* something was hinted that end is to read */
+};
+int vf_fetch_begin(struct vf_fetch *f);
+int vf_fetch_end(struct vf_fetch *f);
+/* Due after begin, whatever it returned. */
+void vf_fetch_fini(struct vf_fetch *f);
 /* Every row, in order. */
 int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
 		   struct vf_cost *cost);

@@ -140,20 +140,8 @@ int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
 
 /* ---- open rows --------------------------------------------------------------------------- */
 
-struct fetching {
-	struct vf_view *v;
-	const float *q;
-	const struct vf_search *s;
-	uint64_t deadline_ns;
-	struct vf_open *open;
-	struct vf_topk *best;
-	struct vf_cost *cost;
-	void *row;	      /* one row's bytes */
-	struct range *ranges; /* [2 * open->n], scratch */
-};
-
 /* Ask every file once where its open rows are. */
-static int locate_rows(struct fetching *f)
+static int locate_rows(struct vf_fetch *f)
 {
 	struct vf_open *o = f->open;
 	VF_AUTO_FREE struct vf_span *spans =
@@ -195,35 +183,35 @@ static bool is_wanted(const struct vf_open_row *r, bool away)
 	return !r->is_read && !r->is_left && is_away(r) == away;
 }
 
-static bool may_be_hit(const struct fetching *f, const struct vf_open_row *r)
+static bool may_be_hit(const struct vf_fetch *f, const struct vf_open_row *r)
 {
 	return r->is_read ? r->dist <= vf_topk_limit(f->best)
 			  : !r->is_line_away;
 }
 
 /* Hint rows that are (not) away; with their lines, and those of hits so far. */
-static int hint_round(struct fetching *f, bool away, bool lines)
+static int hint_round(struct vf_fetch *f, bool away, bool lines)
 {
 	const struct vf_open *o = f->open;
+	struct range *ranges = f->ranges;
 	size_t n = 0;
 	int err;
 
 	for (uint32_t i = 0; i < o->n; i++)
 		if (is_wanted(&o->rows[i], away))
-			f->ranges[n++] = row_range(f->v, o->rows[i].id);
-	err = hint_ranges(f->ranges, merge_ranges(f->ranges, n, ROW_GAP),
-			  f->cost);
+			ranges[n++] = row_range(f->v, o->rows[i].id);
+	err = hint_ranges(ranges, merge_ranges(ranges, n, ROW_GAP), f->cost);
 	if (err || !lines)
 		return err;
 	n = 0;
 	for (uint32_t i = 0; i < o->n; i++)
 		if (may_be_hit(f, &o->rows[i]))
-			f->ranges[n++] = line_range(f->v, o->rows[i].id);
-	return hint_lines(f->ranges, n, f->cost);
+			ranges[n++] = line_range(f->v, o->rows[i].id);
+	return hint_lines(ranges, n, f->cost);
 }
 
 /* Leave out rows that bounds exclude, given what has been read. */
-static int close_rows(struct fetching *f)
+static int close_rows(struct vf_fetch *f)
 {
 	struct vf_open *o = f->open;
 	VF_AUTO_FREE struct vf_hit *hits =
@@ -250,7 +238,7 @@ static int close_rows(struct fetching *f)
 }
 
 /* Read one row; -EAGAIN: it did not come in time. */
-static int score_row(struct fetching *f, struct vf_open_row *r)
+static int score_row(struct vf_fetch *f, struct vf_open_row *r)
 {
 	const struct vf_index_config *c = &f->v->state->config;
 	struct vf_shard *s = vf_view_shard(f->v, r->id);
@@ -281,7 +269,7 @@ static int score_row(struct fetching *f, struct vf_open_row *r)
 }
 
 /* In the order of the file, which is the order of arrival. */
-static int score_rows(struct fetching *f, bool away)
+static int score_rows(struct vf_fetch *f, bool away)
 {
 	for (uint32_t i = 0; i < f->open->n; i++) {
 		struct vf_open_row *r = &f->open->rows[i];
@@ -313,7 +301,7 @@ static int compare_estimates(const void *a, const void *b)
  * Leave rows that are too many for max_gets, farthest first.  A row is one
  * request, its line another, neighbours or not.
  */
-static int spend_gets(struct fetching *f)
+static int spend_gets(struct vf_fetch *f)
 {
 	struct vf_open *o = f->open;
 	VF_AUTO_FREE struct vf_open_row **by =
@@ -341,7 +329,7 @@ static int spend_gets(struct fetching *f)
 }
 
 /* Rows at hand are near enough: the others are not worth a request. */
-static bool is_good_enough(const struct fetching *f)
+static bool is_good_enough(const struct vf_fetch *f)
 {
 	const struct vf_topk *b = f->best;
 
@@ -350,7 +338,7 @@ static bool is_good_enough(const struct fetching *f)
 }
 
 /* Rows that a limit leaves take part with their estimates. */
-static void push_left(struct fetching *f)
+static void push_left(struct vf_fetch *f)
 {
 	for (uint32_t i = 0; i < f->open->n; i++) {
 		const struct vf_open_row *r = &f->open->rows[i];
@@ -361,33 +349,18 @@ static void push_left(struct fetching *f)
 
 /* ---- the round ------------------------------------------------------------------------------ */
 
-static int fetch_away(struct fetching *f)
+static int begin_away(struct vf_fetch *f)
 {
+	uint64_t gets = f->cost->gets;
 	int err = close_rows(f);
 
 	if (!err && f->s->max_gets)
 		err = spend_gets(f);
 	if (!err)
 		err = hint_round(f, true, true);
-	f->cost->rounds += !err && f->cost->gets;
-	if (!err)
-		err = score_rows(f, true);
-	push_left(f);
+	f->cost->rounds += f->cost->gets > gets;
+	f->is_away = true;
 	return err;
-}
-
-static int fetch_open(struct fetching *f)
-{
-	int err = locate_rows(f);
-	bool all_here = !err && !count_away(f->open);
-
-	if (!err)
-		err = hint_round(f, false, all_here && !f->s->max_gets);
-	if (!err)
-		err = score_rows(f, false);
-	if (err || is_good_enough(f) || (all_here && !f->s->max_gets))
-		return err;
-	return fetch_away(f);
 }
 
 /* Whether bounds exclude every row that was not read. */
@@ -400,26 +373,38 @@ static bool is_bound_met(const struct vf_open *o, const struct vf_topk *best)
 	return true;
 }
 
-int vf_stage_fetch(struct vf_view *v, const float *q, const struct vf_search *s,
-		   uint64_t deadline_ns, struct vf_open *open,
-		   struct vf_topk *best, struct vf_cost *cost)
+int vf_fetch_begin(struct vf_fetch *f)
 {
-	VF_AUTO_FREE void *row = malloc(v->row_len);
-	VF_AUTO_FREE struct range *ranges =
-		malloc((2 * (size_t)open->n + 1) * sizeof(*ranges));
-	struct fetching f = {.v = v,
-			     .q = q,
-			     .s = s,
-			     .deadline_ns = deadline_ns,
-			     .open = open,
-			     .best = best,
-			     .cost = cost,
-			     .row = row,
-			     .ranges = ranges};
-	int err = row && ranges ? fetch_open(&f) : -ENOMEM;
+	uint32_t n = f->open->n;
 
-	cost->bound_met &= !err && is_bound_met(open, best);
+	f->row = malloc(f->v->row_len);
+	f->ranges = malloc((2 * (size_t)n + 1) * sizeof(struct range));
+	int err = f->row && f->ranges ? locate_rows(f) : -ENOMEM;
+	bool all_here = !err && !count_away(f->open) && !f->s->max_gets;
+
+	if (!err)
+		err = hint_round(f, false, all_here);
+	if (!err)
+		err = score_rows(f, false);
+	if (err || is_good_enough(f) || all_here)
+		return err;
+	return begin_away(f);
+}
+
+int vf_fetch_end(struct vf_fetch *f)
+{
+	int err = f->is_away ? score_rows(f, true) : 0;
+
+	if (f->is_away)
+		push_left(f);
+	f->cost->bound_met &= !err && is_bound_met(f->open, f->best);
 	return err;
+}
+
+void vf_fetch_fini(struct vf_fetch *f)
+{
+	free(f->row);
+	free(f->ranges);
 }
 
 /* ---- every row --------------------------------------------------------------------------- */

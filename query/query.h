@@ -19,7 +19,8 @@ struct vf_view; /* one commit of one index, open */
 
 /* Zero means default. */
 struct vf_view_options {
-	void *reserved[4]; /* must be zero */
+	size_t results_len; /* bytes of answers kept for repeated queries */
+	void *reserved[4];  /* must be zero */
 };
 
 struct vf_view_info {
@@ -74,6 +75,7 @@ struct vf_search {
 	/* Done when rows at hand give k results no farther than this. */
 	const float *good_enough; /* NULL: never */
 	bool on_error_partial;	  /* leave out rows and lines not readable */
+	uint32_t threads;	  /* that one query may scan on; 0: 1 */
 	void *reserved[4];
 };
 
@@ -104,6 +106,7 @@ struct vf_cost {
 	 * A bound holds for most pairs of query and row, not for all.
 	 */
 	bool bound_met;
+	bool is_repeated; /* the answer was kept: all else here is zero */
 	double plan_ms, scan_ms, refine_ms, fetch_ms, total_ms;
 };
 
@@ -125,6 +128,20 @@ struct vf_answer {
 VF_API int vf_view_search(struct vf_view *v, const float *q,
 			  const struct vf_search *s, struct vf_answer **out);
 VF_API void vf_answer_free(struct vf_answer *a);
+
+struct vf_query {
+	const float *q; /* float[dim] */
+	struct vf_search search;
+	struct vf_answer *answer; /* out, or NULL */
+	int err;		  /* out, of this query */
+};
+
+/*
+ * The same for several queries: they share passes over the codes, and their
+ * rounds to the bucket are one.  Returns 0 or the first error of any.
+ */
+VF_API int vf_view_search_many(struct vf_view *v, struct vf_query *queries,
+			       size_t n);
 
 /*
  * The stored vector of @key, widened to float[dim] (caller's).

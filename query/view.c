@@ -3,6 +3,7 @@
  * log, every shard's codes in memory, its two files ready to be read.
  */
 #include "query/engine.h"
+#include "query/results.h"
 #include "store/npy.h"
 
 #include <xxhash.h>
@@ -218,7 +219,10 @@ int vf_view_open(const char *path, const struct vf_view_options *opt,
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
-	err = vf_bucket_open(url, NULL, &v->bucket);
+	if (opt && opt->results_len)
+		err = vf_results_new(opt->results_len, &v->results);
+	if (!err)
+		err = vf_bucket_open(url, NULL, &v->bucket);
 	if (!err)
 		err = load_state(v, path, index);
 	if (!err) {
@@ -246,6 +250,7 @@ void vf_view_close(struct vf_view *v)
 	}
 	free(v->shards);
 	vf_tree_free(v->tree);
+	vf_results_free(v->results);
 	free(v->embedder_data);
 	vf_state_free(v->state);
 	vf_bucket_close(v->bucket);
