@@ -4,6 +4,9 @@
 #ifndef VF_QUERY_CLI_H
 #define VF_QUERY_CLI_H
 
+#include <pthread.h>
+
+#include "query/embed.h"
 #include "query/query.h"
 #include "store/util.h"
 
@@ -21,7 +24,9 @@ struct cli_knobs {
 struct cli_args {
 	const char *index, *npy, *vector, *key, *text;
 	struct cli_knobs knobs;
-	bool table;
+	bool table, stdin_queries;
+	uint32_t n_threads; /* 0: as many as processors */
+	uint64_t cache_len; /* of answers kept */
 };
 
 /* -1 to go on, else the exit status; what is wrong has been said. */
@@ -36,6 +41,51 @@ int cli_knob_set(struct cli_knobs *k, const char *name, const char *text,
 
 /* The search, its pointers into @k. */
 const struct vf_search *cli_search(struct cli_knobs *k);
+
+/* ---- queries (cli_query.c) ---------------------------------------------------------- */
+
+enum { CLI_ERROR_LEN = 200 };
+
+/* Where queries are asked.  Threads: any. */
+struct cli_source {
+	const char *index; /* as named */
+	struct vf_view *view;
+	struct vf_view_info info;
+	pthread_mutex_t lock;
+	struct vf_embedder *embedder; /* [lock], opened by the first text */
+};
+
+void cli_source_init(struct cli_source *s, const char *index,
+		     struct vf_view *view);
+void cli_source_fini(struct cli_source *s);
+
+/*
+ * Each makes float[dim] of what it is given.
+ * Returns 0, or a negative errno and why in @error[CLI_ERROR_LEN].
+ */
+int cli_from_key(struct cli_source *s, const char *key, float *q, char *error);
+int cli_from_text(struct cli_source *s, const char *text, float *q,
+		  char *error);
+/* @json  the text of an array of numbers */
+int cli_from_json(struct cli_source *s, const char *json, size_t len, float *q,
+		  char *error);
+
+/*
+ * A line of --stdin: {"vector": [..]} or "key" or "text", and knobs.
+ * @knobs  on entry the defaults
+ */
+int cli_from_line(struct cli_source *s, const char *line, size_t len, float *q,
+		  struct cli_knobs *knobs, char *error);
+
+/* ---- many queries (cli_stream.c) ------------------------------------------------------ */
+
+/*
+ * Answer the lines of stdin on stdout, in order.
+ * Returns 0; -EIO reading failed; *out_partial: an answer is partial, or an
+ * error.  Writing's failure is left to be seen on stdout.
+ */
+int cli_stream(struct cli_source *s, const struct cli_args *a,
+	       bool *out_partial);
 
 /* ---- answers (cli_print.c) --------------------------------------------------------- */
 

@@ -19,6 +19,9 @@ static const char help[] =
 	"      --vector JSON      one array of numbers; '-' reads it from stdin\n"
 	"      --key KEY          the stored vector of this key\n"
 	"      --text TEXT        this text, through the index's embedder\n"
+	"      --stdin            lines of JSON: {\"vector\":[...]} or \"key\" or\n"
+	"                         \"text\", and knobs such as \"k\" or \"max_gets\";\n"
+	"                         answers come as lines, in order\n"
 	"\n"
 	"  -k N                   results per query (default 10)\n"
 	"      --candidates N     rows ranked again, always so many (default: those\n"
@@ -40,6 +43,10 @@ static const char help[] =
 	"      --on-error HOW     of a row that cannot be read: fail, or partial, an\n"
 	"                         answer without it (default fail)\n"
 	"      --no-metadata      keys and distances only\n"
+	"      --threads N        that --stdin answers on (default: one for each\n"
+	"                         processor), or one query scans on (default 1)\n"
+	"      --cache SIZE       memory for answers to repeated queries (default\n"
+	"                         64M with --stdin)\n"
 	"      --format FORMAT    table, or jsonl: one JSON object per query\n"
 	"                         (default: table on a terminal, else jsonl)\n"
 	"  -h, --help             this text\n"
@@ -54,7 +61,11 @@ static const char help[] =
 	"Examples:\n"
 	"  vecquery /mnt/v/products --npy queries.npy -k 10\n"
 	"  vecquery /mnt/v/products --key 17 --format jsonl | jq .hits\n"
-	"  vecquery /mnt/v/packages --text 'play chess against the computer'\n";
+	"  vecquery /mnt/v/packages --text 'play chess against the computer'\n"
+	"  echo '{\"key\":\"17\",\"k\":3}' | vecquery /mnt/v/products --stdin\n";
+
+#define CACHE_DEFAULT UINT64_MAX
+enum { CACHE_LEN = 64 << 20 };
 
 /* ---- knobs ----------------------------------------------------------------------------- */
 
@@ -209,6 +220,9 @@ enum option_id {
 	OPT_KEY,
 	OPT_TEXT,
 	OPT_FORMAT,
+	OPT_STDIN,
+	OPT_THREADS,
+	OPT_CACHE,
 	OPT_KNOB
 };
 
@@ -218,6 +232,9 @@ static const struct option options[] = {
 	{"key", required_argument, NULL, OPT_KEY},
 	{"text", required_argument, NULL, OPT_TEXT},
 	{"format", required_argument, NULL, OPT_FORMAT},
+	{"stdin", no_argument, NULL, OPT_STDIN},
+	{"threads", required_argument, NULL, OPT_THREADS},
+	{"cache", required_argument, NULL, OPT_CACHE},
 	{"candidates", required_argument, NULL, OPT_KNOB},
 	{"max-gets", required_argument, NULL, OPT_KNOB},
 	{"max-ms", required_argument, NULL, OPT_KNOB},
@@ -268,6 +285,17 @@ static int parse_option(struct cli_args *a, int c, const char *name)
 	case OPT_TEXT:
 		a->text = optarg;
 		break;
+	case OPT_STDIN:
+		a->stdin_queries = true;
+		break;
+	case OPT_THREADS:
+		if (parse_count(optarg, &a->n_threads))
+			return usage_error("--threads takes a number from 1");
+		break;
+	case OPT_CACHE:
+		if (vf_parse_size(optarg, &a->cache_len))
+			return usage_error("--cache takes a size, such as 64M");
+		break;
 	case OPT_KNOB:
 		return parse_knob(a, name, optarg);
 	case 'k':
@@ -292,6 +320,7 @@ int cli_parse(int argc, char **argv, struct cli_args *a)
 	int c, rc, at = 0;
 
 	*a = (struct cli_args){.knobs.search.k = 10,
+			       .cache_len = CACHE_DEFAULT,
 			       .table = isatty(STDOUT_FILENO)};
 	while ((c = getopt_long(argc, argv, "k:hV", options, &at)) != -1) {
 		rc = parse_option(a, c, options[at].name);
@@ -302,8 +331,15 @@ int cli_parse(int argc, char **argv, struct cli_args *a)
 		return usage_error(optind == argc ? "name an index: DIR/INDEX"
 						  : "one index at a time");
 	a->index = argv[optind];
-	if (!!a->npy + !!a->vector + !!a->key + !!a->text != 1)
+	if (!!a->npy + !!a->vector + !!a->key + !!a->text + a->stdin_queries !=
+	    1)
 		return usage_error(
-			"give one of --npy, --vector, --key, --text");
+			"give one of --npy, --vector, --key, --text, --stdin");
+	if (!a->stdin_queries)
+		a->knobs.search.threads = a->n_threads;
+	else if (a->cache_len == CACHE_DEFAULT)
+		a->cache_len = CACHE_LEN;
+	if (a->cache_len == CACHE_DEFAULT)
+		a->cache_len = 0;
 	return -1;
 }

@@ -26,17 +26,17 @@ static int append_hit(const struct vf_answer_hit *h, bool first,
 
 static int append_cost(const struct vf_cost *c, struct vf_buf *out)
 {
-	int err =
-		vf_buf_printf(out,
-			      "\"cost\":{\"rounds\":%u,\"gets\":%" PRIu64
-			      ",\"got\":%" PRIu64 ",\"leaves\":%" PRIu64
-			      ",\"scanned\":%" PRIu64 ",\"candidates\":%" PRIu64
-			      ",\"refined\":%" PRIu64 ",\"rows_read\":%" PRIu64
-			      ",\"from\":{\"ram\":%" PRIu64 ",\"disk\":%" PRIu64
-			      ",\"bucket\":%" PRIu64 "}",
-			      c->rounds, c->gets, c->got, c->leaves, c->scanned,
-			      c->candidates, c->refined, c->rows_read,
-			      c->from_ram, c->from_disk, c->from_bucket);
+	int err = vf_buf_printf(
+		out,
+		"\"cost\":{\"repeated\":%s,\"rounds\":%u,\"gets\":%" PRIu64
+		",\"got\":%" PRIu64 ",\"leaves\":%" PRIu64
+		",\"scanned\":%" PRIu64 ",\"candidates\":%" PRIu64
+		",\"refined\":%" PRIu64 ",\"rows_read\":%" PRIu64
+		",\"from\":{\"ram\":%" PRIu64 ",\"disk\":%" PRIu64
+		",\"bucket\":%" PRIu64 "}",
+		c->is_repeated ? "true" : "false", c->rounds, c->gets, c->got,
+		c->leaves, c->scanned, c->candidates, c->refined, c->rows_read,
+		c->from_ram, c->from_disk, c->from_bucket);
 
 	if (err)
 		return err;

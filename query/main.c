@@ -3,20 +3,20 @@
  */
 #include "index/index.h"
 #include "query/cli.h"
-#include "query/embed.h"
 #include "store/npy.h"
 
 #include <fcntl.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 /* ---- queries --------------------------------------------------------------------------- */
 
+enum { VECTOR_LEN_MAX = 4 << 20 };
+
 struct run {
 	struct cli_args *args;
 	struct vf_view *view;
-	struct vf_view_info info;
+	struct cli_source source;
 	uint64_t n_done;
 	bool many, any_partial;
 };
@@ -43,10 +43,11 @@ static int run_query(struct run *r, const float *q)
 
 static int check_dim(const struct run *r, const char *what, uint64_t dim)
 {
-	if (dim == r->info.dim)
+	if (dim == r->source.info.dim)
 		return 0;
 	return vf_fail(-EINVAL, "%s: dimension %llu, but %s has %u", what,
-		       (unsigned long long)dim, r->args->index, r->info.dim);
+		       (unsigned long long)dim, r->args->index,
+		       r->source.info.dim);
 }
 
 static int read_npy_header(int fd, const char *path, struct vf_npy *npy)
@@ -100,64 +101,73 @@ static int run_npy(struct run *r, const char *path)
 	return err;
 }
 
-static int run_vector(struct run *r, const char *text)
+/* All of stdin, which holds one array. */
+static int read_stdin(struct vf_buf *out)
 {
-	json_error_t e;
-	json_t *j = strcmp(text, "-") ? json_loads(text, 0, &e)
-				      : json_loadf(stdin, 0, &e);
-	VF_AUTO_FREE float *q = malloc(r->info.dim * sizeof(*q));
-	int err = q ? 0 : -ENOMEM;
+	char chunk[1 << 16];
+	size_t n;
 
-	if (!json_is_array(j))
-		err = vf_fail(-EINVAL, "--vector: not a JSON array of numbers");
-	else
-		err = check_dim(r, "--vector", json_array_size(j));
-	for (size_t i = 0; !err && i < r->info.dim; i++) {
-		json_t *v = json_array_get(j, i);
-		if (!json_is_number(v))
-			err = vf_fail(-EINVAL,
-				      "--vector: element %zu is no number", i);
-		else
-			q[i] = (float)json_number_value(v);
+	while ((n = fread(chunk, 1, sizeof(chunk), stdin))) {
+		if (out->len + n > VECTOR_LEN_MAX)
+			return vf_fail(-EINVAL, "--vector: it is too long");
+		if (vf_buf_append(out, chunk, n))
+			return -ENOMEM;
 	}
-	json_decref(j);
+	return ferror(stdin)
+		       ? vf_fail(-EIO, "standard input: %s", strerror(errno))
+		       : 0;
+}
+
+static int make_vector(struct run *r, const char *text, float *q, char *error)
+{
+	VF_AUTO_BUF struct vf_buf all = {0};
+	int err = 0;
+
+	if (strcmp(text, "-"))
+		return cli_from_json(&r->source, text, strlen(text), q, error);
+	err = read_stdin(&all);
+	return err ? err
+		   : cli_from_json(&r->source, (const char *)all.data, all.len,
+				   q, error);
+}
+
+/* The one query of --vector, --key or --text. */
+static int run_one(struct run *r)
+{
+	const struct cli_args *a = r->args;
+	VF_AUTO_FREE float *q = malloc(r->source.info.dim * sizeof(*q));
+	char error[CLI_ERROR_LEN] = "";
+	int err = -ENOMEM;
+
+	if (q)
+		err = a->vector ? make_vector(r, a->vector, q, error)
+		      : a->key	? cli_from_key(&r->source, a->key, q, error)
+				: cli_from_text(&r->source, a->text, q, error);
+	if (err && error[0])
+		vf_fail(err, "%s%s",
+			a->vector ? "--vector: "
+			: a->text ? "--text: "
+				  : "",
+			error);
 	return err ? err : run_query(r, q);
 }
 
-static int run_key(struct run *r, const char *key)
+static int run(struct run *r)
 {
-	VF_AUTO_FREE float *q = malloc(r->info.dim * sizeof(*q));
-	int err = q ? vf_view_vector(r->view, key, q) : -ENOMEM;
+	const struct cli_args *a = r->args;
+	struct vf_view_options opt = {.results_len = a->cache_len};
+	int err = vf_guard_install();
 
-	if (err == -ENOENT)
-		return vf_fail(err, "%s: no key \"%s\"", r->args->index, key);
-	return err ? err : run_query(r, q);
-}
-
-static int run_text(struct run *r, const char *text)
-{
-	VF_AUTO_FREE float *q = malloc(r->info.dim * sizeof(*q));
-	struct vf_embedder *e = NULL;
-	const void *data;
-	size_t len;
-	int err = q ? vf_view_embedder(r->view, &data, &len) : -ENOMEM;
-
-	if (!err && !r->info.embedder[0])
-		return vf_fail(-EINVAL,
-			       "%s: it was not made from texts; use --npy, "
-			       "--vector or --key",
-			       r->args->index);
 	if (!err)
-		err = vf_embedder_open(r->info.embedder, data, len, &e);
-	if (!err)
-		err = check_dim(r, r->info.embedder, e->dim);
-	if (!err) {
-		err = vf_embedder_embed(e, text, strlen(text), q);
-		if (err == -EINVAL)
-			vf_fail(err, "--text: there is no word in it");
-	}
-	vf_embedder_free(e);
-	return err ? err : run_query(r, q);
+		err = vf_view_open(a->index, &opt, &r->view);
+	if (err)
+		return err;
+	cli_source_init(&r->source, a->index, r->view);
+	err = a->stdin_queries ? cli_stream(&r->source, a, &r->any_partial)
+	      : a->npy	       ? run_npy(r, a->npy)
+			       : run_one(r);
+	cli_source_fini(&r->source);
+	return err;
 }
 
 int main(int argc, char **argv)
@@ -169,16 +179,7 @@ int main(int argc, char **argv)
 	if (rc >= 0)
 		return rc;
 	vf_log_name("vecquery");
-	err = vf_guard_install();
-	if (!err)
-		err = vf_view_open(a.index, NULL, &r.view);
-	if (!err) {
-		vf_view_info(r.view, &r.info);
-		err = a.npy	 ? run_npy(&r, a.npy)
-		      : a.vector ? run_vector(&r, a.vector)
-		      : a.key	 ? run_key(&r, a.key)
-				 : run_text(&r, a.text);
-	}
+	err = run(&r);
 	vf_view_close(r.view);
 	if (fflush(stdout) || ferror(stdout)) {
 		fprintf(stderr, "vecquery: cannot write the answers: %s\n",
