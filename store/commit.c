@@ -260,15 +260,24 @@ static int whose(struct vf_bucket *b, const char *key,
 	return 0;
 }
 
+/* An answer that says the request was not carried out. */
+static bool is_refusal(int err)
+{
+	return err == -EACCES || err == -ENOSPC || err == -EROFS ||
+	       err == -ENOTSUP;
+}
+
 /*
  * Create the record and learn what became of it.  An answer other than
  * success, a refusal included, says nothing for sure: a lost first answer makes
- * our own repetition look like somebody else's record.
+ * our own repetition look like somebody else's record.  And what was sent once
+ * without an answer may land after a later try was refused.
  */
 static int settle(struct vf_bucket *b, const char *key,
 		  const struct vf_buf *bytes)
 {
 	int err = 0, seen = -EREMOTEIO;
+	bool unclear = false;
 
 	for (int try = 0; try < COMMIT_TRIES; try++) {
 		if (try)
@@ -278,12 +287,12 @@ static int settle(struct vf_bucket *b, const char *key,
 					    VF_PUT_IF_ABSENT, NULL);
 		if (!err)
 			return 0;
+		unclear = unclear || !is_refusal(err);
 		seen = whose(b, key, bytes);
 		if (!seen || seen == -EEXIST)
 			return seen;
-		/* Refused for good, and nothing is there: surely not written. */
-		if (seen == -ENOENT && (err == -EACCES || err == -ENOSPC ||
-					err == -EROFS || err == -ENOTSUP))
+		/* Always refused, and nothing is there: surely not written. */
+		if (seen == -ENOENT && !unclear)
 			return err;
 	}
 	char nonce[33];

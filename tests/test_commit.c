@@ -2,6 +2,7 @@
  * The log as a whole: what was committed is there once; what is damaged does
  * not load.
  */
+#include "store/bucket_impl.h"
 #include "tests/rig.h"
 
 #include <pthread.h>
@@ -368,7 +369,77 @@ static void shard_names_are_their_own(void)
 	CU_ASSERT_STRING_EQUAL(key, "i/shard/s/o");
 }
 
+/* ---- answers of a server ------------------------------------------------------------- */
+
+/* A bucket whose answers to put are as listed, and nothing is written. */
+struct stubborn {
+	struct vf_bucket base;
+	struct vf_bucket *real;
+	const int *answers; /* the last one repeats */
+	unsigned n_puts;
+};
+
+static void stubborn_get_start(struct vf_bucket *b, const struct vf_get *g)
+{
+	vf_bucket_get_start(((struct stubborn *)b)->real, g);
+}
+
+static int stubborn_head(struct vf_bucket *b, const char *key,
+			 struct vf_object *out)
+{
+	return vf_bucket_head(((struct stubborn *)b)->real, key, out);
+}
+
+static int stubborn_put(struct vf_bucket *b, const char *key, const void *data,
+			size_t len, unsigned flags, struct vf_object *out)
+{
+	struct stubborn *s = (struct stubborn *)b;
+	int err = s->answers[0];
+
+	s->n_puts++;
+	s->answers += s->answers[1] != 0;
+	return err;
+}
+
+static int commit_stubbornly(const int *answers, unsigned *out_n_puts)
+{
+	static const struct vf_bucket_ops ops = {.head = stubborn_head,
+						 .get_start =
+							 stubborn_get_start,
+						 .put = stubborn_put};
+	struct stubborn b = {.base = {.ops = &ops, .url = (char *)"stubborn:"},
+			     .real = new_bucket(),
+			     .answers = answers};
+	struct vf_state *s = make_index(b.real, 1);
+	int err = commit_one(&b.base, &s, shard_op(s->head, 5, 0));
+
+	*out_n_puts = b.n_puts;
+	vf_state_free(s);
+	vf_bucket_close(b.real);
+	return err;
+}
+
+/*
+ * A first try without an answer, then refusals: commit said "refused", the
+ * writer deleted its shards, and the first try landed and named them.
+ */
+static void refused_after_an_unclear_try_is_unknown(void)
+{
+	static const int refused[] = {-EACCES, 0}, full[] = {-ENOSPC, 0},
+			 lost[] = {-EREMOTEIO, -EACCES, 0};
+	unsigned n;
+
+	CU_ASSERT_EQUAL(commit_stubbornly(refused, &n), -EACCES);
+	CU_ASSERT_EQUAL(n, 1);
+	CU_ASSERT_EQUAL(commit_stubbornly(full, &n), -ENOSPC);
+	CU_ASSERT_EQUAL(n, 1);
+	CU_ASSERT_EQUAL(commit_stubbornly(lost, &n), -EINPROGRESS);
+	CU_ASSERT(n > 1);
+}
+
 static CU_TestInfo tests[] = {
+	{"refused after an unclear try is unknown",
+	 refused_after_an_unclear_try_is_unknown},
 	{"an absent index is not found", an_absent_index_is_not_found},
 	{"creating twice gives the same UUID",
 	 creating_twice_gives_the_same_uuid},
