@@ -298,18 +298,32 @@ static const uint8_t *take_bytes(struct vf_reader *r, size_t *out_len)
 	return p;
 }
 
-static const char *check_lines(const struct vf_upsert *u)
+/* @key: scratch. */
+static const char *check_line(const char *text, size_t len, struct vf_buf *key)
 {
-	size_t off = 0;
 	struct vf_line line;
 
-	for (uint64_t i = 0; i < u->n_rows; i++) {
+	key->len = 0;
+	return vf_line_split(text, len, &line) || vf_line_key(&line, key)
+		       ? "an inline row's line is damaged"
+		       : NULL;
+}
+
+static const char *check_lines(const struct vf_upsert *u)
+{
+	VF_AUTO_BUF struct vf_buf key = {0};
+	const char *why = NULL;
+	size_t off = 0;
+
+	for (uint64_t i = 0; !why && i < u->n_rows; i++) {
 		size_t len = vf_le32(u->line_lens + 4 * i);
-		if (len > u->lines_len - off ||
-		    vf_line_split(u->lines + off, len, &line))
-			return "an inline row's line is damaged";
+		if (len > u->lines_len - off)
+			return "an inline row's line is cut short";
+		why = check_line(u->lines + off, len, &key);
 		off += len;
 	}
+	if (why)
+		return why;
 	return off == u->lines_len ? NULL : "inline lines do not add up";
 }
 
@@ -426,7 +440,8 @@ static bool kill_is_sound(const struct vf_kill *k)
 	uint64_t cursor = 0, n = 0;
 	uint32_t row, last = 0;
 
-	if (!k->n_rows || !k->len || k->len > VF_SHARD_ROWS_MAX * 4)
+	/* Bounded first: four times the count has to fit. */
+	if (!k->n_rows || k->n_rows > VF_SHARD_ROWS_MAX || !k->len)
 		return false;
 	if (k->bits && (k->len > VF_SHARD_ROWS_MAX / 8 || !k->rows[k->len - 1]))
 		return false;

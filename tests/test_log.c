@@ -392,6 +392,7 @@ static int parse_op(struct vf_op op)
 static void damaged_inline_rows_are_refused(void)
 {
 	struct vf_op ops[N_OPS], op;
+	uint8_t lens[8];
 
 	make_ops(ops);
 	CU_ASSERT_EQUAL(parse_op(ops[5]), 0);
@@ -407,6 +408,14 @@ static void damaged_inline_rows_are_refused(void)
 	op = ops[5];
 	op.upsert.lines = "{\"key\":\"a\",\"metadata\":{}}\n"
 			  "{\"key\":\"\n\"b\",\"metadata\":{\"x\":1}}\n";
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	/* An escape that is none: the catalog could not be built over it. */
+	op.upsert.lines = "{\"key\":\"a\",\"metadata\":{}}\n"
+			  "{\"key\":\"\\x\\b\",\"metadata\":{\"x\":1}}\n";
+	op.upsert.lines_len = strlen(op.upsert.lines);
+	vf_put_le32(lens, 26);
+	vf_put_le32(lens + 4, (uint32_t)op.upsert.lines_len - 26);
+	op.upsert.line_lens = lens;
 	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
 }
 
@@ -430,6 +439,9 @@ static void damaged_keys_and_kills_are_refused(void)
 	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
 	op = ops[7];
 	op.kill.n_rows = 3;
+	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
+	/* Four times this is what it has: rows behind the record were read. */
+	op.kill.n_rows = (UINT64_C(1) << 62) + op.kill.len / 4;
 	CU_ASSERT_EQUAL(parse_op(op), -EBADMSG);
 	op = ops[7];
 	op.kill.rows = twice;
