@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <xxhash.h>
 
@@ -88,6 +89,20 @@ void vf_catalog_tail_name(const struct vf_tail *t,
 	snprintf(out, VF_CATALOG_NAME_LEN, "%020llu:%016llx",
 		 (unsigned long long)t->record,
 		 (unsigned long long)t->checksum);
+}
+
+int vf_catalog_lock(struct vf_catalog *c)
+{
+	while (flock(c->lock_fd, LOCK_EX))
+		if (errno != EINTR)
+			return vf_fail(-errno, "%s: cannot lock: %s", c->dir,
+				       strerror(errno));
+	return 0;
+}
+
+void vf_catalog_unlock(struct vf_catalog *c)
+{
+	flock(c->lock_fd, LOCK_UN);
 }
 
 /* ---- opening --------------------------------------------------------------------------- */
@@ -203,9 +218,17 @@ static void remove_files(struct vf_catalog *c)
 	}
 }
 
+/*
+ * Under the lock: two processes that find it damaged must not remove each
+ * other's new files, one of them between opening lock.mdb and data.mdb.
+ */
 static int open_or_replace(struct vf_catalog *c)
 {
-	int err = open_env(c);
+	int err = vf_catalog_lock(c);
+
+	if (err)
+		return err;
+	err = open_env(c);
 
 	if (err == -EUCLEAN) {
 		vf_log(VF_WARN,
@@ -217,6 +240,7 @@ static int open_or_replace(struct vf_catalog *c)
 		remove_files(c);
 		err = open_env(c);
 	}
+	vf_catalog_unlock(c);
 	return err ? vf_fail(err, "%s: cannot open the catalog: %s", c->dir,
 			     vf_strerror(err))
 		   : 0;
@@ -279,6 +303,8 @@ void vf_catalog_close(struct vf_catalog *c)
 
 struct known {
 	uint32_t id;
+	uint64_t n_rows;
+	const struct vf_dead *dead;
 	bool tail;
 	size_t at;
 };
@@ -297,16 +323,21 @@ static bool find_place(const struct vf_state *s, const char *name,
 	char have[VF_CATALOG_NAME_LEN];
 
 	k->tail = false;
-	for (k->at = 0; k->at < s->n_shards; k->at++)
-		if (!strcmp(s->shards[k->at].name, name))
-			return true;
-	k->tail = true;
-	for (k->at = 0; k->at < s->n_tail; k->at++) {
-		vf_catalog_tail_name(&s->tail[k->at], have);
-		if (!strcmp(have, name))
-			return true;
+	k->at = vf_state_shard(s, name);
+	if (k->at != SIZE_MAX) {
+		k->n_rows = s->shards[k->at].n_rows;
+		k->dead = s->dead[k->at];
+		return true;
 	}
-	return false;
+	/* Its name begins with the number of the record. */
+	k->tail = true;
+	k->at = vf_state_tail(s, strtoull(name, NULL, 10));
+	if (k->at == SIZE_MAX)
+		return false;
+	k->n_rows = s->tail[k->at].rows->n_rows;
+	k->dead = s->tail[k->at].dead;
+	vf_catalog_tail_name(&s->tail[k->at], have);
+	return !strcmp(have, name);
 }
 
 static int read_places(struct vf_catalog_view *v, const struct vf_state *s)
@@ -420,7 +451,8 @@ int vf_catalog_find(struct vf_catalog_view *v, const void *key, size_t len,
 		if (e.key_len != len || memcmp(p + sizeof(e), key, len))
 			continue;
 		const struct known *at = find_known(v, e.place);
-		if (!at)
+		/* What it says must not outweigh the log. */
+		if (!at || e.row >= at->n_rows || vf_dead_has(at->dead, e.row))
 			return -EUCLEAN;
 		*out = (struct vf_place){at->tail, e.row, at->at};
 		return 0;

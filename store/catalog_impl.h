@@ -63,6 +63,13 @@ struct vf_catalog {
 	MDB_dbi meta, places, keys, rows;
 };
 
+/*
+ * The flock that whoever changes the catalog holds: while it is between two
+ * commits, nobody else may.  Returns 0; -errno, logged.
+ */
+int vf_catalog_lock(struct vf_catalog *c);
+void vf_catalog_unlock(struct vf_catalog *c);
+
 /* LMDB's codes to ours; -EUCLEAN for damage. */
 int vf_catalog_errno(int rc);
 

@@ -13,8 +13,6 @@
  */
 #include "store/catalog_impl.h"
 
-#include <sys/file.h>
-
 enum { TXN_ROWS = 100000 }; /* about so many in one transaction */
 
 /* ---- places ---------------------------------------------------------------------------- */
@@ -358,7 +356,8 @@ static int drop_all(struct vf_catalog *c)
 	return vf_catalog_errno(mdb_txn_commit(txn));
 }
 
-int vf_catalog_reset(struct vf_catalog *c)
+/* Holding the lock. */
+static int reset(struct vf_catalog *c)
 {
 	int err = drop_all(c);
 
@@ -367,6 +366,17 @@ int vf_catalog_reset(struct vf_catalog *c)
 			     "emptied: remove the folder",
 			     c->dir)
 		   : 0;
+}
+
+int vf_catalog_reset(struct vf_catalog *c)
+{
+	int err = vf_catalog_lock(c);
+
+	if (err)
+		return err;
+	err = reset(c);
+	vf_catalog_unlock(c);
+	return err;
 }
 
 static int run(struct vf_catalog *c, const struct vf_catalog_sync *s)
@@ -391,19 +401,18 @@ int vf_catalog_sync(struct vf_catalog *c, const struct vf_catalog_sync *s)
 	vf_catalog_done(v);
 	if (!err)
 		return 0;
-	while (flock(c->lock_fd, LOCK_EX))
-		if (errno != EINTR)
-			return vf_fail(-errno, "%s: cannot lock: %s", c->dir,
-				       strerror(errno));
+	err = vf_catalog_lock(c);
+	if (err)
+		return err;
 	err = run(c, s);
 	if (err == -EUCLEAN) {
 		vf_log(VF_WARN, "%s: the catalog is damaged: built again",
 		       c->dir);
-		err = vf_catalog_reset(c);
+		err = reset(c);
 		if (!err)
 			err = run(c, s);
 	}
-	flock(c->lock_fd, LOCK_UN);
+	vf_catalog_unlock(c);
 	if (err == -ENOSPC || err == -ENOMEM || err == -EUCLEAN || err == -EIO)
 		vf_log(VF_ERROR, "%s: cannot be written: %s", c->dir,
 		       vf_strerror(err));

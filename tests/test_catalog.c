@@ -8,6 +8,8 @@
 #include "tests/rig.h"
 
 #include <fcntl.h>
+#include <pthread.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 enum { DIM = 4, KEYS = 40, STEPS = 60 };
@@ -154,8 +156,6 @@ static void a_state_behind_is_told_so(void)
 	vf_catalog_close(c);
 }
 
-/* ---- damage ------------------------------------------------------------------------------ */
-
 static char *file_of(const char *dir, const char *name)
 {
 	static char path[512];
@@ -163,6 +163,114 @@ static char *file_of(const char *dir, const char *name)
 	snprintf(path, sizeof(path), "%s/catalog-07%030d/%s", dir, 0, name);
 	return path;
 }
+
+/* Somebody waits for a flock of the file, as the kernel tells. */
+static bool is_waited_for(int fd)
+{
+	VF_AUTO_FREE char *line = NULL;
+	FILE *f = fopen("/proc/locks", "re");
+	char inode[32];
+	bool found = false;
+	struct stat st;
+	size_t cap = 0;
+
+	fstat(fd, &st);
+	snprintf(inode, sizeof(inode), ":%llu ", (unsigned long long)st.st_ino);
+	while (f && !found && getline(&line, &cap, f) > 0)
+		found = strstr(line, "-> FLOCK") && strstr(line, inode);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+struct waiter {
+	struct vf_catalog *catalog; /* to be emptied, or NULL: */
+	const char *dir;	    /* to be opened */
+	struct vf_catalog *opened;
+	int done; /* [atomic] */
+};
+
+static void *change_it(void *arg)
+{
+	struct waiter *w = arg;
+	static const uint8_t uuid[16] = {7};
+
+	CU_ASSERT_EQUAL(w->catalog ? vf_catalog_reset(w->catalog)
+				   : vf_catalog_open(w->dir, uuid, &w->opened),
+			0);
+	__atomic_store_n(&w->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void must_wait(struct waiter *w, int lock)
+{
+	pthread_t thread;
+
+	CU_ASSERT_EQUAL_FATAL(flock(lock, LOCK_EX), 0);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, change_it, w), 0);
+	while (!is_waited_for(lock) &&
+	       !__atomic_load_n(&w->done, __ATOMIC_ACQUIRE))
+		sched_yield();
+	CU_ASSERT(!__atomic_load_n(&w->done, __ATOMIC_ACQUIRE));
+	flock(lock, LOCK_UN);
+	pthread_join(thread, NULL);
+}
+
+/*
+ * Keys of shards that a process had read already were gone when it said that
+ * all of them are there: another one emptied the catalog in between.
+ */
+static void who_empties_or_makes_it_waits_for_who_changes_it(void)
+{
+	const char *dir = vf_test_dir();
+	struct model m = {.state = begin_state()};
+	struct waiter w = {.catalog = open_catalog(dir, m.state), .dir = dir};
+	VF_AUTO_FD int lock = open(file_of(dir, "sync"), O_RDWR | O_CLOEXEC);
+
+	must_wait(&w, lock);
+	vf_catalog_close(w.catalog);
+	w = (struct waiter){.dir = dir};
+	must_wait(&w, lock);
+	vf_catalog_close(w.opened);
+	vf_state_free(m.state);
+}
+
+/*
+ * Sound bytes that say what the log does not: a row that died, or one there
+ * never was, must not be killed or read.
+ */
+static void the_log_outweighs_it(void)
+{
+	struct model m = {.state = begin_state()};
+	struct vf_catalog *c = open_catalog(vf_test_dir(), m.state);
+	struct vf_catalog_view *v;
+	struct vf_place p;
+
+	step(&m, 0, 3, true);
+	CU_ASSERT_EQUAL(sync_to(c, m.state, true), 0);
+	CU_ASSERT_EQUAL_FATAL(vf_catalog_look(c, m.state, &v), 0);
+	vf_catalog_done(v);
+	/* The same commit, but rows are other than when it was read. */
+	struct vf_state *other = begin_state();
+	other->head = m.state->head;
+	other->head_checksum = m.state->head_checksum;
+	struct vf_inline few = {.refs = 1, .n_rows = 2};
+	struct vf_tail tail = m.state->tail[0];
+	tail.rows = &few;
+	other->tail = &tail;
+	other->n_tail = 1;
+	CU_ASSERT_EQUAL_FATAL(vf_catalog_look(c, other, &v), 0);
+	CU_ASSERT_EQUAL(vf_catalog_find(v, "k1", 2, &p), 0);
+	CU_ASSERT_EQUAL(vf_catalog_find(v, "k2", 2, &p), -EUCLEAN);
+	vf_catalog_done(v);
+	other->tail = NULL;
+	other->n_tail = 0;
+	vf_state_free(other);
+	vf_state_free(m.state);
+	vf_catalog_close(c);
+}
+
+/* ---- damage ------------------------------------------------------------------------------ */
 
 static void foreign_and_damaged_files_are_made_again(void)
 {
@@ -252,6 +360,9 @@ static CU_TestInfo tests[] = {
 	{"keys are where the model has them",
 	 keys_are_where_the_model_has_them},
 	{"a state behind is told so", a_state_behind_is_told_so},
+	{"who empties or makes it waits for who changes it",
+	 who_empties_or_makes_it_waits_for_who_changes_it},
+	{"the log outweighs it", the_log_outweighs_it},
 	{"foreign and damaged files are made again",
 	 foreign_and_damaged_files_are_made_again},
 	{"one changed value is seen", one_changed_value_is_seen},
