@@ -7,6 +7,9 @@
 
 #include "store/util.h"
 
+/* Bytes of a line: a key all escapes, metadata, what is around them. */
+enum { VF_LINE_MAX = 8 * VF_KEY_MAX + VF_METADATA_MAX + 64 };
+
 /* Views into the line. */
 struct vf_line {
 	const char *key; /* between its quotes, escapes as they are */

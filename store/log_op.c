@@ -304,7 +304,8 @@ static const char *check_line(const char *text, size_t len, struct vf_buf *key)
 	struct vf_line line;
 
 	key->len = 0;
-	return vf_line_split(text, len, &line) || vf_line_key(&line, key)
+	return len > VF_LINE_MAX || vf_line_split(text, len, &line) ||
+			       vf_line_key(&line, key)
 		       ? "an inline row's line is damaged"
 		       : NULL;
 }
