@@ -7,7 +7,11 @@
 #include <sys/stat.h>
 #include <xxhash.h>
 
-enum { MAP_LEN_LOG2 = 38 }; /* bytes of address space; the file grows */
+enum {
+	MAP_LEN_LOG2 = 38,     /* bytes of address space; the file grows */
+	VALUE_MAX = 256 << 10, /* bytes; ours are shorter */
+	SLACK_LEN = 512 << 10, /* a hole at the end of the file */
+};
 
 /* ---- shared ---------------------------------------------------------------------------- */
 
@@ -52,7 +56,7 @@ uint32_t vf_catalog_crc(const MDB_val *key, const void *val, size_t len)
 
 bool vf_catalog_sound(const MDB_val *key, const MDB_val *val, size_t min)
 {
-	return val->mv_size >= min &&
+	return val->mv_size >= min && val->mv_size <= VALUE_MAX &&
 	       vf_le32(val->mv_data) ==
 		       vf_catalog_crc(key, val->mv_data, val->mv_size);
 }
@@ -100,8 +104,39 @@ int vf_catalog_lock(struct vf_catalog *c)
 	return 0;
 }
 
+/*
+ * Bytes of the file that may be touched: beyond its end that is SIGBUS.  A
+ * damaged page makes offsets and lengths that lead beyond the last one.
+ */
+static off_t needed_len(struct vf_catalog *c, off_t *out_have)
+{
+	MDB_envinfo info;
+	MDB_stat stat;
+	struct stat st;
+	int fd;
+
+	*out_have = 0;
+	if (mdb_env_info(c->env, &info) || mdb_env_stat(c->env, &stat) ||
+	    mdb_env_get_fd(c->env, &fd) || fstat(fd, &st))
+		return 0;
+	*out_have = st.st_size;
+	return (off_t)((info.me_last_pgno + 1) * stat.ms_psize) + SLACK_LEN;
+}
+
+static void fill_file(struct vf_catalog *c)
+{
+	off_t have, need = needed_len(c, &have);
+	int fd;
+
+	if (have < need && !mdb_env_get_fd(c->env, &fd) && ftruncate(fd, need))
+		vf_log(VF_WARN, "%s: cannot be extended: %s", c->dir,
+		       strerror(errno));
+}
+
 void vf_catalog_unlock(struct vf_catalog *c)
 {
+	if (c->env)
+		fill_file(c);
 	flock(c->lock_fd, LOCK_UN);
 }
 
@@ -200,6 +235,9 @@ static int open_env(struct vf_catalog *c)
 				  0600);
 	if (rc)
 		return vf_catalog_errno(rc);
+	off_t have, need = needed_len(c, &have);
+	if (have < need - SLACK_LEN)
+		return -EUCLEAN; /* cut short */
 	int dead;
 	mdb_reader_check(c->env, &dead); /* of processes that were killed */
 	return open_dbs(c);
@@ -216,6 +254,16 @@ static void remove_files(struct vf_catalog *c)
 		else
 			unlink(path);
 	}
+}
+
+int vf_catalog_replace(struct vf_catalog *c)
+{
+	mdb_env_close(VF_STEAL(c->env));
+	remove_files(c);
+	int err = open_env(c);
+	if (err && c->env)
+		mdb_env_close(VF_STEAL(c->env));
+	return err;
 }
 
 /*
@@ -235,10 +283,7 @@ static int open_or_replace(struct vf_catalog *c)
 		       "%s: not a catalog of ours, or damaged: made "
 		       "again",
 		       c->dir);
-		mdb_env_close(c->env);
-		c->env = NULL;
-		remove_files(c);
-		err = open_env(c);
+		err = vf_catalog_replace(c);
 	}
 	vf_catalog_unlock(c);
 	return err ? vf_fail(err, "%s: cannot open the catalog: %s", c->dir,
@@ -378,8 +423,9 @@ int vf_catalog_look(struct vf_catalog *c, const struct vf_state *s,
 	if (!v)
 		return -ENOMEM;
 	v->c = c;
-	err = vf_catalog_errno(
-		mdb_txn_begin(c->env, NULL, MDB_RDONLY, &v->txn));
+	err = c->env ? vf_catalog_errno(
+			       mdb_txn_begin(c->env, NULL, MDB_RDONLY, &v->txn))
+		     : -EIO;
 	if (!err)
 		err = vf_catalog_applied(c, v->txn, &applied);
 	if (!err &&

@@ -26,8 +26,8 @@ VF_API int vf_catalog_open(const char *dir, const uint8_t uuid[16],
 			   struct vf_catalog **out);
 VF_API void vf_catalog_close(struct vf_catalog *c); /* accepts NULL */
 
-/* @done of @total rows were read; both may be 0. */
-typedef void vf_catalog_progress_fn(void *arg, uint64_t done, uint64_t total);
+/* @done of @total rows were read; both may be 0.  Not 0: sync returns that. */
+typedef int vf_catalog_progress_fn(void *arg, uint64_t done, uint64_t total);
 
 struct vf_catalog_sync {
 	struct vf_bucket *bucket;	  /* borrowed */
@@ -42,7 +42,8 @@ struct vf_catalog_sync {
  * not know, forgets what died.  Waits for another process that does the same.
  *
  * Returns 0; -EAGAIN it is ahead already: refresh the state; -EBADMSG and
- * -EREMOTEIO the bucket's; -ENOSPC; -EIO; logged.
+ * -EREMOTEIO the bucket's; -ENOSPC; -EIO; logged.  What progress returned: the
+ * catalog is as before, or between two commits and gone on with next time.
  */
 VF_API int vf_catalog_sync(struct vf_catalog *c,
 			   const struct vf_catalog_sync *s);

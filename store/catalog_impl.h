@@ -59,7 +59,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 struct vf_catalog {
 	char *dir;
 	int lock_fd;
-	MDB_env *env;
+	MDB_env *env; /* NULL after a failed replace */
 	MDB_dbi meta, places, keys, rows;
 };
 
@@ -68,7 +68,11 @@ struct vf_catalog {
  * commits, nobody else may.  Returns 0; -errno, logged.
  */
 int vf_catalog_lock(struct vf_catalog *c);
+/* Makes the file as long as LMDB believes it is; see open_env. */
 void vf_catalog_unlock(struct vf_catalog *c);
+
+/* Remove the files and begin anew, holding the lock.  0; -errno, not logged. */
+int vf_catalog_replace(struct vf_catalog *c);
 
 /* LMDB's codes to ours; -EUCLEAN for damage. */
 int vf_catalog_errno(int rc);

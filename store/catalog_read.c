@@ -9,7 +9,6 @@
 enum {
 	READ_WINDOW = 8 << 20, /* bytes of records fetched at a time */
 	BATCH_LEN = 16 << 20,  /* bytes of keys sorted together */
-	LINE_MAX = 8 * VF_KEY_MAX + VF_METADATA_MAX + 64,
 };
 
 /* A key on its way in; the bytes are in the batch. */
@@ -93,7 +92,8 @@ static int add_row(struct vf_catalog_work *w, MDB_cursor *rows, uint32_t row,
 {
 	struct vf_line line;
 	struct pending p = {.row = row, .key_off = w->keys.len};
-	int err = vf_line_split(text, len, &line);
+	int err =
+		len > VF_LINE_MAX ? -EBADMSG : vf_line_split(text, len, &line);
 
 	if (!err)
 		err = vf_line_key(&line, &w->keys);
@@ -107,8 +107,8 @@ static int add_row(struct vf_catalog_work *w, MDB_cursor *rows, uint32_t row,
 	if (!err && w->keys.len > BATCH_LEN)
 		err = link_batch(w);
 	w->n_done++;
-	if (w->s->progress && w->n_done % 4096 == 0)
-		w->s->progress(w->s->arg, w->n_done, w->n_total);
+	if (!err && w->s->progress && w->n_done % 4096 == 0)
+		err = w->s->progress(w->s->arg, w->n_done, w->n_total);
 	return err;
 }
 
@@ -160,7 +160,7 @@ static int read_lines(struct vf_catalog_work *w, MDB_cursor *rows,
 		}
 		memmove(rest.data, rest.data + at, rest.len - at);
 		rest.len -= at;
-		if (rest.len > LINE_MAX)
+		if (rest.len > VF_LINE_MAX)
 			err = -EBADMSG;
 	}
 	if (!err && (rest.len || row != want->n_rows))
@@ -197,6 +197,9 @@ int vf_catalog_read_place(struct vf_catalog_work *w,
 		return err;
 	err = want->shard ? read_shard(w, rows, want)
 			  : read_tail(w, rows, want);
+	if (err == -EBADMSG && !want->shard)
+		vf_log(VF_ERROR, "%s: inline rows of record %.20s are damaged",
+		       w->s->state->name, want->name);
 	mdb_cursor_close(rows);
 	if (!err)
 		err = link_batch(w);

@@ -278,6 +278,8 @@ static int set_applied(struct vf_catalog_work *w, uint64_t number,
 
 static int begin(struct vf_catalog_work *w)
 {
+	if (!w->c->env)
+		return -EIO;
 	return vf_catalog_errno(mdb_txn_begin(w->c->env, NULL, 0, &w->txn));
 }
 
@@ -341,7 +343,7 @@ static int drop_all(struct vf_catalog *c)
 	const MDB_dbi dbs[] = {c->places, c->keys, c->rows};
 	MDB_val key = {7, (void *)"applied"};
 	MDB_txn *txn;
-	int rc = mdb_txn_begin(c->env, NULL, 0, &txn);
+	int rc = c->env ? mdb_txn_begin(c->env, NULL, 0, &txn) : EIO;
 
 	if (rc)
 		return vf_catalog_errno(rc);
@@ -361,6 +363,8 @@ static int reset(struct vf_catalog *c)
 {
 	int err = drop_all(c);
 
+	if (err == -EUCLEAN)
+		err = vf_catalog_replace(c);
 	return err ? vf_fail(err == -EUCLEAN ? -EIO : err,
 			     "%s: the catalog is damaged and cannot be "
 			     "emptied: remove the folder",

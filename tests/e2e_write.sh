@@ -65,6 +65,18 @@ PY
 check "get and queries agree with the model" /usr/bin/python3 model.py "$src/i"
 rm -r "$XDG_CACHE_HOME/vecfs"
 check "without its catalog too" /usr/bin/python3 model.py "$src/i"
+cp -r "$XDG_CACHE_HOME/vecfs" sound
+for damage in truncate dd; do
+	rm -r "$XDG_CACHE_HOME/vecfs" && cp -r sound "$XDG_CACHE_HOME/vecfs"
+	for db in "$XDG_CACHE_HOME"/vecfs/catalog-*/data.mdb; do
+		case $damage in
+		truncate) truncate -s 20000 "$db" ;;
+		dd) dd if=/dev/zero bs=4096 seek=2 count=60 conv=notrunc status=none of="$db" ;;
+		esac
+	done
+	check "a damaged catalog is built again ($damage)" bash -c "vectool get '$src/i' k3 && vectool delete '$src/i' k1"
+done
+check "and is right" /usr/bin/python3 model.py "$src/i"
 if have_fuse; then
 	check "mount" mount_bucket "file://$src" "$WORK/mnt"
 	check "and through a mount" /usr/bin/python3 model.py "$src/i" "$WORK/mnt/i"

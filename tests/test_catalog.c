@@ -303,6 +303,29 @@ static void foreign_and_damaged_files_are_made_again(void)
 	vf_state_free(m.state);
 }
 
+/* Every page of a catalog that was cut short, but for its head, was SIGBUS. */
+static void a_file_cut_short_is_made_again(void)
+{
+	const char *dir = vf_test_dir();
+	struct model m = {.state = begin_state()};
+	struct stat st;
+
+	for (uint32_t i = 0; i < 4 * KEYS; i++)
+		step(&m, i % KEYS, 1, true);
+	for (int pages = 0; pages < 16; pages++) {
+		struct vf_catalog *c = open_catalog(dir, m.state);
+		CU_ASSERT_EQUAL(sync_to(c, m.state, true), 0);
+		check_keys(c, &m);
+		vf_catalog_close(c);
+		stat(file_of(dir, "data.mdb"), &st);
+		if (st.st_size > pages * 4096)
+			CU_ASSERT_EQUAL(truncate(file_of(dir, "data.mdb"),
+						 pages * 4096),
+					0);
+	}
+	vf_state_free(m.state);
+}
+
 static void one_changed_value_is_seen(void)
 {
 	const char *dir = vf_test_dir();
@@ -365,6 +388,7 @@ static CU_TestInfo tests[] = {
 	{"the log outweighs it", the_log_outweighs_it},
 	{"foreign and damaged files are made again",
 	 foreign_and_damaged_files_are_made_again},
+	{"a file cut short is made again", a_file_cut_short_is_made_again},
 	{"one changed value is seen", one_changed_value_is_seen},
 	{"folders of others are refused", folders_of_others_are_refused},
 	CU_TEST_INFO_NULL,

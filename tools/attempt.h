@@ -27,8 +27,6 @@ struct vf_attempt {
 	struct vf_carried carried;  /* rows that go into the record itself */
 	struct vf_index_config config;
 	bool configures; /* our record is to say what it is */
-	bool identified; /* we asked for an identity and got @uuid */
-	uint8_t uuid[16];
 	uint64_t first_key, shard_rows, ram;
 	struct vf_follow follow; /* the tree, when there is one */
 	struct vf_encoder *encoder;

@@ -23,10 +23,11 @@ static const struct vf_arg options[] = {
 
 static struct vf_progress progress;
 
-static void show_reading(void *arg, uint64_t done, uint64_t total)
+static int show_reading(void *arg, uint64_t done, uint64_t total)
 {
 	progress.n_total = total;
 	vf_progress_update(&progress, done);
+	return vf_interrupted() ? -ECANCELED : 0;
 }
 
 /* As many keys as one record takes, from @cursor on. */
@@ -58,11 +59,25 @@ static int delete_all(struct vf_changer *c, const struct vf_delete *keys,
 		if (vf_interrupted())
 			return -ECANCELED;
 		err = vf_changer_delete(c, &part, &cond, &done);
-		sum->n_killed += done.n_killed;
+		if (!err)
+			sum->n_killed += done.n_killed;
 		sum->head = done.head ? done.head : sum->head;
 		cond.version = c->state->head; /* the next follows ours */
 	}
 	return err;
+}
+
+/* After an error: what was deleted before it stays deleted. */
+static void say_so_far(const struct vf_changed *sum, int err, const char *name)
+{
+	if (sum->head)
+		vf_log(VF_WARN,
+		       "%s: %llu rows were deleted before that, up to version "
+		       "%llu",
+		       name, (unsigned long long)sum->n_killed,
+		       (unsigned long long)sum->head);
+	else if (err == -ECANCELED)
+		vf_log(VF_ERROR, "interrupted; %s is as it was", name);
 }
 
 static int run_delete(const struct vf_args *a)
@@ -87,6 +102,8 @@ static int run_delete(const struct vf_args *a)
 	if (!err)
 		err = delete_all(&c, &keys, &sum);
 	vf_progress_end(&progress);
+	if (err)
+		say_so_far(&sum, err, t.name);
 	if (!err && !a->common.quiet)
 		printf("%llu rows deleted, %llu keys were not there: version "
 		       "%llu of %s\n",

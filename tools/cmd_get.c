@@ -162,15 +162,37 @@ static int read_rows(struct get *g)
 
 /* ---- looking up ----------------------------------------------------------------------- */
 
-static void show_reading(void *arg, uint64_t done, uint64_t total)
+static int show_reading(void *arg, uint64_t done, uint64_t total)
 {
 	struct get *g = arg;
 
 	g->progress.n_total = total;
 	vf_progress_update(&g->progress, done);
+	return vf_interrupted() ? -ECANCELED : 0;
 }
 
-static int look_up(struct get *g, const struct vf_delete *keys)
+/* -EUCLEAN: not logged. */
+static int look_up_one(struct get *g, struct vf_catalog_view *v,
+		       struct wanted *w)
+{
+	int err = vf_catalog_find(v, w->key, w->key_len, &w->place);
+
+	w->metadata_off = g->metadata.len;
+	if (!err)
+		err = vf_catalog_metadata(v, &w->place, &g->metadata);
+	w->metadata_len = g->metadata.len - w->metadata_off;
+	if (err == -ENOENT)
+		vf_log(VF_ERROR, "%s: no key \"%.*s\"", g->ch.index,
+		       (int)w->key_len, w->key);
+	else if (err && err != -EUCLEAN)
+		vf_log(VF_ERROR, "%s: the catalog: %s", g->ch.index,
+		       vf_strerror(err));
+	w->number = g->n;
+	g->wanted[g->n++] = *w;
+	return err;
+}
+
+static int look_up_all(struct get *g, const struct vf_delete *keys)
 {
 	struct vf_catalog_view *v;
 	size_t cursor = 0;
@@ -179,23 +201,26 @@ static int look_up(struct get *g, const struct vf_delete *keys)
 
 	if (err)
 		return err;
-	while (!err && vf_delete_next(keys, &cursor, &w.key, &w.key_len)) {
-		err = vf_catalog_find(v, w.key, w.key_len, &w.place);
-		w.metadata_off = g->metadata.len;
-		if (!err)
-			err = vf_catalog_metadata(v, &w.place, &g->metadata);
-		w.metadata_len = g->metadata.len - w.metadata_off;
-		if (err == -ENOENT)
-			vf_log(VF_ERROR, "%s: no key \"%.*s\"", g->ch.index,
-			       (int)w.key_len, w.key);
-		else if (err)
-			vf_log(VF_ERROR, "%s: the catalog: %s", g->ch.index,
-			       vf_strerror(err));
-		w.number = g->n;
-		g->wanted[g->n++] = w;
-	}
+	g->n = g->metadata.len = 0;
+	while (!err && vf_delete_next(keys, &cursor, &w.key, &w.key_len))
+		err = look_up_one(g, v, &w);
 	vf_catalog_done(v);
 	return err;
+}
+
+/* A damaged catalog is built again, once. */
+static int look_up(struct get *g, const struct vf_delete *keys)
+{
+	int err = look_up_all(g, keys);
+
+	if (err == -EUCLEAN) {
+		err = vf_catalog_reset(g->ch.catalog);
+		if (!err)
+			err = look_up_all(g, keys);
+	}
+	return err == -EUCLEAN ? vf_fail(-EIO, "%s: the catalog is damaged",
+					 g->ch.index)
+			       : err;
 }
 
 /* ---- answers ---------------------------------------------------------------------------- */
@@ -225,13 +250,16 @@ static int write_npy(const struct get *g)
 	struct vf_npy npy = {.dtype = c->dtype, .n_rows = g->n, .dim = c->dim};
 	uint8_t header[VF_NPY_DATA_OFF];
 	FILE *f = fopen(opt.npy, "we");
-	bool ok = f != NULL;
 
+	if (!f)
+		return vf_fail(-errno, "%s: %s", opt.npy, strerror(errno));
 	vf_npy_header(&npy, header);
-	ok = ok && fwrite(header, sizeof(header), 1, f) == 1 &&
-	     fwrite(g->rows, g->row_len, g->n, f) == g->n;
-	ok = (!f || !fclose(f)) && ok;
-	return ok ? 0 : vf_fail(-errno, "%s: %s", opt.npy, strerror(errno));
+	bool ok = fwrite(header, sizeof(header), 1, f) == 1 &&
+		  fwrite(g->rows, g->row_len, g->n, f) == g->n;
+	int err = ok ? 0 : -errno;
+	if (fclose(f) && !err)
+		err = -errno;
+	return err ? vf_fail(err, "%s: %s", opt.npy, strerror(-err)) : 0;
 }
 
 static int print_all(const struct get *g)
@@ -262,13 +290,18 @@ static int get_rows(struct get *g, const struct vf_delete *keys)
 	if (keys->n_keys > KEYS_MAX)
 		return vf_fail(-EINVAL, "get: %llu keys, at most %d at once",
 			       (unsigned long long)keys->n_keys, KEYS_MAX);
-	g->row_len = c->dim * vf_dtype_size(c->dtype);
 	g->wanted = calloc(keys->n_keys, sizeof(*g->wanted));
-	g->rows = malloc(keys->n_keys * g->row_len);
-	if (!g->wanted || !g->rows)
+	int err = g->wanted ? look_up(g, keys)
+			    : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	if (err)
+		return err;
+	/* The state moved on, maybe to another shape. */
+	c = &g->ch.state->config;
+	g->row_len = c->dim * vf_dtype_size(c->dtype);
+	g->rows = malloc(g->n * g->row_len);
+	if (!g->rows)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	int err = look_up(g, keys);
-	if (!err && (opt.json || opt.npy))
+	if (opt.json || opt.npy)
 		err = read_rows(g);
 	vf_progress_end(&g->progress);
 	return err ? err : print_all(g);
@@ -297,6 +330,8 @@ static int run_get(const struct vf_args *a)
 	if (!err)
 		err = get_rows(&g, &keys);
 	vf_progress_end(&g.progress);
+	if (err == -ECANCELED)
+		vf_log(VF_ERROR, "interrupted");
 	free(g.wanted);
 	free(g.rows);
 	vf_buf_fini(&g.metadata);

@@ -58,9 +58,9 @@ static int upload_embedder(struct vf_attempt *a)
 
 static int create_identity(struct vf_attempt *a)
 {
-	int err = vf_index_create(a->in->bucket, a->in->index, a->uuid);
+	uint8_t uuid[16];
+	int err = vf_index_create(a->in->bucket, a->in->index, uuid);
 
-	a->identified = !err;
 	if (!err)
 		err = vf_state_load(a->in->bucket, a->in->index, &a->state);
 	if (err == -ENOENT)
@@ -68,12 +68,13 @@ static int create_identity(struct vf_attempt *a)
 	return err;
 }
 
-static void show_reading(void *arg, uint64_t done, uint64_t total)
+static int show_reading(void *arg, uint64_t done, uint64_t total)
 {
 	struct vf_attempt *a = arg;
 
 	a->progress.n_total = total;
 	vf_progress_update(&a->progress, done);
+	return vf_interrupted() ? -ECANCELED : 0;
 }
 
 /* Lends what is ours; the caller takes back what moved. */
@@ -194,8 +195,10 @@ static int resolve(struct vf_attempt *a, struct vf_kills *out)
 		keys.len = a->keys.len;
 	}
 	struct vf_changer ch = begin_change(a);
+	vf_progress_begin(&a->progress, "reading keys", 0, 0, a->in->quiet);
 	if (!err)
 		err = vf_changer_resolve(&ch, &keys, &cond, out);
+	vf_progress_end(&a->progress);
 	a->state = ch.state;
 	a->catalog = ch.catalog;
 	return err;
@@ -250,24 +253,10 @@ static int commit(struct vf_attempt *a, struct vf_ingest_result *out)
 /* ---- the whole ----------------------------------------------------------------------------- */
 
 /*
- * The identity goes too when we made it and it still has no record.  A writer
- * that found it in between would then have its record below no identity: so
- * the log is looked at last.
+ * An identity stays, even without a record: somebody else may have found it and
+ * be about to commit, and a log below no identity is lost.
  */
-static void remove_identity(struct vf_attempt *a)
-{
-	struct vf_state *s = NULL;
-	char key[128];
-
-	if (!a->identified || vf_state_load(a->in->bucket, a->in->index, &s))
-		return;
-	snprintf(key, sizeof(key), "_vecfs/indexes/%s", a->in->index);
-	if (!s->head && !memcmp(s->uuid, a->uuid, sizeof(s->uuid)))
-		vf_bucket_delete(a->in->bucket, key);
-	vf_state_free(s);
-}
-
-static void remove_uploads(struct vf_attempt *a, bool was_there)
+static void remove_uploads(struct vf_attempt *a)
 {
 	for (size_t i = 0; i < a->n_begun; i++)
 		vf_writer_remove(a->in->bucket, a->in->index, &a->shards[i]);
@@ -277,8 +266,6 @@ static void remove_uploads(struct vf_attempt *a, bool was_there)
 		if (key)
 			vf_bucket_delete(a->in->bucket, key);
 	}
-	if (!was_there)
-		remove_identity(a);
 }
 
 static uint64_t default_ram(void)
@@ -310,10 +297,10 @@ static int prepare(struct vf_attempt *a)
 				       : vf_shard_rows_default(a->config.dim,
 							       a->config.dtype);
 	a->ram = in->ram ? in->ram : default_ram();
-	if (a->state && in->cond.at_version &&
-	    in->cond.version != a->state->head)
+	uint64_t head = a->state ? a->state->head : 0;
+	if (in->cond.at_version && in->cond.version != head)
 		return vf_fail(-ESTALE, "%s: is at version %llu, not %llu",
-			       in->target, (unsigned long long)a->state->head,
+			       in->target, (unsigned long long)head,
 			       (unsigned long long)in->cond.version);
 	return 0;
 }
@@ -352,7 +339,6 @@ static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 {
 	struct vf_attempt a = {.in = in};
 	int err = prepare(&a);
-	bool was_there = a.state != NULL;
 
 	if (!err)
 		err = fits_inline(&a) ? vf_attempt_carry(&a)
@@ -362,7 +348,7 @@ static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 	if (!err)
 		err = commit(&a, out);
 	if (err && err != -EINPROGRESS)
-		remove_uploads(&a, was_there);
+		remove_uploads(&a);
 	*out = (struct vf_ingest_result){.n_rows = in->source->n_rows,
 					 .head = out->head,
 					 .n_replaced = out->n_replaced,
