@@ -201,10 +201,14 @@ static int import_texts(const struct vf_args *a, const struct vf_target *t,
 	vf_source_free(source);
 	if (err || a->common.quiet)
 		return err;
-	printf("%llu texts in %zu shard%s, %.2f s: commit %llu of %s",
-	       (unsigned long long)r.n_rows, r.n_shards,
-	       r.n_shards == 1 ? "" : "s", (double)(vf_now_ns() - start) / 1e9,
-	       (unsigned long long)r.head, t->name);
+	char where[48] = "the log";
+	if (r.n_shards)
+		snprintf(where, sizeof(where), "%zu shard%s", r.n_shards,
+			 r.n_shards == 1 ? "" : "s");
+	printf("%llu texts in %s, %.2f s: version %llu of %s",
+	       (unsigned long long)r.n_rows, where,
+	       (double)(vf_now_ns() - start) / 1e9, (unsigned long long)r.head,
+	       t->name);
 	if (skipped)
 		printf(" (%llu without a word passed over)",
 		       (unsigned long long)skipped);

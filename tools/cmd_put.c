@@ -63,7 +63,7 @@ static void print_summary(const struct vf_ingest_result *r, const char *target,
 	if (r->n_replaced)
 		snprintf(replaced, sizeof(replaced), " (%llu replaced)",
 			 (unsigned long long)r->n_replaced);
-	printf("%llu rows%s in %s, %.2f s: commit %llu of %s\n",
+	printf("%llu rows%s in %s, %.2f s: version %llu of %s\n",
 	       (unsigned long long)r->n_rows, replaced, where, s,
 	       (unsigned long long)r->head, target);
 }
