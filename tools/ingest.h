@@ -1,6 +1,7 @@
 /*
  * The write path of put and import: rows of a source become shards of an
- * index, in one record.  Either all of them appear or the bucket is as before.
+ * index, in one record.  Either all of them appear or the index is as before; a
+ * new one that could not be written to stays, empty.
  */
 #ifndef VF_TOOLS_INGEST_H
 #define VF_TOOLS_INGEST_H
