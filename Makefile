@@ -21,13 +21,14 @@ vecquery_src := query/main.c $(wildcard query/cli_*.c)
 lib_src   := $(wildcard store/*.c) $(wildcard index/*.c) \
              $(filter-out $(vecquery_src),$(wildcard query/*.c))
 vecfs_src := $(wildcard fs/*.c)
-vectool_src := $(wildcard tools/*.c)
+vectool_src := $(filter-out tools/example.c,$(wildcard tools/*.c))
 test_src  := tests/main.c $(wildcard tests/test_*.c)
 fuzz_src  := $(wildcard tests/fuzz_*.c)
 bench_src := $(wildcard bench/bench_*.c)
 
 obj = $(patsubst %.c,$(B)/%.o,$(1))
 programs  := $(BIN)/vecfs $(BIN)/vecquery $(BIN)/vectool
+example   := $(BIN)/example # of the library; not installed
 benches   := $(patsubst bench/%.c,$(BIN)/%,$(bench_src)) $(BIN)/null_fs
 
 # ---- flags --------------------------------------------------------------------
@@ -64,7 +65,7 @@ say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 	deps deps-check demo clean help e2e unit
 .SUFFIXES:
 
-all: deps-check $(programs)
+all: deps-check $(programs) $(example)
 
 # ---- packages ---------------------------------------------------------------------
 # name of the package: what proves that it is there (a pkg-config module, a header
@@ -143,6 +144,9 @@ $(BIN)/vecquery: $(call obj,$(vecquery_src)) $(B)/libvecfs.a
 $(BIN)/vectool: $(call obj,$(vectool_src)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/example: $(call obj,tools/example.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
 $(BIN)/unit: $(call obj,$(test_src)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(cunit_libs)
@@ -171,12 +175,12 @@ $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
 unit: $(BIN)/unit
 	$(Q)$(WRAP) $(BIN)/unit $(SUITE)
 
-e2e: $(programs) $(BIN)/s3sim
+e2e: $(programs) $(example) $(BIN)/s3sim
 	$(Q)BIN=$(BIN) tests/e2e.sh $(E2E)
 
 # Sanitized programs are some ten times slower: fewer queries there.
 check: export VF_E2E_QUERIES ?= $(if $(SAN),20,0)
-check: deps-test-check $(programs) $(BIN)/unit $(BIN)/s3sim
+check: deps-test-check $(programs) $(example) $(BIN)/unit $(BIN)/s3sim
 	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
 
 # What differs on another CPU, built for it and run in an emulator.

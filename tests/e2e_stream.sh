@@ -56,3 +56,6 @@ for i in 3 1 2; do
 done
 check "a line is answered before the next" [ "$said" = ok ]
 eval "exec ${ASKING[1]}>&-"
+
+check "the example of the library builds and finds" eval \
+	'"$BIN/example" "$WORK/bucket/v" 7 | head -n 1 | grep -q " 7 "'
