@@ -19,6 +19,7 @@ struct vf_file {
 	uint64_t len;	    /* of the bytes shown: decompressed */
 	const uint8_t *map; /* [len], or NULL: zstd, read frame by frame */
 	struct vf_frames frames;
+	atomic_uint n_uses;   /* of spans all in the page cache */
 	atomic_bool no_ioctl; /* a plain file: it was asked once */
 	bool is_own;	      /* to others mincore says that all is resident */
 };

@@ -12,6 +12,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
+enum { TELL_EACH = 16 };
+
 static int fail_open(const char *path, int e)
 {
 	return vf_fail(e == ENOENT ? -ENOENT : -EREMOTEIO, "%s: %s", path,
@@ -170,18 +172,7 @@ static bool call_mount(struct vf_file *f, uint32_t flags, struct vf_span *s,
 	return a;
 }
 
-void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
-		      size_t n, struct vf_cost *cost)
-{
-	if (!f->map)
-		return;
-	call_mount((struct vf_file *)f, VF_RANGES_FETCH | VF_RANGES_COUNT,
-		   (struct vf_span *)s, n, cost);
-	for (size_t i = 0; i < n; i++)
-		vf_file_hint(f, s[i].off, s[i].end - s[i].off);
-}
-
-/* All its pages are in the page cache, though the mount may not have it. */
+/* All its pages are in the page cache, whatever the mount has. */
 static bool is_resident(const struct vf_file *f, const struct vf_span *s)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
@@ -198,14 +189,49 @@ static bool is_resident(const struct vf_file *f, const struct vf_span *s)
 	return true;
 }
 
+static bool are_resident(const struct vf_file *f, const struct vf_span *s,
+			 size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!is_resident(f, &s[i]))
+			return false;
+	return true;
+}
+
+/*
+ * Uses of what is in the page cache are told to the mount now and then: its
+ * policy wants frequencies, and a call costs more than reading the rows.
+ */
+static bool is_to_be_told(struct vf_file *f)
+{
+	return !(
+		atomic_fetch_add_explicit(&f->n_uses, 1, memory_order_relaxed) %
+		TELL_EACH);
+}
+
+void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
+		      size_t n, struct vf_cost *cost)
+{
+	struct vf_file *file = (struct vf_file *)f;
+
+	if (!f->map || (are_resident(f, s, n) && !is_to_be_told(file)))
+		return;
+	call_mount(file, VF_RANGES_FETCH | VF_RANGES_COUNT, (struct vf_span *)s,
+		   n, cost);
+	for (size_t i = 0; i < n; i++)
+		vf_file_hint(f, s[i].off, s[i].end - s[i].off);
+}
+
 void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
 		    bool count)
 {
 	uint32_t flags = VF_RANGES_WHERE | (count ? VF_RANGES_COUNT : 0);
+	struct vf_file *file = (struct vf_file *)f;
 
 	for (size_t i = 0; i < n; i++)
 		s[i].where = VF_IN_RAM;
-	if (!f->map || !call_mount((struct vf_file *)f, flags, s, n, NULL))
+	if (!f->map || (are_resident(f, s, n) && !is_to_be_told(file)) ||
+	    !call_mount(file, flags, s, n, NULL))
 		return;
 	for (size_t i = 0; i < n; i++)
 		if (s[i].where != VF_IN_RAM && is_resident(f, &s[i]))
