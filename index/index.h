@@ -135,6 +135,16 @@ VF_API int vf_index_open(void *p, size_t len, struct vf_index **out,
 VF_API void vf_index_close(struct vf_index *ix);
 
 /*
+ * Let go of codes, factors and extra bits and read them from @map, which holds
+ * the same file, by @copy: 0, or a negative errno where the mapping faults.
+ * What is left in memory is small.  @map is borrowed until close.
+ * Returns 0; -ENOMEM, nothing has changed.
+ */
+typedef int vf_index_copy_fn(void *dst, const void *src, size_t len);
+VF_API int vf_index_unload(struct vf_index *ix, const void *map,
+			   vf_index_copy_fn *copy);
+
+/*
  * Give a shard that follows a tree its tree, before it is searched; others
  * need none.  @t is borrowed until close.  Returns 0; -EINVAL another tree.
  */
@@ -174,7 +184,8 @@ VF_API const uint64_t *vf_index_key_hashes(const struct vf_index *ix);
  *
  * @q        float[dim] as given (scaled here under cosine; not zero then)
  * @scratch  from vf_scan_scratch_new, one per thread
- * Returns 0; -EINVAL a dimension that is not the index's.
+ * Returns 0; -EINVAL a dimension that is not the index's; -EREMOTEIO a mapped
+ * shard cannot be read.
  * Threads: any, with scratch of its own.
  */
 struct vf_scan_scratch;
@@ -248,7 +259,8 @@ struct vf_refined {
  * Estimate rows (< n_rows, any order) again, with all bits the index has and a
  * query that is not rounded to 4 bits; without extra bits by the 1-bit code.
  * Rows of one leaf should follow each other.
- * Returns 0; -EINVAL a dimension that is not the index's.
+ * Returns 0; -EINVAL a dimension that is not the index's; -EREMOTEIO a mapped
+ * shard cannot be read.
  * Threads: any, with scratch of its own.
  */
 VF_API int vf_index_refine(const struct vf_index *ix, const float *q,

@@ -80,6 +80,9 @@ static int refine_hits(struct bounding *b, struct vf_hit *hit, uint32_t n_hits,
 		vf_index_info(s->ix, &info);
 		float eps = info.bits > 1 ? eps_of_more : eps_of_1_bit;
 		err = vf_index_refine(s->ix, b->q, b->scratch, r, n);
+		if (err == -EREMOTEIO)
+			vf_fail(err, "%s: its codes cannot be read",
+				s->codes.path);
 		for (uint32_t i = 0; !err && i < n; i++) {
 			float bound = eps * r[i].err;
 			b->scan_err = fmaxf(b->scan_err, r[i].scan_err);

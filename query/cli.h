@@ -27,6 +27,8 @@ struct cli_args {
 	bool table, stdin_queries;
 	uint32_t n_threads; /* 0: as many as processors */
 	uint64_t cache_len; /* of answers kept */
+	uint64_t ram_max;   /* of codes held; 0: no limit */
+	uint32_t at;	    /* commit; 0: the newest */
 };
 
 /* -1 to go on, else the exit status; what is wrong has been said. */

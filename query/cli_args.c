@@ -45,6 +45,9 @@ static const char help[] =
 	"      --no-metadata      keys and distances only\n"
 	"      --threads N        that --stdin answers on (default: one for each\n"
 	"                         processor), or one query scans on (default 1)\n"
+	"      --at N             the index as of commit N\n"
+	"      --ram SIZE         memory for codes; those that do not fit are read\n"
+	"                         from the mount as they are needed\n"
 	"      --cache SIZE       memory for answers to repeated queries (default\n"
 	"                         64M with --stdin)\n"
 	"      --format FORMAT    table, or jsonl: one JSON object per query\n"
@@ -223,6 +226,8 @@ enum option_id {
 	OPT_STDIN,
 	OPT_THREADS,
 	OPT_CACHE,
+	OPT_RAM,
+	OPT_AT,
 	OPT_KNOB
 };
 
@@ -235,6 +240,8 @@ static const struct option options[] = {
 	{"stdin", no_argument, NULL, OPT_STDIN},
 	{"threads", required_argument, NULL, OPT_THREADS},
 	{"cache", required_argument, NULL, OPT_CACHE},
+	{"ram", required_argument, NULL, OPT_RAM},
+	{"at", required_argument, NULL, OPT_AT},
 	{"candidates", required_argument, NULL, OPT_KNOB},
 	{"max-gets", required_argument, NULL, OPT_KNOB},
 	{"max-ms", required_argument, NULL, OPT_KNOB},
@@ -295,6 +302,14 @@ static int parse_option(struct cli_args *a, int c, const char *name)
 	case OPT_CACHE:
 		if (vf_parse_size(optarg, &a->cache_len))
 			return usage_error("--cache takes a size, such as 64M");
+		break;
+	case OPT_RAM:
+		if (vf_parse_size(optarg, &a->ram_max) || !a->ram_max)
+			return usage_error("--ram takes a size, such as 512M");
+		break;
+	case OPT_AT:
+		if (parse_count(optarg, &a->at))
+			return usage_error("--at takes a number from 1");
 		break;
 	case OPT_KNOB:
 		return parse_knob(a, name, optarg);

@@ -65,7 +65,8 @@ int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out);
 struct vf_shard {
 	struct vf_index *ix;
 	struct vf_file vectors, records;
-	uint64_t base; /* number of row 0 among all rows of the view */
+	struct vf_file codes; /* open when they did not fit in memory */
+	uint64_t base;	      /* number of row 0 among all rows of the view */
 	uint64_t n_rows;
 };
 
@@ -77,7 +78,7 @@ struct vf_view {
 	struct vf_shard *shards;
 	uint64_t tail_base;   /* number of the first row of the tail */
 	struct vf_tree *tree; /* NULL: flat */
-	size_t ram_len;
+	size_t ram_len, ram_max;
 	struct vf_results *results; /* NULL: none are kept */
 	void *embedder_data;
 	size_t embedder_len;

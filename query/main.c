@@ -155,7 +155,9 @@ static int run_one(struct run *r)
 static int run(struct run *r)
 {
 	const struct cli_args *a = r->args;
-	struct vf_view_options opt = {.results_len = a->cache_len};
+	struct vf_view_options opt = {.results_len = a->cache_len,
+				      .ram_max = a->ram_max,
+				      .at = a->at};
 	int err = vf_guard_install();
 
 	if (!err)

@@ -20,7 +20,14 @@ struct vf_view; /* one commit of one index, open */
 /* Zero means default. */
 struct vf_view_options {
 	size_t results_len; /* bytes of answers kept for repeated queries */
-	void *reserved[4];  /* must be zero */
+	/*
+	 * Bytes of codes held; those of shards beyond it are mapped and read
+	 * leaf by leaf.  Opening holds one shard more for a while.  Needs
+	 * vf_guard_install.  0: no limit.
+	 */
+	size_t ram_max;
+	uint64_t at;	   /* the commit to show; 0: the newest */
+	void *reserved[2]; /* must be zero */
 };
 
 struct vf_view_info {

@@ -31,6 +31,9 @@ static int scan_part(struct vf_view *v, struct vf_scan_part part,
 			vf_view_skip(v, i, jobs[j].top);
 		err = vf_index_scan_jobs(v->shards[i].ix, v->shards[i].base,
 					 part, jobs, n);
+		if (err == -EREMOTEIO)
+			vf_fail(err, "%s: its codes cannot be read",
+				v->shards[i].codes.path);
 	}
 	return err;
 }

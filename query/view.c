@@ -3,9 +3,11 @@
  * log, every shard's codes in memory, its two files ready to be read.
  */
 #include "query/engine.h"
+#include "query/guard.h"
 #include "query/results.h"
 #include "store/npy.h"
 
+#include <sys/mman.h>
 #include <xxhash.h>
 
 enum { EMBEDDER_MAX = 64 << 20, CODES_MAX = 1 << 30 };
@@ -70,8 +72,36 @@ static int open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 	if (info.n_rows != r->n_rows || !codes_agree(v->state, r, s->ix))
 		return vf_fail(-EBADMSG, "%s/%s: it belongs to another shard",
 			       vf_bucket_url(v->bucket), key);
-	v->ram_len += info.ram_len;
 	return 0;
+}
+
+/* Codes that do not fit stay in the file. */
+static int limit_codes(struct vf_view *v, const struct vf_shard_ref *r,
+		       struct vf_shard *s)
+{
+	struct vf_index_info info;
+	int err = 0;
+	char byte;
+
+	vf_index_info(s->ix, &info);
+	if (info.ram_len > v->ram_max - VF_MIN(v->ram_len, v->ram_max)) {
+		err = vf_file_open(vf_bucket_dir(v->bucket), v->state->name,
+				   r->name, &r->codes, &s->codes);
+		if (!err && vf_guarded_copy(&byte, s->codes.map, 1))
+			err = vf_fail(-EINVAL,
+				      "%s: to be read as needed, codes want "
+				      "vf_guard_install",
+				      s->codes.path);
+		if (!err)
+			err = vf_index_unload(s->ix, s->codes.map,
+					      vf_guarded_copy);
+		if (!err) /* a leaf is read from its first row to its last */
+			madvise((void *)s->codes.map, s->codes.len,
+				MADV_NORMAL);
+		vf_index_info(s->ix, &info);
+	}
+	v->ram_len += info.ram_len;
+	return err;
 }
 
 /* The header is ours and known to the byte. */
@@ -116,6 +146,8 @@ static int open_shard(struct vf_view *v, const struct vf_shard_ref *r,
 	s->n_rows = r->n_rows;
 	err = open_codes(v, r, s);
 	if (!err)
+		err = limit_codes(v, r, s);
+	if (!err)
 		err = attach_tree(v, r, s);
 	if (!err)
 		err = vf_file_open(dir, name, r->name, &r->vectors,
@@ -136,7 +168,8 @@ static int open_shards(struct vf_view *v)
 	if (!v->shards)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++)
-		v->shards[i].vectors.fd = v->shards[i].records.fd = -1;
+		v->shards[i].vectors.fd = v->shards[i].records.fd =
+			v->shards[i].codes.fd = -1;
 	v->n_shards = n;
 	for (size_t i = 0; !err && i < n; i++) {
 		v->shards[i].base = base;
@@ -184,9 +217,11 @@ static int open_tree(struct vf_view *v)
 	return 0;
 }
 
-static int load_state(struct vf_view *v, const char *path, const char *index)
+static int load_state(struct vf_view *v, const char *path, const char *index,
+		      uint64_t at)
 {
-	int err = vf_state_load(v->bucket, index, &v->state);
+	int err = at ? vf_state_load_at(v->bucket, index, at, &v->state)
+		     : vf_state_load(v->bucket, index, &v->state);
 
 	if (err == -ENOENT)
 		return vf_fail(err,
@@ -219,12 +254,13 @@ int vf_view_open(const char *path, const struct vf_view_options *opt,
 	v = calloc(1, sizeof(*v));
 	if (!v)
 		return -ENOMEM;
+	v->ram_max = opt && opt->ram_max ? opt->ram_max : SIZE_MAX;
 	if (opt && opt->results_len)
 		err = vf_results_new(opt->results_len, &v->results);
 	if (!err)
 		err = vf_bucket_open(url, NULL, &v->bucket);
 	if (!err)
-		err = load_state(v, path, index);
+		err = load_state(v, path, index, opt ? opt->at : 0);
 	if (!err) {
 		v->row_len = v->state->config.dim *
 			     vf_dtype_size(v->state->config.dtype);
@@ -247,6 +283,7 @@ void vf_view_close(struct vf_view *v)
 		vf_index_close(v->shards[i].ix);
 		vf_file_close(&v->shards[i].vectors);
 		vf_file_close(&v->shards[i].records);
+		vf_file_close(&v->shards[i].codes);
 	}
 	free(v->shards);
 	vf_tree_free(v->tree);

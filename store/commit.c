@@ -111,8 +111,11 @@ static int note_record(void *arg, const struct vf_list_entry *e)
 	return 0;
 }
 
-/* One LIST tells the head; then every record up to it has to be there. */
-static int read_log(struct vf_bucket *b, struct vf_state *s)
+/*
+ * One LIST tells the head; then every record up to it has to be there.
+ * @until  read no farther than this commit
+ */
+static int read_log(struct vf_bucket *b, struct vf_state *s, uint64_t until)
 {
 	struct last last = {.number = s->head};
 	char prefix[128], after[128];
@@ -122,7 +125,7 @@ static int read_log(struct vf_bucket *b, struct vf_state *s)
 		(size_t)snprintf(prefix, sizeof(prefix), "%s/log/", s->name);
 	record_key(s->name, s->head, after);
 	err = vf_bucket_list(b, prefix, false, after, note_record, &last);
-	while (!err && s->head < last.number) {
+	while (!err && s->head < VF_MIN(last.number, until)) {
 		err = apply_next(b, s);
 		if (err == -ENOENT)
 			return vf_fail(-EBADMSG,
@@ -153,7 +156,8 @@ static int read_identity(struct vf_bucket *b, const char *name,
 	return err;
 }
 
-int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
+static int load_until(struct vf_bucket *b, const char *name, uint64_t until,
+		      struct vf_state **out)
 {
 	struct vf_state *s;
 	uint8_t uuid[16];
@@ -168,11 +172,33 @@ int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
 	s = vf_state_new(name, uuid);
 	if (!s)
 		return -ENOMEM;
-	err = read_log(b, s);
+	err = read_log(b, s, until);
 	if (err)
 		vf_state_free(s);
 	else
 		*out = s;
+	return err;
+}
+
+int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
+{
+	return load_until(b, name, UINT64_MAX, out);
+}
+
+int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
+		     struct vf_state **out)
+{
+	int err = load_until(b, name, at, out);
+
+	if (err || (*out)->head == at)
+		return err;
+	err = vf_fail(-ERANGE,
+		      "%s/%s: there is no commit %llu; the newest is "
+		      "%llu",
+		      vf_bucket_url(b), name, (unsigned long long)at,
+		      (unsigned long long)(*out)->head);
+	vf_state_free(*out);
+	*out = NULL;
 	return err;
 }
 
@@ -185,7 +211,7 @@ int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 	*out_state = NULL;
 	if (!next)
 		return -ENOMEM;
-	err = read_log(b, next);
+	err = read_log(b, next, UINT64_MAX);
 	if (err || next->head == s->head)
 		vf_state_free(next);
 	else

@@ -18,6 +18,13 @@ VF_API int vf_state_load(struct vf_bucket *b, const char *name,
 			 struct vf_state **out);
 
 /*
+ * The same as of commit @at, 1 or more.  Its shards are there until they are
+ * collected.  Returns also -ERANGE no such commit (logged).
+ */
+VF_API int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
+			    struct vf_state **out);
+
+/*
  * Apply records after @s.  *out_state is a new state, or NULL when there is
  * nothing new.  Returns as load.
  */

@@ -290,7 +290,7 @@ part_limit() {
 	[ $evicted -gt 0 ] && ok "the small disk was filled" || not_ok "the small disk was filled" "nothing left it"
 	[ $most -le 16384 ] && [ $most -gt 4096 ] && ok "the limit is kept" || not_ok "the limit is kept" "$most KiB of 16384"
 	case $BIN in
-	*san-*) skip "memory" "a sanitizer takes its own" ;;
+	*san-*) echo "   memory: not looked at, a sanitizer takes its own" ;;
 	*) [ $memory -le $(((4 + 96) * 1024)) ] && ok "memory: the RAM tier and 96 MiB" || not_ok "memory: the RAM tier and 96 MiB" "$memory KiB" ;;
 	esac
 }

@@ -59,3 +59,16 @@ eval "exec ${ASKING[1]}>&-"
 
 check "the example of the library builds and finds" eval \
 	'"$BIN/example" "$WORK/bucket/v" 7 | head -n 1 | grep -q " 7 "'
+
+vecquery "$WORK/bucket/v" --key 7 -k 3 --ram 1 --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >"$WORK/little"
+check "codes that do not fit are read as needed" cmp "$WORK/one" "$WORK/little"
+
+first=$(vecquery "$WORK/bucket/v" --key 7 --format jsonl | jq .version)
+vectool gen --rows 50 --dim 96 --seed 2 "$WORK/more.npy" -q &&
+	vectool put "$url/v" "$WORK/more.npy" -q >/dev/null
+vecquery "$WORK/bucket/v" --key 7 --format jsonl --at "$first" >"$WORK/answers"
+check "an old commit is shown" says ".[0].version == $first and .[0].cost.scanned == 3000"
+vecquery "$WORK/bucket/v" --key 7 --format jsonl >"$WORK/answers"
+check "and the newest" says ".[0].version > $first"
+fails "a commit that is not there is refused" "no commit 900" \
+	vecquery "$WORK/bucket/v" --key 7 --at 900

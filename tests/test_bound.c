@@ -144,7 +144,46 @@ static void a_damaged_row_fails_the_answer_or_makes_it_partial(void)
 	close_shown(&s);
 }
 
+/* Codes that do not fit are read from the file as they are needed. */
+static void codes_that_do_not_fit_give_the_same_answers(void)
+{
+	static const struct vf_search kinds[] = {
+		{.k = K},
+		{.k = K, .candidates = 60},
+		{.k = K, .rerank = VF_RERANK_FAST},
+		{.k = K, .rerank = VF_RERANK_NONE},
+		{.k = K, .hamming = true}};
+	const struct vf_view_options little = {.ram_max = 1};
+	struct shown s = open_shown(VF_EUCLIDEAN, 5);
+	struct vf_view_info all, few;
+	struct vf_answer *a, *b;
+	struct vf_view *v;
+
+	CU_ASSERT_EQUAL_FATAL(vf_guard_install(), 0);
+	CU_ASSERT_EQUAL_FATAL(vf_view_open(s.f->path, &little, &v), 0);
+	vf_view_info(s.v, &all);
+	vf_view_info(v, &few);
+	CU_ASSERT(few.ram_len < all.ram_len / 2);
+	for (size_t i = 0; i < VF_N(kinds); i++) {
+		const float *q = s.f->x[i * 9];
+		CU_ASSERT_EQUAL_FATAL(vf_view_search(s.v, q, &kinds[i], &a), 0);
+		CU_ASSERT_EQUAL_FATAL(vf_view_search(v, q, &kinds[i], &b), 0);
+		CU_ASSERT_EQUAL_FATAL(a->n_hits, b->n_hits);
+		for (size_t j = 0; j < a->n_hits; j++) {
+			CU_ASSERT_STRING_EQUAL(a->hits[j].key, b->hits[j].key);
+			CU_ASSERT_EQUAL(a->hits[j].distance,
+					b->hits[j].distance);
+		}
+		vf_answer_free(a);
+		vf_answer_free(b);
+	}
+	vf_view_close(v);
+	close_shown(&s);
+}
+
 static CU_TestInfo tests[] = {
+	{"codes that do not fit give the same answers",
+	 codes_that_do_not_fit_give_the_same_answers},
 	{"few rows are read and the nearest found",
 	 few_rows_are_read_and_the_nearest_found},
 	{"a fixed count reads so many", a_fixed_count_reads_so_many},
