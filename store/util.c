@@ -341,6 +341,23 @@ int vf_write_all(int fd, const void *buf, size_t len)
 	return 0;
 }
 
+int vf_pwrite_all(int fd, const void *buf, size_t len, uint64_t off)
+{
+	const uint8_t *at = buf;
+
+	while (len) {
+		ssize_t n = pwrite(fd, at, len, (off_t)off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n ? -errno : -EIO;
+		at += n;
+		off += (size_t)n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
 /* ---- CRC32C ------------------------------------------------------------------ */
 
 static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)

@@ -121,6 +121,7 @@ int vf_parse_size(const char *s, uint64_t *out);
 /* read(2) all of it.  Returns 0; -ENODATA on an early end; -errno. */
 int vf_pread_all(int fd, void *buf, size_t len, uint64_t off);
 int vf_write_all(int fd, const void *buf, size_t len);
+int vf_pwrite_all(int fd, const void *buf, size_t len, uint64_t off);
 
 /* ---- messages --------------------------------------------------------------- */
 

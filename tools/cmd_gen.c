@@ -38,23 +38,6 @@ struct job {
 	struct vf_progress progress;	 /* the calling thread's */
 };
 
-static int write_at(int fd, const void *p, size_t len, uint64_t off)
-{
-	const uint8_t *at = p;
-
-	while (len) {
-		ssize_t n = pwrite(fd, at, len, (off_t)off);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		at += n;
-		off += (size_t)n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
 /* Make batches until none is left; @shows: this thread shows progress. */
 static int make_batches(struct job *j, bool shows)
 {
@@ -67,8 +50,8 @@ static int make_batches(struct job *j, bool shows)
 			return 0;
 		size_t n = (size_t)VF_MIN(j->batch, j->n_rows - first);
 		vf_synth_rows(j->synth, j->stream, first, n, rows);
-		err = write_at(j->fd, rows, n * j->n_bytes,
-			       VF_NPY_DATA_OFF + first * j->n_bytes);
+		err = vf_pwrite_all(j->fd, rows, n * j->n_bytes,
+				    VF_NPY_DATA_OFF + first * j->n_bytes);
 		uint64_t done = atomic_fetch_add(&j->done, n) + n;
 		if (shows)
 			vf_progress_update(&j->progress, done);
@@ -128,7 +111,7 @@ static int make_file(const struct vf_synth *synth, const struct vf_args *a,
 			.batch = VF_SYNTH_BATCH,
 			.fd = fd};
 	vf_npy_header(&npy, header);
-	int err = write_at(fd, header, sizeof(header), 0);
+	int err = vf_pwrite_all(fd, header, sizeof(header), 0);
 	if (err)
 		vf_log(VF_ERROR, "%s: %s", path, strerror(-err));
 	else

@@ -155,23 +155,16 @@ static int open_scratch(const struct vf_sorter *s, int *out)
 
 static int write_out(const struct vf_sorter *s, struct bucket *b)
 {
-	const uint8_t *p = b->buf.data;
-	size_t left = b->buf.len;
 	int err = 0;
 
-	if (left && b->fd < 0)
+	if (b->buf.len && b->fd < 0)
 		err = open_scratch(s, &b->fd);
-	while (!err && left) {
-		ssize_t n = pwrite(b->fd, p, left, (off_t)b->len);
-		if (n <= 0 && errno != EINTR)
-			return vf_fail(n ? -errno : -EIO,
-				       "%s: scratch file: %s", scratch_dir(s),
-				       strerror(n ? errno : EIO));
-		if (n <= 0)
-			continue;
-		p += n;
-		left -= (size_t)n;
-		b->len += (uint64_t)n;
+	if (!err) {
+		err = vf_pwrite_all(b->fd, b->buf.data, b->buf.len, b->len);
+		if (err)
+			return vf_fail(err, "%s: scratch file: %s",
+				       scratch_dir(s), strerror(-err));
+		b->len += b->buf.len;
 	}
 	vf_buf_fini(&b->buf);
 	return err;
