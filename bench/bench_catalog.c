@@ -7,15 +7,7 @@
 #include <stdio.h>
 
 #include "store/catalog.h"
-
-static uint64_t next_random(uint64_t *s)
-{
-	uint64_t z = *s += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
+#include "store/util.h"
 
 enum { LOOKUPS = 2000000, KEY_LEN = 24 };
 
@@ -38,7 +30,7 @@ static int look_up(struct vf_catalog_view *v, uint64_t n_keys)
 		return -ENOMEM;
 	for (size_t i = 0; i < LOOKUPS; i++)
 		snprintf(keys + i * KEY_LEN, KEY_LEN, "%llu",
-			 (unsigned long long)(next_random(&seed) % n_keys));
+			 (unsigned long long)(vf_splitmix64(&seed) % n_keys));
 	uint64_t start = cpu_now_ns();
 	for (size_t i = 0; i < LOOKUPS; i++) {
 		const char *key = keys + i * KEY_LEN;

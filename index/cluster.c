@@ -52,7 +52,7 @@ static uint64_t stage_seed(const struct training *t, enum stage stage,
 {
 	uint64_t s = t->o->seed ^ (uint64_t)(stage + 1) << 56 ^ number;
 
-	return vf_seed_next(&s);
+	return vf_splitmix64(&s);
 }
 
 uint32_t vf_cluster_n_leaves(uint64_t n_rows)
@@ -94,7 +94,7 @@ static int raise_some(struct raising *r, const uint32_t *leaves, size_t n,
 	VF_CLEANUP(vf_groups_fini) struct vf_groups g = {0};
 	VF_AUTO_FREE uint32_t *ids = malloc(n * sizeof(*ids));
 	struct vf_kmeans_options o = {k, NODE_ROUNDS, r->t->n_threads,
-				      vf_seed_next(&r->seed)};
+				      vf_splitmix64(&r->seed)};
 	int err =
 		ids ? vf_centroids_init(&l, r->p.metric, k, r->p.dim) : -ENOMEM;
 

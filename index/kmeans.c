@@ -7,19 +7,10 @@
 
 enum { CHUNK_ROWS = 1024 };
 
-uint64_t vf_seed_next(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
 void vf_rows_draw(uint32_t *rows, size_t n_rows, size_t n, uint64_t *seed)
 {
 	for (size_t i = 0; i < n; i++) {
-		size_t j = i + vf_seed_next(seed) % (n_rows - i);
+		size_t j = i + vf_splitmix64(seed) % (n_rows - i);
 		uint32_t r = rows[i];
 		rows[i] = rows[j];
 		rows[j] = r;
@@ -170,7 +161,7 @@ int vf_kmeans_balance(struct vf_centroids *l, const struct vf_points *p,
 		if (big == l->n)
 			continue;
 		uint32_t from = pieces[big].owner;
-		size_t pick = vf_seed_next(&seed) % count_rows(g, from);
+		size_t pick = vf_splitmix64(&seed) % count_rows(g, from);
 		split(l, big, j, p, g->order[g->starts[from] + pick]);
 		pieces[j] = (struct piece){pieces[big].n / 2, from};
 		pieces[big].n -= pieces[j].n;

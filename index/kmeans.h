@@ -59,9 +59,6 @@ int vf_kmeans_assign(const struct vf_centroids *l, const struct vf_points *p,
 		     const uint32_t *rows, size_t n, unsigned n_threads,
 		     uint32_t *out_ids);
 
-/* The next number of splitmix64. */
-uint64_t vf_seed_next(uint64_t *state);
-
 /* @n distinct of @rows, in random order, into the front of @rows. */
 void vf_rows_draw(uint32_t *rows, size_t n_rows, size_t n, uint64_t *seed);
 

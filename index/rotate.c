@@ -22,15 +22,6 @@ uint32_t vf_padded_dim(uint32_t dim)
 	return VF_MAX((uint32_t)vf_round_up(dim, PAD), (uint32_t)PADDED_MIN);
 }
 
-static uint64_t next_random(uint64_t *state) /* splitmix64 */
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
 int vf_rotation_new(uint32_t dim, uint64_t seed, struct vf_rotation **out)
 {
 	struct vf_rotation *r;
@@ -55,7 +46,7 @@ int vf_rotation_new(uint32_t dim, uint64_t seed, struct vf_rotation **out)
 	}
 	float scale = 1 / sqrtf((float)r->block);
 	for (size_t i = 0; i < n; i += 64) {
-		uint64_t bits = next_random(&seed);
+		uint64_t bits = vf_splitmix64(&seed);
 		for (size_t j = i; j < VF_MIN(n, i + 64); j++)
 			r->signs[j] = bits >> (j - i) & 1 ? scale : -scale;
 	}

@@ -217,11 +217,7 @@ static void finish(struct call *c, int err)
 
 static uint64_t random_below(struct vf_http *h, uint64_t n)
 {
-	uint64_t z = h->jitter += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return (z ^ z >> 31) % n;
+	return vf_splitmix64(&h->jitter) % n;
 }
 
 /* "Full jitter": anywhere up to the doubled step, so that many clients that

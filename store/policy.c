@@ -114,15 +114,8 @@ void vf_policy_ghosts_fini(struct vf_policy_ghosts *g)
 	g->slots = NULL;
 }
 
-/* The finaliser of splitmix64: callers' hashes may be weak. */
-static uint64_t mix_hash(uint64_t z)
-{
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
-/* The set comes from the upper bits, the tag from the lower. */
+/* Of hashes mixed again, for callers' may be weak: the set comes from the upper
+ * bits, the tag from the lower. */
 static uint64_t *find_set(const struct vf_policy_ghosts *g, uint64_t mixed)
 {
 	return g->slots +
@@ -147,7 +140,7 @@ static uint32_t ghost_age(uint64_t slot, uint32_t now)
 void vf_policy_ghosts_add(struct vf_policy_ghosts *g, uint64_t hash,
 			  unsigned note)
 {
-	uint64_t mixed = mix_hash(hash), *set = find_set(g, mixed);
+	uint64_t mixed = vf_mix64(hash), *set = find_set(g, mixed);
 	uint32_t now = ghost_stamp(g), tag = ghost_tag(mixed);
 	unsigned worst = 0;
 
@@ -167,7 +160,7 @@ void vf_policy_ghosts_add(struct vf_policy_ghosts *g, uint64_t hash,
 
 int vf_policy_ghosts_take(struct vf_policy_ghosts *g, uint64_t hash)
 {
-	uint64_t mixed = mix_hash(hash), *set = find_set(g, mixed);
+	uint64_t mixed = vf_mix64(hash), *set = find_set(g, mixed);
 	uint32_t now = ghost_stamp(g), tag = ghost_tag(mixed);
 
 	for (unsigned i = 0; i < WAYS; i++) {

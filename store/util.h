@@ -54,6 +54,20 @@ static inline uint64_t vf_round_up(uint64_t n, uint64_t step)
 	return (n + step - 1) / step * step;
 }
 
+/* The finaliser of splitmix64: every bit of @z moves every bit of the result. */
+static inline uint64_t vf_mix64(uint64_t z)
+{
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
+	z = (z ^ z >> 27) * 0x94d049bb133111eb;
+	return z ^ z >> 31;
+}
+
+/* splitmix64 (Steele, Lea, Flood, OOPSLA 2014): any seed is good. */
+static inline uint64_t vf_splitmix64(uint64_t *state)
+{
+	return vf_mix64(*state += 0x9e3779b97f4a7c15);
+}
+
 /* ---- little-endian, unaligned ------------------------------------------ */
 
 #define VF_DEFINE_LE(bits)                                                     \

@@ -138,11 +138,8 @@ static uint64_t fuzz_state;
 /* Below @n, 0 when @n is 0; splitmix64. */
 static size_t fuzz_rand(size_t n)
 {
-	uint64_t z = fuzz_state += 0x9e3779b97f4a7c15;
+	uint64_t z = vf_splitmix64(&fuzz_state);
 
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	z ^= z >> 31;
 	return n ? (size_t)(z % n) : 0;
 }
 

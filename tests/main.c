@@ -74,11 +74,7 @@ const char *vf_test_shared(const char *path)
 
 uint64_t vf_test_rand(uint64_t *state)
 {
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return vf_splitmix64(state);
 }
 
 float vf_test_normal(uint64_t *state)

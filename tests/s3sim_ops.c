@@ -11,11 +11,7 @@
 
 uint64_t sim_rand(struct sim *s)
 {
-	uint64_t z = s->rand += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
+	return vf_splitmix64(&s->rand);
 }
 
 double sim_rand_unit(struct sim *s)

@@ -31,23 +31,13 @@ struct vf_synth {
 
 typedef float v8f __attribute__((vector_size(32), aligned(4), may_alias));
 
-/* splitmix64: Steele, Lea, Flood, OOPSLA 2014. */
-static inline uint64_t next_random(uint64_t *state)
-{
-	uint64_t z = *state += 0x9e3779b97f4a7c15;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-	z = (z ^ z >> 27) * 0x94d049bb133111eb;
-	return z ^ z >> 31;
-}
-
 static uint64_t stream_state(uint64_t seed, uint64_t stream, uint64_t number)
 {
 	uint64_t a = seed, b;
 
-	b = next_random(&a) ^ stream * 0xd1342543de82ef95;
-	b = next_random(&b) ^ number;
-	return next_random(&b);
+	b = vf_splitmix64(&a) ^ stream * 0xd1342543de82ef95;
+	b = vf_splitmix64(&b) ^ number;
+	return vf_splitmix64(&b);
 }
 
 /* x with P(N(0,1) < x) = p, by bisection: only for the table. */
@@ -80,12 +70,12 @@ static void fill_normal(const struct vf_synth *s, uint64_t *state, float *out,
 	size_t i = 0;
 
 	for (; i + 2 <= n; i += 2) {
-		uint64_t r = next_random(state);
+		uint64_t r = vf_splitmix64(state);
 		out[i] = normal_of(s, (uint32_t)r);
 		out[i + 1] = normal_of(s, (uint32_t)(r >> 32));
 	}
 	if (i < n)
-		out[i] = normal_of(s, (uint32_t)next_random(state));
+		out[i] = normal_of(s, (uint32_t)vf_splitmix64(state));
 }
 
 /* Half of each cell's probability lies beyond the point; the two outer cells
@@ -162,7 +152,7 @@ void vf_synth_free(struct vf_synth *s)
 
 static unsigned choose_cluster(const struct vf_synth *s, uint64_t *state)
 {
-	double u = (double)(next_random(state) >> 11) * 0x1p-53;
+	double u = (double)(vf_splitmix64(state) >> 11) * 0x1p-53;
 	unsigned lo = 0, hi = CLUSTERS - 1;
 
 	while (lo < hi) {
