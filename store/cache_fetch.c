@@ -8,6 +8,7 @@
 
 enum {
 	BOUNCE_MAX = 32 << 20, /* bytes besides the arena, of all fetches */
+	DISK_RUN_MAX = 16,     /* blocks */
 };
 
 struct fetch {
@@ -153,7 +154,7 @@ static void end_disk(struct fetch *f, int err)
 	vf_cache_tell(told, err);
 }
 
-static bool is_stopped(struct vf_cache *c)
+bool vf_cache_is_stopped(struct vf_cache *c)
 {
 	bool stopped;
 
@@ -163,8 +164,7 @@ static bool is_stopped(struct vf_cache *c)
 	return stopped;
 }
 
-/* Last of a disk read: vf_cache_stop waits for it. */
-static void leave_disk(struct vf_cache *c)
+void vf_cache_leave_disk(struct vf_cache *c)
 {
 	pthread_mutex_lock(&c->mtx);
 	if (!--c->n_disk)
@@ -178,11 +178,11 @@ static void finish_disk(void *arg, int err)
 	struct vf_cache *c = f->object->cache;
 
 	/* It left, or was damaged: the bucket has it, unless it is closing. */
-	if (err && !is_stopped(c))
+	if (err && !vf_cache_is_stopped(c))
 		fetch_from_source(f);
 	else
 		end_disk(f, err ? -ECANCELED : 0);
-	leave_disk(c);
+	vf_cache_leave_disk(c);
 }
 
 /* ---- runs --------------------------------------------------------------------------- */
@@ -203,7 +203,7 @@ static size_t lie_together(struct block *const *blocks, size_t n,
 struct run {
 	struct block **blocks;
 	size_t n;
-	bool disk;    /* they are in the disk tier: one by one */
+	bool disk;    /* they are in the disk tier */
 	bool bounces; /* counted in bounce_len */
 };
 
@@ -232,12 +232,40 @@ static void find_run(const struct vf_cached *o, struct block **blocks, size_t n,
 {
 	*out = (struct run){.blocks = blocks, .n = 1};
 	out->disk = o->disk && vf_disk_has(o->disk, blocks[0]->number);
-	if (out->disk)
-		return;
-	while (out->n < n &&
-	       !(o->disk && vf_disk_has(o->disk, blocks[out->n]->number)))
+	while (out->n < n && !(out->disk && out->n == DISK_RUN_MAX) &&
+	       (o->disk && vf_disk_has(o->disk, blocks[out->n]->number)) ==
+		       out->disk)
 		out->n++;
-	fit_bounce(o->cache, out);
+	if (!out->disk)
+		fit_bounce(o->cache, out);
+}
+
+/* One request to the disk, and a fetch for each block: each can fail alone. */
+static void start_disk_run(struct vf_cached *o, const struct run *r, bool ahead,
+			   unsigned flags)
+{
+	struct vf_cache *c = o->cache;
+	struct vf_disk_part parts[DISK_RUN_MAX];
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->n; i++) {
+		struct fetch *f = new_fetch(o, &r->blocks[i], 1, flags);
+		if (!f)
+			continue;
+		f->ahead = ahead;
+		parts[n++] = (struct vf_disk_part){.off = f->blocks[0]->number *
+							  c->block_len,
+						   .len = (uint32_t)f->len,
+						   .buf = f->blocks[0]->data,
+						   .n_uses = 1,
+						   .done = finish_disk,
+						   .arg = f};
+	}
+	pthread_mutex_lock(&c->mtx);
+	c->n_ahead += ahead ? (unsigned)n : 0;
+	c->n_disk += (unsigned)n;
+	pthread_mutex_unlock(&c->mtx);
+	vf_disk_read_parts(o->disk, parts, n);
 }
 
 static void start_run(struct vf_cached *o, const struct run *r, bool ahead,
@@ -250,17 +278,12 @@ static void start_run(struct vf_cached *o, const struct run *r, bool ahead,
 	if (!f && r->bounces)
 		c->bounce_len -= r->n * c->block_len;
 	c->n_ahead += f && ahead;
-	c->n_disk += f && r->disk;
 	pthread_mutex_unlock(&c->mtx);
 	if (!f)
 		return;
 	f->ahead = ahead;
 	f->bounces = r->bounces;
-	if (r->disk)
-		vf_disk_read(o->disk, r->blocks[0]->number, r->blocks[0]->data,
-			     1, finish_disk, f);
-	else
-		fetch_from_source(f);
+	fetch_from_source(f);
 }
 
 static void start_runs(struct vf_cached *o, struct block **blocks, size_t n,
@@ -270,93 +293,16 @@ static void start_runs(struct vf_cached *o, struct block **blocks, size_t n,
 
 	for (size_t i = 0; i < n; i += r.n) {
 		find_run(o, blocks + i, n - i, &r);
-		start_run(o, &r, ahead, flags);
+		if (r.disk)
+			start_disk_run(o, &r, ahead, flags);
+		else
+			start_run(o, &r, ahead, flags);
 	}
 }
 
 void vf_cache_fetch(struct vf_cached *o, struct block **blocks, size_t n)
 {
 	start_runs(o, blocks, n, false, 0);
-}
-
-/* ---- past the cache ---------------------------------------------------------------------- */
-
-struct bypass {
-	struct vf_cached *object; /* a reference */
-	struct read *read;
-	uint64_t off;
-	size_t len;
-	uint8_t *dst;
-	uint8_t *whole; /* owned: the block, when it comes from the disk */
-};
-
-static void end_bypass(struct bypass *b, int err)
-{
-	struct read *r = b->read;
-
-	vf_cached_put(b->object);
-	free(b->whole);
-	free(b);
-	vf_cache_piece_done(r, err);
-}
-
-static void finish_bypass(void *arg, int err)
-{
-	struct bypass *b = arg;
-
-	if (!err)
-		atomic_fetch_add(&b->object->cache->bytes_fetched, b->len);
-	end_bypass(b, err);
-}
-
-static void bypass_to_source(struct bypass *b)
-{
-	struct vf_source *s = b->object->source;
-
-	s->start(s, b->off, b->len, b->dst, finish_bypass, b);
-}
-
-static void finish_disk_bypass(void *arg, int err)
-{
-	struct bypass *b = arg;
-	struct vf_cache *c = b->object->cache;
-
-	if (!err) {
-		memcpy(b->dst, b->whole + b->off % c->block_len, b->len);
-		atomic_fetch_add(&c->n_disk_hit, 1);
-		end_bypass(b, 0);
-	} else if (is_stopped(c)) {
-		end_bypass(b, -ECANCELED);
-	} else {
-		bypass_to_source(b);
-	}
-	leave_disk(c);
-}
-
-/* Every block is in use: read past the cache rather than wait for one. */
-void vf_cache_bypass(struct vf_cached *o, uint64_t off, size_t len,
-		     uint8_t *dst, struct read *r)
-{
-	struct bypass *b = malloc(sizeof(*b));
-	struct vf_cache *c = o->cache;
-	uint64_t number = off / c->block_len;
-
-	if (!b) {
-		vf_cache_piece_done(r, -ENOMEM);
-		return;
-	}
-	*b = (struct bypass){o, r, off, len, dst, NULL};
-	atomic_fetch_add_explicit(&o->refs, 1, memory_order_relaxed);
-	if (o->disk && vf_disk_has(o->disk, number))
-		b->whole = malloc(c->block_len);
-	if (!b->whole) {
-		bypass_to_source(b);
-		return;
-	}
-	pthread_mutex_lock(&c->mtx);
-	c->n_disk++;
-	pthread_mutex_unlock(&c->mtx);
-	vf_disk_read(o->disk, number, b->whole, 1, finish_disk_bypass, b);
 }
 
 /* ---- read-ahead -------------------------------------------------------------------------- */

@@ -156,6 +156,12 @@ void vf_cache_pump(struct vf_cache *c);
 /* Claim what is missing of the range and queue it. */
 void vf_cache_ahead(struct vf_cached *o, uint64_t off, uint64_t len,
 		    unsigned flags);
+bool vf_cache_is_stopped(struct vf_cache *c);
+/* Last of a disk read, counted in n_disk: vf_cache_stop waits for it. */
+void vf_cache_leave_disk(struct vf_cache *c);
+
+/* ---- cache_bypass.c ---------------------------------------------------------------- */
+
 /* Straight into @dst, past the cache. */
 void vf_cache_bypass(struct vf_cached *o, uint64_t off, size_t len,
 		     uint8_t *dst, struct read *r);

@@ -90,6 +90,9 @@ struct vf_disk_part {
 	void *arg;
 };
 void vf_disk_read_part(struct vf_disk_file *f, const struct vf_disk_part *p);
+/* Several, each told for itself; neighbours are read together. */
+void vf_disk_read_parts(struct vf_disk_file *f, const struct vf_disk_part *p,
+			size_t n);
 
 /*
  * Keep a copy of the block.  @buf is copied before the return; the write

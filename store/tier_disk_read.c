@@ -8,12 +8,16 @@
  */
 #include "store/tier_disk_impl.h"
 
+enum { BATCH_MAX = 16 }; /* blocks of one request */
+
 struct vf_disk_reading {
-	struct vf_io io;
-	struct iovec iov;
+	struct vf_io io; /* of the first of neighbours, read at once */
+	struct iovec iov[BATCH_MAX];
+	struct vf_disk_reading *next; /* the neighbour behind it */
 	struct vf_disk_file *file;
 	struct vf_disk_part part; /* what the caller wants */
 	uint64_t number;
+	uint8_t *buf;
 	uint32_t skip, len;   /* pages around it: in the block, to read */
 	const uint32_t *crcs; /* of the pages: the block has a reader */
 	uint64_t start_ns;
@@ -48,7 +52,7 @@ static void unlink_read(struct vf_disk *d, struct vf_disk_reading *r)
 static bool is_right(const struct vf_disk_reading *r)
 {
 	enum { PAGES = 16 };
-	const uint8_t *p = r->iov.iov_base;
+	const uint8_t *p = r->buf;
 	const uint32_t *want = r->crcs;
 	uint32_t crcs[PAGES];
 
@@ -110,16 +114,13 @@ static void log_bad(const struct vf_disk_reading *r, int res)
 
 static void copy_part(const struct vf_disk_reading *r)
 {
-	const uint8_t *p = r->iov.iov_base;
-	uint64_t block_len = r->file->disk->opt.block_len;
+	uint64_t at = r->part.off % r->file->disk->opt.block_len;
 
-	memcpy(r->part.buf, p + (r->part.off % block_len - r->skip),
-	       r->part.len);
+	memcpy(r->part.buf, r->buf + (at - r->skip), r->part.len);
 }
 
-static void finish_read(struct vf_io *io, int res)
+static void finish_read(struct vf_disk_reading *r, int res)
 {
-	struct vf_disk_reading *r = (struct vf_disk_reading *)io;
 	struct vf_disk *d = r->file->disk;
 	struct vf_disk_punch *punch = NULL;
 	bool is_bad = res < (int)r->len || !is_right(r), is_ours;
@@ -143,8 +144,33 @@ static void finish_read(struct vf_io *io, int res)
 			copy_part(r);
 		r->part.done(r->part.arg, is_bad ? -ENOENT : 0);
 	}
-	vf_disk_buffer_put(d, r->iov.iov_base);
+	vf_disk_buffer_put(d, r->buf);
 	free(r);
+}
+
+/* To the page: O_DIRECT.  Beyond the end of the file comes nothing. */
+static size_t asked_len(const struct vf_disk_reading *r)
+{
+	return vf_round_up(r->len, VF_DISK_PAGE);
+}
+
+/* What a short read did not reach is not damaged: it was not read. */
+static void finish_reads(struct vf_io *io, int res)
+{
+	struct vf_disk_reading *first = (struct vf_disk_reading *)io, *next;
+	size_t at = 0;
+
+	for (struct vf_disk_reading *r = first; r; r = next) {
+		size_t len = asked_len(r);
+		int got = res;
+		if (res >= 0 && at && (size_t)res <= at)
+			got = -EIO;
+		else if (res >= 0)
+			got = (int)VF_MIN(len, (size_t)res - at);
+		next = r->next;
+		finish_read(r, got);
+		at += len;
+	}
 }
 
 /* ---- start ---------------------------------------------------------------------------- */
@@ -156,8 +182,7 @@ static bool begin_reader(struct vf_disk_reading *r)
 	struct vf_disk *d = f->disk;
 	struct vf_disk_block *b;
 
-	b = r->number < f->n_blocks ? vf_disk_block_at(f, r->number, false)
-				    : NULL;
+	b = vf_disk_block_at(f, r->number, false);
 	if (!b || b->state != VF_BLOCK_VALID || vf_disk_is_stalled(d)) {
 		d->stats.n_read_miss++;
 		return false;
@@ -166,7 +191,6 @@ static bool begin_reader(struct vf_disk_reading *r)
 	if (r->part.n_uses && b->entry.queue)
 		vf_policy_hit(d->policy, &b->entry, r->part.n_uses);
 	r->crcs = vf_disk_crcs(vf_disk_group_of(b), b) + r->skip / VF_DISK_PAGE;
-	r->io.fd = f->fd;
 	f->io++;
 	link_read(d, r);
 	return true;
@@ -176,27 +200,22 @@ static struct vf_disk_reading *new_read(struct vf_disk_file *f,
 					const struct vf_disk_part *p)
 {
 	uint64_t block_len = f->disk->opt.block_len;
-	struct vf_disk_reading *r = calloc(1, sizeof(*r));
+	uint64_t number = p->off / block_len;
 	uint32_t at = (uint32_t)(p->off % block_len);
+	struct vf_disk_reading *r =
+		number < f->n_blocks ? calloc(1, sizeof(*r)) : NULL;
 
 	if (!r)
 		return NULL;
 	r->file = f;
 	r->part = *p;
-	r->number = p->off / block_len;
+	r->number = number;
 	r->skip = at - at % VF_DISK_PAGE;
 	r->len = (uint32_t)VF_MIN(vf_round_up(at + p->len, VF_DISK_PAGE),
 				  vf_disk_block_len(f, r->number)) -
 		 r->skip;
-	r->iov.iov_base = vf_disk_buffer_get(f->disk);
-	/* to the page: O_DIRECT; beyond the end of the file comes nothing */
-	r->iov.iov_len = vf_round_up(r->len, VF_DISK_PAGE);
-	r->io.op = VF_IO_READ;
-	r->io.iov = &r->iov;
-	r->io.n_iov = 1;
-	r->io.off = p->off - p->off % block_len + r->skip;
-	r->io.done = finish_read;
-	if (!r->iov.iov_base) {
+	r->buf = vf_disk_buffer_get(f->disk);
+	if (!r->buf) {
 		free(r);
 		return NULL;
 	}
@@ -213,29 +232,84 @@ void vf_disk_read(struct vf_disk_file *f, uint64_t number, void *buf,
 						    arg});
 }
 
-void vf_disk_read_part(struct vf_disk_file *f, const struct vf_disk_part *p)
+/* A reading of the part, begun; NULL: not there, or no memory. */
+static struct vf_disk_reading *begin(struct vf_disk_file *f,
+				     const struct vf_disk_part *p)
 {
 	struct vf_disk *d = f->disk;
-	struct vf_disk_reading *r;
-	bool is_there = vf_disk_has(f, p->off / d->opt.block_len);
+	struct vf_disk_reading *r = new_read(f, p);
+	bool has_begun = false;
 
-	r = is_there ? new_read(f, p) : NULL;
 	if (r)
 		r->start_ns = vf_now_ns();
 	pthread_mutex_lock(&d->mtx);
 	if (!r)
 		d->stats.n_read_miss++;
 	else
-		is_there = begin_reader(r);
+		has_begun = begin_reader(r);
 	pthread_mutex_unlock(&d->mtx);
-	if (r && is_there) {
-		vf_uring_submit(d->ring, &r->io);
-		return;
+	if (r && !has_begun) {
+		vf_disk_buffer_put(d, r->buf);
+		free(r);
+		r = NULL;
 	}
-	if (r)
-		vf_disk_buffer_put(d, r->iov.iov_base);
-	free(r);
-	p->done(p->arg, -ENOENT);
+	return r;
+}
+
+static bool follows(const struct vf_disk_reading *a,
+		    const struct vf_disk_reading *b)
+{
+	const uint64_t block_len = a->file->disk->opt.block_len;
+
+	return b->number * block_len + b->skip ==
+	       a->number * block_len + a->skip + asked_len(a);
+}
+
+/* One request; the file's descriptor stays as long as one of them reads. */
+static void submit(struct vf_disk_reading *first)
+{
+	struct vf_disk *d = first->file->disk;
+	unsigned n = 0;
+
+	for (struct vf_disk_reading *r = first; r; r = r->next)
+		first->iov[n++] = (struct iovec){r->buf, asked_len(r)};
+	first->io.op = VF_IO_READ;
+	first->io.fd = first->file->fd;
+	first->io.iov = first->iov;
+	first->io.n_iov = n;
+	first->io.off = first->number * d->opt.block_len + first->skip;
+	first->io.done = finish_reads;
+	vf_uring_submit(d->ring, &first->io);
+}
+
+void vf_disk_read_part(struct vf_disk_file *f, const struct vf_disk_part *p)
+{
+	vf_disk_read_parts(f, p, 1);
+}
+
+void vf_disk_read_parts(struct vf_disk_file *f, const struct vf_disk_part *p,
+			size_t n)
+{
+	struct vf_disk_reading *first = NULL, *last = NULL;
+	size_t n_together = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		struct vf_disk_reading *r = begin(f, &p[i]);
+		if (first &&
+		    (!r || n_together == BATCH_MAX || !follows(last, r))) {
+			submit(first);
+			first = NULL;
+		}
+		if (!r) {
+			p[i].done(p[i].arg, -ENOENT);
+			continue;
+		}
+		*(first ? &last->next : &first) = r;
+		n_together = first == r ? 1 : n_together + 1;
+		last = r;
+	}
+	if (first)
+		submit(first);
 }
 
 /* ---- the watch ------------------------------------------------------------------------- */

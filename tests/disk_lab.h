@@ -172,4 +172,16 @@ static inline void lab_path(const char *dir, unsigned object, char out[256])
 	snprintf(out, 256, "%s/data/%.2s/%s", dir, hex, hex);
 }
 
+/* On the disk, behind the tier's back. */
+static inline void lab_flip(const char *path, uint64_t at)
+{
+	VF_AUTO_FD int fd = open(path, O_RDWR | O_CLOEXEC);
+	uint8_t byte;
+
+	CU_ASSERT_EQUAL(pread(fd, &byte, 1, (off_t)at), 1);
+	byte ^= 1;
+	CU_ASSERT_EQUAL(pwrite(fd, &byte, 1, (off_t)at), 1);
+	CU_ASSERT_EQUAL(fsync(fd), 0);
+}
+
 #endif

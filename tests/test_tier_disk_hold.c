@@ -60,17 +60,6 @@ static bool is_right(int fd, unsigned object, uint64_t size)
 	return true;
 }
 
-static void flip(const char *path, uint64_t at)
-{
-	VF_AUTO_FD int fd = open(path, O_RDWR);
-	uint8_t byte;
-
-	CU_ASSERT_EQUAL(pread(fd, &byte, 1, (off_t)at), 1);
-	byte ^= 1;
-	CU_ASSERT_EQUAL(pwrite(fd, &byte, 1, (off_t)at), 1);
-	CU_ASSERT_EQUAL(fsync(fd), 0);
-}
-
 static void only_whole_files_are_handed_out(void)
 {
 	struct vf_disk *d = lab_open(vf_test_dir(), TIER);
@@ -191,8 +180,8 @@ static void damage_is_found_before_it_is_handed_out(void)
 	int fd;
 
 	lab_path(dir, 1, path);
-	flip(path, 5 * LAB_BLOCK + 17);
-	flip(path, SIZE - 1);
+	lab_flip(path, 5 * LAB_BLOCK + 17);
+	lab_flip(path, SIZE - 1);
 	CU_ASSERT_EQUAL(vf_disk_pin(f, 5, 1), 0);
 	for (unsigned i = 0; i < 2; i++) /* all need not be found at once */
 		CU_ASSERT_EQUAL(vf_disk_file_hold(f, &fd), -ENOENT);
@@ -262,7 +251,7 @@ static void a_page_read_alone_is_not_the_block(void)
 		CU_ASSERT_EQUAL(atomic_load(&w.err), 0);
 	}
 	lab_path(dir, 1, path);
-	flip(path, 3 * LAB_BLOCK + VF_DISK_PAGE + 1);
+	lab_flip(path, 3 * LAB_BLOCK + VF_DISK_PAGE + 1);
 	CU_ASSERT_EQUAL(vf_disk_file_hold(f, &fd), -ENOENT);
 	CU_ASSERT(!vf_disk_has(f, 3));
 	vf_disk_file_put(f);
@@ -281,7 +270,7 @@ static void damage_while_held_makes_no_hole(void)
 	lab_path(dir, 1, path);
 	CU_ASSERT_EQUAL(vf_disk_file_hold(f, &fd), 0);
 	CU_ASSERT_EQUAL(fstat(fd, &before), 0);
-	flip(path, 9 * LAB_BLOCK);
+	lab_flip(path, 9 * LAB_BLOCK);
 	CU_ASSERT_EQUAL(lab_check(f, 1, 9), 0);
 	CU_ASSERT_EQUAL(vf_disk_file_hold(f, &again), -ENOENT);
 	CU_ASSERT_EQUAL(vf_disk_flush(d), 0);
