@@ -79,7 +79,9 @@ PACKAGES := libfuse3-dev=pc:fuse3 fuse3=bin:fusermount3 \
 	libc6-dev=h:stdio.h
 
 # What the tests and the demo run besides the programs.
-TEST_PACKAGES := jq=bin:jq zstd=bin:zstd python3-numpy=py:numpy curl=bin:curl
+# (gnuplot: the pictures of vectool recall)
+TEST_PACKAGES := jq=bin:jq zstd=bin:zstd python3-numpy=py:numpy curl=bin:curl \
+	gnuplot-nox=bin:gnuplot
 
 hash := \#
 missing = $(shell for p in $(1); do n=$${p%%=*}; t=$${p$(hash)*=}; w=$${t$(hash)*:}; \
