@@ -8,6 +8,7 @@
  * of their names.  An end of -1 is the file's.
  */
 #include "fs/fs.h"
+#include "store/local_file.h"
 
 #include <fcntl.h>
 #include <inttypes.h>
@@ -96,31 +97,9 @@ static int add_line(struct vf_buf *b, const struct vf_pin *pin)
 	return err ? err : vf_buf_append(b, "\n", 1);
 }
 
-static int write_file(const char *name, const struct vf_buf *b)
-{
-	VF_AUTO_FD int fd =
-		open(name,
-		     O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-		     0600);
-	int err;
-
-	if (fd < 0)
-		return -errno;
-	err = vf_write_all(fd, b->data, b->len);
-	return err ? err : fsync(fd) ? -errno : 0;
-}
-
-static int sync_folder(const char *dir)
-{
-	VF_AUTO_FD int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-	return fd < 0 || fsync(fd) ? -errno : 0;
-}
-
 int vf_pins_save(const char *dir, const struct vf_pin *pins)
 {
 	VF_AUTO_FREE char *name = NULL;
-	VF_AUTO_FREE char *next = NULL;
 	VF_AUTO_BUF struct vf_buf b = {0};
 	int err = 0;
 
@@ -128,20 +107,12 @@ int vf_pins_save(const char *dir, const struct vf_pin *pins)
 		name = NULL;
 		return -ENOMEM;
 	}
-	if (asprintf(&next, "%s/pins.new", dir) < 0) {
-		next = NULL;
-		return -ENOMEM;
-	}
 	for (; !err && pins; pins = pins->next)
 		err = add_line(&b, pins);
 	if (err)
 		return err;
-	err = write_file(next, &b);
-	if (!err && rename(next, name))
-		err = -errno;
-	if (!err)
-		err = sync_folder(dir);
-	return err ? vf_fail(err, "%s: %s", next, strerror(-err)) : 0;
+	err = vf_replace_file(name, b.data, b.len);
+	return err ? vf_fail(err, "%s: %s", name, strerror(-err)) : 0;
 }
 
 /* ---- reading --------------------------------------------------------------------------- */

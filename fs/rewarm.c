@@ -13,6 +13,7 @@
  */
 #include "fs/fs.h"
 #include "store/hotset.h"
+#include "store/local_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -179,31 +180,13 @@ static int list_hot(struct vf_rewarm *r, struct vf_buf *out)
 	return err ? err : vf_hotset_end(out);
 }
 
-static int write_file(const struct vf_rewarm *r, const struct vf_buf *b)
-{
-	VF_AUTO_FREE char *tmp = NULL;
-	int err;
-
-	if (asprintf(&tmp, "%s.new", r->path) < 0) {
-		tmp = NULL;
-		return -ENOMEM;
-	}
-	VF_AUTO_FD int fd =
-		open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC,
-		     0600);
-	err = fd < 0 ? -errno : vf_write_all(fd, b->data, b->len);
-	if (!err && (fdatasync(fd) || rename(tmp, r->path)))
-		err = -errno;
-	return err;
-}
-
 static void save(struct vf_rewarm *r)
 {
 	VF_AUTO_BUF struct vf_buf b = {0};
 	int err = list_hot(r, &b);
 
 	if (!err)
-		err = write_file(r, &b);
+		err = vf_replace_file(r->path, b.data, b.len);
 	if (err)
 		vf_log(VF_WARN, "%s: cannot write it: %s", r->path,
 		       vf_strerror(err));

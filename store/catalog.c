@@ -1,5 +1,6 @@
 /* Opening the catalog and looking into it; catalog_sync.c changes it. */
 #include "store/catalog_impl.h"
+#include "store/local_file.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -145,19 +146,11 @@ void vf_catalog_unlock(struct vf_catalog *c)
 /* A folder that is ours alone, made when absent. */
 static int make_folder(const char *path)
 {
-	struct stat st;
+	int fd = vf_private_folder(AT_FDCWD, path, path);
 
-	if (mkdir(path, 0700) && errno != EEXIST)
-		return vf_fail(-errno, "%s: cannot make the folder: %s", path,
-			       strerror(errno));
-	if (lstat(path, &st))
-		return vf_fail(-errno, "%s: %s", path, strerror(errno));
-	if (!S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
-	    (st.st_mode & 077))
-		return vf_fail(-EACCES,
-			       "%s: a cache must belong to you and be closed "
-			       "to others (chmod 0700)",
-			       path);
+	if (fd < 0)
+		return fd;
+	close(fd);
 	return 0;
 }
 

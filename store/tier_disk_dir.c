@@ -3,6 +3,7 @@
  * (0700, checked), so nobody can put links there; still every open refuses
  * them.
  */
+#include "store/local_file.h"
 #include "store/tier_disk_impl.h"
 
 #include <fcntl.h>
@@ -13,30 +14,6 @@
 #include <sys/statvfs.h>
 
 enum { DIR_BYTES = 4096 };
-
-/* A folder that is ours alone, made when absent.  Returns a descriptor. */
-static int open_folder(int at, const char *name, const char *shown)
-{
-	struct stat st;
-	int fd;
-
-	if (mkdirat(at, name, 0700) && errno != EEXIST)
-		return vf_fail(-errno, "%s: cannot make the folder: %s", shown,
-			       strerror(errno));
-	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0)
-		return vf_fail(errno == ELOOP || errno == ENOTDIR ? -EACCES
-								  : -errno,
-			       "%s: cannot open the folder: %s", shown,
-			       strerror(errno));
-	if (!fstat(fd, &st) && st.st_uid == geteuid() && !(st.st_mode & 077))
-		return fd;
-	close(fd);
-	return vf_fail(-EACCES,
-		       "%s: a cache must belong to you and be closed to "
-		       "others (chmod 0700)",
-		       shown);
-}
 
 static int take_lock(struct vf_disk *d)
 {
@@ -127,17 +104,17 @@ int vf_disk_dir_open(struct vf_disk *d)
 	char shown[4096 + 16];
 	int fd;
 
-	d->dir_fd = open_folder(AT_FDCWD, d->dir, d->dir);
+	d->dir_fd = vf_private_folder(AT_FDCWD, d->dir, d->dir);
 	if (d->dir_fd < 0)
 		return d->dir_fd;
 	fd = take_lock(d);
 	if (fd)
 		return fd;
 	snprintf(shown, sizeof(shown), "%s/data", d->dir);
-	d->data_fd = open_folder(d->dir_fd, "data", shown);
+	d->data_fd = vf_private_folder(d->dir_fd, "data", shown);
 	if (d->data_fd < 0)
 		return d->data_fd;
-	fd = open_folder(d->dir_fd, "index", d->index_path);
+	fd = vf_private_folder(d->dir_fd, "index", d->index_path);
 	if (fd < 0)
 		return fd;
 	close(fd);
@@ -173,7 +150,7 @@ static int make_subdir(struct vf_disk *d, const uint8_t id[16])
 	if (d->subdir[id[0]])
 		return 0;
 	name_subdir(id[0], name);
-	fd = open_folder(d->data_fd, name, name);
+	fd = vf_private_folder(d->data_fd, name, name);
 	if (fd < 0)
 		return fd;
 	close(fd);
