@@ -8,8 +8,8 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 V       ?= 0
 
-variant := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)$(if $(DEBUG),-debug)
 comma   := ,
+variant := $(if $(SAN),san-$(subst $(comma),-,$(SAN)),release)$(if $(DEBUG),-debug)
 B       := build/$(notdir $(firstword $(CC)))-$(subst $(comma),-,$(variant))
 BIN     := $(if $(SAN)$(DEBUG),$(B)/bin,build/bin)
 
