@@ -374,8 +374,10 @@ static void unlink_active(struct vf_http *h, const struct call *c)
 	h->n_active--;
 }
 
-static void take_ended(struct vf_http *h)
+/* Whether there were any. */
+static bool take_ended(struct vf_http *h)
 {
+	bool any = false;
 	CURLMsg *m;
 	int left;
 
@@ -387,7 +389,9 @@ static void take_ended(struct vf_http *h)
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &c);
 		unlink_active(h, c);
 		judge(h, c, rc);
+		any = true;
 	}
+	return any;
 }
 
 static int poll_ms(const struct vf_http *h)
@@ -429,7 +433,8 @@ static void *run(void *arg)
 
 	while (take_queue(h)) {
 		begin_some(h);
-		vf_http_loop_turn(&h->loop, poll_ms(h));
+		/* a server close by answers before we wait for it */
+		vf_http_loop_turn(&h->loop, take_ended(h) ? 0 : poll_ms(h));
 		take_ended(h);
 	}
 	cancel_all(h);
