@@ -30,21 +30,6 @@ BW static inline __m512i popcount_bytes(__m512i v)
 			       _mm512_shuffle_epi8(table, hi));
 }
 
-/* Bytes of at most 8 * 15 = 120, summed to 64-bit lanes. */
-BW static inline __m512i weigh_bw(__m512i c, const uint64_t *planes,
-				  size_t words, size_t w, __mmask8 m)
-{
-	__m512i sum = _mm512_setzero_si512();
-
-	for (int j = 3; j >= 0; j--) {
-		__m512i p = _mm512_maskz_loadu_epi64(
-			m, planes + (size_t)j * words + w);
-		sum = _mm512_add_epi8(_mm512_add_epi8(sum, sum),
-				      popcount_bytes(_mm512_and_si512(c, p)));
-	}
-	return _mm512_sad_epu8(sum, _mm512_setzero_si512());
-}
-
 POPCNT static inline __m512i weigh_popcnt(__m512i c, const uint64_t *planes,
 					  size_t words, size_t w, __mmask8 m)
 {
@@ -97,7 +82,74 @@ POPCNT static inline __m512i differ_popcnt(__m512i c, const uint64_t *q,
 		}                                                              \
 	}
 
-DEFINE_COUNT(BW, b1q4_bw, weigh_bw)
+/*
+ * Without the instruction, weights of dimensions instead of counts of bits: a
+ * code is the mask under which bytes of 0 to 15 are added, so that four planes
+ * cost one addition.  A byte holds the sum of WORDS_BYTE of them, at most 240.
+ */
+enum { WORDS_BYTE = 16 };
+
+BW static __m512i weights_of_word(const uint64_t *planes, size_t words)
+{
+	__m512i q = _mm512_setzero_si512();
+
+	for (size_t j = 0; j < 4; j++)
+		q = _mm512_mask_add_epi8(q, planes[j * words], q,
+					 _mm512_set1_epi8((char)(1 << j)));
+	return q;
+}
+
+BW static inline __m512i add_word(__m512i sum, const uint8_t *code,
+				  const __m512i *q, size_t w)
+{
+	uint64_t m;
+
+	memcpy(&m, code + w * 8, sizeof(m));
+	return _mm512_mask_add_epi8(sum, m, sum, q[w]);
+}
+
+/* Of @n words, or of WORDS_BYTE: then there is no loop, @q is in registers. */
+BW static inline uint32_t add_weights(const uint8_t *code, const __m512i *q,
+				      size_t n)
+{
+	__m512i zero = _mm512_setzero_si512(), sum[2] = {zero, zero};
+
+	if (n == WORDS_BYTE) {
+		for (size_t w = 0; w < WORDS_BYTE; w += 8) {
+			sum[0] = add_word(sum[0], code, q, w);
+			sum[1] = add_word(sum[1], code, q, w + 1);
+			sum[0] = add_word(sum[0], code, q, w + 2);
+			sum[1] = add_word(sum[1], code, q, w + 3);
+			sum[0] = add_word(sum[0], code, q, w + 4);
+			sum[1] = add_word(sum[1], code, q, w + 5);
+			sum[0] = add_word(sum[0], code, q, w + 6);
+			sum[1] = add_word(sum[1], code, q, w + 7);
+		}
+	} else {
+		for (size_t w = 0; w < n; w++)
+			sum[w % 2] = add_word(sum[w % 2], code, q, w);
+	}
+	sum[0] = _mm512_sad_epu8(_mm512_add_epi8(sum[0], sum[1]), zero);
+	return (uint32_t)_mm512_reduce_add_epi64(sum[0]);
+}
+
+BW static void b1q4_bw(const uint8_t *codes, size_t n, size_t words,
+		       const uint64_t *planes, uint32_t *out)
+{
+	__m512i q[WORDS_BYTE];
+
+	memset(out, 0, n * sizeof(*out));
+	for (size_t from = 0; from < words; from += WORDS_BYTE) {
+		size_t left = words - from;
+		const uint8_t *code = codes + from * 8;
+		for (size_t w = 0; w < WORDS_BYTE && w < left; w++)
+			q[w] = weights_of_word(planes + from + w, words);
+		for (size_t r = 0; r < n; r++, code += words * 8)
+			out[r] += add_weights(
+				code, q, left < WORDS_BYTE ? left : WORDS_BYTE);
+	}
+}
+
 DEFINE_COUNT(POPCNT, b1q4_popcnt, weigh_popcnt)
 DEFINE_COUNT(BW, hamming_bw, differ_bw)
 DEFINE_COUNT(POPCNT, hamming_popcnt, differ_popcnt)
