@@ -394,8 +394,8 @@ int vf_tree_choose(const struct vf_tree *t, const float *q,
 				   .rotation = t->rotation,
 				   .origin = t->origin};
 	uint32_t all = t->info.n_leaves;
-	/* Twice as many are measured: codes err by less than that. */
-	uint32_t some = n < all / 4 ? 2 * n + 16 : all;
+	/* Half as many more are measured: codes err by less than that. */
+	uint32_t some = n < all ? n + n / 2 + 16 : all;
 	VF_AUTO_FREE struct vf_hit *hits = NULL;
 	VF_AUTO_FREE struct vf_probe *p = NULL;
 	int err = vf_scan_quantize(s, &f, q);

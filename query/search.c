@@ -13,7 +13,7 @@ enum {
 	CANDIDATES_MAX = 1 << 20,
 	THREADS_MAX = 64,
 	/* What a scan keeps for bounds to choose from. */
-	BOUNDED_MIN = 1000,
+	BOUNDED_MIN = 300,
 	BOUNDED_PER_K = 20,
 };
 
