@@ -10,8 +10,9 @@
 #include <math.h>
 
 enum {
-	SCAN_BLOCK = 64, /* rows whose counts are kept between two loops */
-	MAPPED_ROWS = 8, /* whose codes are copied at once to be refined */
+	SCAN_BLOCK = 64,      /* rows whose counts are kept between two loops */
+	MAPPED_ROWS = 8,      /* whose codes are copied at once to be refined */
+	LEAVES_PER_PART = 16, /* fewer would be too unlike in rows */
 };
 
 /* @len bytes of a large section: where they are, or copied to @room. */
@@ -203,15 +204,26 @@ static bool has_probes(const struct vf_index *ix, const struct vf_scan_job *j)
 	return ix->tree && j->probes;
 }
 
+/*
+ * A part is some of the leaves, since each costs something whatever it has of
+ * rows; of few leaves it is some rows of each.
+ */
+static bool splits_leaves(const struct vf_index *ix, struct vf_scan_part part)
+{
+	return ix->c.n_leaves / LEAVES_PER_PART >= part.of;
+}
+
 /* The visits of one job to @out; returns how many. */
-static size_t list_visits(const struct vf_index *ix,
+static size_t list_visits(const struct vf_index *ix, struct vf_scan_part part,
 			  const struct vf_scan_job *j, uint32_t job,
 			  struct visit *out)
 {
 	uint32_t n = has_probes(ix, j) ? j->n_probes : ix->c.n_leaves;
 	size_t n_out = 0;
 
-	for (uint32_t i = 0; i < n; i++) {
+	if (!splits_leaves(ix, part))
+		part = (struct vf_scan_part){0, 1};
+	for (uint32_t i = part.number; i < n; i += part.of) {
 		struct visit v = {i, job, 0};
 		if (has_probes(ix, j)) {
 			v.leaf = find_tree_leaf(ix, j->probes[i].leaf);
@@ -279,8 +291,10 @@ int vf_index_scan_jobs(const struct vf_index *ix, uint64_t base,
 		return err ? err : -ENOMEM;
 	n_visits = 0;
 	for (size_t i = 0; i < n; i++)
-		n_visits +=
-			list_visits(ix, &jobs[i], (uint32_t)i, v + n_visits);
+		n_visits += list_visits(ix, part, &jobs[i], (uint32_t)i,
+					v + n_visits);
+	if (splits_leaves(ix, part))
+		part = (struct vf_scan_part){0, 1};
 	/* One query's order, nearest leaf first, fills its heap sooner. */
 	if (n > 1)
 		qsort(v, n_visits, sizeof(*v), compare_visits);

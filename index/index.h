@@ -225,7 +225,7 @@ struct vf_scan_job {
 	uint64_t n_rows; /* out: estimated */
 };
 
-/* A share of the rows of each leaf: the number-th of so many. */
+/* A share of the rows: the number-th of so many. */
 struct vf_scan_part {
 	uint32_t number, of;
 };
