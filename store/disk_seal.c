@@ -1,24 +1,32 @@
 /*
  *   0 magic  4 version  8 state  12 trials  16 len  24 crc of the file
- *   28 crc of these
+ *   28 crc of these  32 the mark (one byte)
  *
  *   SEALED   at rest; len and crc are those of data.mdb
- *   OPEN     in use, or ended without closing; @trials openings since the
- *            last one that was proven
+ *   OPEN     in use, or ended without closing; @trials openings in a row, of
+ *            which all but the last ended while LMDB was at work
  */
 #include "store/disk_seal.h"
 
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
-enum { VERSION = 1, SEAL_LEN = 32, TRIALS_MAX = 3, CHUNK = 1 << 20 };
+enum {
+	VERSION = 1,
+	SEAL_LEN = 32,
+	MARK = SEAL_LEN, /* offset; one byte */
+	TRIALS_MAX = 3,
+	CHUNK = 1 << 20,
+};
 enum { SEALED = 1, OPEN = 2 };
 #define MAGIC 0x53444656u /* "VFDS" */
 
 struct seal {
 	uint32_t state, trials, crc;
 	uint64_t len;
+	bool at_work; /* the mark; read, not written with the rest */
 };
 
 static int open_in(const char *dir, const char *name, int flags)
@@ -62,7 +70,35 @@ static int read_seal(const char *dir, struct seal *out)
 	out->trials = vf_le32(b + 12);
 	out->len = vf_le64(b + 16);
 	out->crc = vf_le32(b + 24);
+	out->at_work = pread(fd, b, 1, MARK) != 1 || b[0];
 	return 0;
+}
+
+static int write_mark(const char *dir)
+{
+	VF_AUTO_FD int fd = open_in(dir, "seal", O_RDWR);
+	const uint8_t at_work = 1;
+
+	if (fd >= 0 && pwrite(fd, &at_work, 1, MARK) == 1)
+		return 0;
+	return vf_fail(errno ? -errno : -EIO, "%s/seal: %s", dir,
+		       strerror(errno));
+}
+
+volatile uint8_t *vf_disk_seal_mark(const char *dir)
+{
+	VF_AUTO_FD int fd = open_in(dir, "seal", O_RDWR);
+	uint8_t *p = fd < 0 ? MAP_FAILED
+			    : mmap(NULL, MARK + 1, PROT_READ | PROT_WRITE,
+				   MAP_SHARED, fd, 0);
+
+	return p == MAP_FAILED ? NULL : p + MARK;
+}
+
+void vf_disk_seal_unmark(volatile uint8_t *mark)
+{
+	if (mark)
+		munmap((uint8_t *)mark - MARK, MARK + 1);
 }
 
 static int measure(const char *dir, struct seal *out)
@@ -89,7 +125,7 @@ static int check_seal(const char *dir, const struct seal *s)
 	struct seal now;
 
 	if (s->state == OPEN)
-		return s->trials < TRIALS_MAX ? 0 : -EBADMSG;
+		return s->at_work && s->trials >= TRIALS_MAX ? -EBADMSG : 0;
 	if (s->state != SEALED || measure(dir, &now) || now.len != s->len ||
 	    now.crc != s->crc)
 		return -EBADMSG;
@@ -102,10 +138,12 @@ int vf_disk_seal_break(const char *dir)
 	int err = read_seal(dir, &s), written;
 	bool is_bad = err == -EBADMSG || (!err && check_seal(dir, &s));
 
-	s.trials = is_bad || s.state != OPEN ? 1 : s.trials + 1;
+	s.trials = is_bad || s.state != OPEN || !s.at_work ? 1 : s.trials + 1;
 	s.state = OPEN;
 	s.len = s.crc = 0;
 	written = write_seal(dir, &s);
+	if (!written)
+		written = write_mark(dir);
 	return written ? written : is_bad ? -EBADMSG : 0;
 }
 
