@@ -24,19 +24,22 @@ static const char help[] =
 	"  whole       a file that is whole in the disk tier, passed through,\n"
 	"              against the tier's file\n"
 	"  sequential  a cold stream, against 16 range GETs by libcurl; of the\n"
-	"              server in AWS_ENDPOINT_URL and S3_BUCKET when they are set\n"
+	"              server in AWS_ENDPOINT_URL and S3_BUCKET when they are set,\n"
+	"              as for ready\n"
+	"  ready       the start of a mount over a filled disk tier, up to the\n"
+	"              first page out of it\n"
 	"  query       a query whose rows only the bucket has, against the same\n"
 	"              query warm\n"
 	"  others      a table beside s3fs and rclone, as far as installed\n"
 	"\n"
-	"  --size SIZE      of the object, 64M to 8G; by default 1G for hinted,\n"
-	"                   512M for ram, disk and whole, else 256M\n"
+	"  --size SIZE      of the object, 64M to 16G; by default 1G for hinted\n"
+	"                   and ready, 512M for ram, disk and whole, else 256M\n"
 	"  --rounds N       repetitions, medians are printed (9)\n"
 	"  --latency-ms N   of a GET, in faults and hinted (30), others (0)\n"
 	"  --dir DIR        for mounts, caches, files (TMPDIR, /tmp)\n"
 	"  --help\n";
 
-enum { ROUNDS = 9, ROUNDS_MAX = 101, MIB = 1 << 20 };
+enum { ROUNDS = 9, MIB = 1 << 20 };
 
 struct section {
 	const char *name;
@@ -52,6 +55,7 @@ static const struct section sections[] = {
 	{"disk", bench_disk, 512, 0, false},
 	{"whole", bench_whole, 512, 0, false},
 	{"sequential", bench_cold_stream, 256, 0, true},
+	{"ready", bench_ready, 1024, 0, true},
 	{"query", bench_cold_query, 64, 30, false},
 	{"others", bench_others, 256, 0, false},
 };
@@ -96,14 +100,14 @@ static void parse_options(int argc, char **argv, struct settings *out)
 			fputs(help, stdout);
 			exit(0);
 		} else if (opt == 'r') {
-			bench.rounds =
-				(unsigned)parse_number(optarg, 1, ROUNDS_MAX);
+			bench.rounds = (unsigned)parse_number(optarg, 1,
+							      BENCH_ROUNDS_MAX);
 		} else if (opt == 'l') {
 			out->latency_ms = parse_number(optarg, 0, 10000);
 		} else if (opt == 'd') {
 			out->dir = optarg;
 		} else if (opt != 's' || vf_parse_size(optarg, &out->size) ||
-			   out->size < 64 * MIB || out->size > 8192ull * MIB) {
+			   out->size < 64 * MIB || out->size > 16384ull * MIB) {
 			refuse("not understood", optarg ? optarg : argv[0]);
 		}
 	}

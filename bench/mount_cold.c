@@ -13,7 +13,7 @@
 
 #include "store/ranges.h"
 
-enum { THREADS_MAX = 64, ROWS = 200, ROUNDS_MAX = 101, CURLS = 16 };
+enum { THREADS_MAX = 64, ROWS = 200, CURLS = 16 };
 
 static const uint8_t *map_object(int *out_fd)
 {
@@ -89,7 +89,7 @@ static double touch_together(const uint8_t *map, const uint64_t *pages,
 
 static void run_faults(const uint8_t *map, unsigned k, const uint64_t *pages)
 {
-	double wall[ROUNDS_MAX], first;
+	double wall[BENCH_ROUNDS_MAX], first;
 	struct bench_counts n;
 	unsigned rounds = bench.rounds;
 	char what[80];
@@ -197,7 +197,7 @@ static struct hinted run_hinted(bool by_ioctl, bool wait, uint64_t seed)
 
 static void run_hints(bool by_ioctl, const char *name)
 {
-	double wall[ROUNDS_MAX], hints[ROUNDS_MAX], gets = 0;
+	double wall[BENCH_ROUNDS_MAX], hints[BENCH_ROUNDS_MAX], gets = 0;
 	unsigned rounds = VF_MIN(bench.rounds, 9u);
 	char what[80];
 	struct hinted h;
@@ -320,7 +320,8 @@ static double read_cold(void)
 
 void bench_cold_stream(void)
 {
-	double ratio[ROUNDS_MAX], ours[ROUNDS_MAX], curl[ROUNDS_MAX];
+	double ratio[BENCH_ROUNDS_MAX], ours[BENCH_ROUNDS_MAX],
+		curl[BENCH_ROUNDS_MAX];
 
 	for (unsigned i = 0; i < bench.rounds; i++) {
 		if (i % 2)

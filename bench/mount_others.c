@@ -11,7 +11,9 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-enum { READS = 200, ROUNDS_MAX = 101 };
+enum {
+	READS = 200,
+};
 
 struct other {
 	const char *name, *program;
@@ -174,7 +176,7 @@ static bool measure(const struct other *o, const struct reading *r,
 static void show_row(const struct other *o, const struct reading *r,
 		     unsigned rounds)
 {
-	double cold[ROUNDS_MAX], warm[ROUNDS_MAX];
+	double cold[BENCH_ROUNDS_MAX], warm[BENCH_ROUNDS_MAX];
 	struct row row;
 
 	for (unsigned i = 0; i < rounds; i++) {

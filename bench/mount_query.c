@@ -14,7 +14,6 @@ enum {
 	ROWS = 20000,
 	DIM = 1024,
 	REPEATS = 3, /* of one query: cold, then warm */
-	ROUNDS_MAX = 101,
 };
 
 static void path_in(const char *name, char out[BENCH_PATH])
@@ -104,7 +103,8 @@ static void ask(const char *queries, double out_ms[REPEATS])
 void bench_cold_query(void)
 {
 	char queries[BENCH_PATH];
-	double ms[REPEATS], extra[ROUNDS_MAX], warm[ROUNDS_MAX], gets = 0;
+	double ms[REPEATS], extra[BENCH_ROUNDS_MAX], warm[BENCH_ROUNDS_MAX],
+		gets = 0;
 
 	make_index(queries);
 	for (unsigned i = 0; i < bench.rounds; i++) {

@@ -12,7 +12,12 @@
 
 #include "store/util.h"
 
-enum { BENCH_PAGE = 4096, BENCH_BLOCK = 64 << 10, BENCH_PATH = 4096 + 300 };
+enum {
+	BENCH_PAGE = 4096,
+	BENCH_BLOCK = 64 << 10,
+	BENCH_PATH = 4096 + 300,
+	BENCH_ROUNDS_MAX = 101,
+};
 
 struct bench {
 	char dir[PATH_MAX];   /* everything of a run is below it */
@@ -66,6 +71,9 @@ uint64_t bench_metric(const char *name);
 /* The daemon saves its disk tier's index after the mount is gone; then its
  * lock is free. */
 void bench_await_tier(void);
+/* Read the object until all of it is in the disk tier.  False: it does not
+ * stay there, as is printed. */
+bool bench_fill_disk(void); /* mount_warm.c */
 /* Remove what is in the cache's folder, when its daemon has ended. */
 void bench_empty_cache(void);
 
@@ -110,6 +118,7 @@ void bench_cold_stream(void); /* mount_cold.c */
 void bench_ram(void);	      /* mount_warm.c */
 void bench_disk(void);	      /* mount_warm.c */
 void bench_whole(void);	      /* mount_warm.c */
+void bench_ready(void);	      /* mount_ready.c */
 void bench_others(void);      /* mount_others.c */
 void bench_cold_query(void);  /* mount_query.c */
 

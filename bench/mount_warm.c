@@ -12,13 +12,7 @@
 
 #include "store/ranges.h"
 
-enum {
-	READS = 4000,
-	ROUNDS_MAX = 101,
-	PIECE_LEN = 4 << 20,
-	FILL_S = 120,
-	RANDOM_RAM_MIB = 32
-};
+enum { READS = 4000, PIECE_LEN = 4 << 20, FILL_S = 120, RANDOM_RAM_MIB = 32 };
 
 static const char *const how_names[] = {[BENCH_FAULT] = "random 4 KiB fault",
 					[BENCH_PREAD] = "random 4 KiB pread"};
@@ -26,7 +20,8 @@ static const char *const how_names[] = {[BENCH_FAULT] = "random 4 KiB fault",
 /* ---- RAM -------------------------------------------------------------------------- */
 
 struct pair {
-	double ours[ROUNDS_MAX], other[ROUNDS_MAX], ratio[ROUNDS_MAX];
+	double ours[BENCH_ROUNDS_MAX], other[BENCH_ROUNDS_MAX],
+		ratio[BENCH_ROUNDS_MAX];
 };
 
 /* @other_path's turn and ours alternate, so that both meet the same machine. */
@@ -135,7 +130,7 @@ static size_t count_missing(int fd)
 }
 
 /* What is read may be kept late, or not at all when much comes at once. */
-static bool fill_disk(void)
+bool bench_fill_disk(void)
 {
 	uint64_t end = vf_now_ns() + FILL_S * 1000000000ull;
 	size_t missing = 1;
@@ -173,8 +168,8 @@ static void write_raw(const char *path)
 
 static void disk_random(const char *raw, enum bench_how how)
 {
-	double ours[ROUNDS_MAX], page[ROUNDS_MAX], block[ROUNDS_MAX],
-		ratio[ROUNDS_MAX], us, r;
+	double ours[BENCH_ROUNDS_MAX], page[BENCH_ROUNDS_MAX],
+		block[BENCH_ROUNDS_MAX], ratio[BENCH_ROUNDS_MAX], us, r;
 	size_t n = VF_MIN((uint64_t)READS / 4, bench.len / BENCH_BLOCK);
 	char what[80];
 
@@ -237,7 +232,7 @@ void bench_disk(void)
 	snprintf(raw, sizeof(raw), "%s/raw", bench.cache);
 	write_raw(raw);
 	mount_tier(RANDOM_RAM_MIB, "off");
-	if (fill_disk()) {
+	if (bench_fill_disk()) {
 		bench_reset_counts();
 		disk_random(raw, BENCH_FAULT);
 		disk_random(raw, BENCH_PREAD);
@@ -289,7 +284,7 @@ static void compare_whole(void)
 void bench_whole(void)
 {
 	mount_tier(RANDOM_RAM_MIB, "auto");
-	if (fill_disk()) {
+	if (bench_fill_disk()) {
 		bench_unmount();
 		bench_await_tier();
 		mount_tier(RANDOM_RAM_MIB, "auto");
