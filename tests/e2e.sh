@@ -27,8 +27,10 @@ trap 'exit 130' INT TERM
 run_one() { # SCRIPT
 	local to
 	to=$dir/$(basename "$1")
+	SECONDS=0
 	timeout --foreground 900 bash "$1" >"$to.out" 2>&1
 	echo $? >"$to.tmp"
+	echo $SECONDS >"$to.s"
 	mv "$to.tmp" "$to.rc"
 }
 export -f run_one
@@ -42,7 +44,7 @@ set +m
 for s in "${scripts[@]}"; do
 	name=$(basename "$s")
 	while [ ! -e "$dir/$name.rc" ] && kill -0 $runner 2>/dev/null; do sleep 0.2; done
-	echo "== ${name%.sh}"
+	echo "== ${name%.sh}, $(cat "$dir/$name.s" 2>/dev/null) s"
 	rc=$(cat "$dir/$name.rc" 2>/dev/null || echo unknown)
 	cat "$dir/$name.out"
 	if [ "$rc" != 0 ] && ! grep -q '^not ok' "$dir/$name.out"; then
