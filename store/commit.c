@@ -1,28 +1,23 @@
 /*
- * Reading the log, and appending to it.  Each record names the checksum of the
- * one before it, so a log that was cut, mixed up or restarted does not load.
+ * Appending to the log, and settling what became of it.
  */
-#include "store/commit.h"
+#include "store/checkpoint.h"
+#include "store/commit_impl.h"
 
 #include <stdio.h>
 #include <time.h>
 
 enum {
-	IDENTITY_MAX = 4096, /* bytes of _vecfs/indexes/NAME */
 	COMMIT_TRIES = 6,
+	/*
+	 * A state that was the end of the log so short a time ago is in front of
+	 * nothing deleted: gc waits longer (VF_GC_WAIT_S) between boundary and
+	 * deletes.  What is older asks the boundary.
+	 */
+	TRUST_MS = 300 * 1000,
 };
 
 /* ---- names ----------------------------------------------------------------------------- */
-
-static void identity_key(const char *name, char out[128])
-{
-	snprintf(out, 128, "_vecfs/indexes/%s", name);
-}
-
-static void record_key(const char *name, uint64_t number, char out[128])
-{
-	snprintf(out, 128, "%s/log/%020llu", name, (unsigned long long)number);
-}
 
 char *vf_shard_key(const char *index, const char *shard, const char *object)
 {
@@ -42,183 +37,6 @@ void vf_shard_name(uint64_t head, char out[VF_SHARD_NAME_LEN + 1])
 	vf_hex(nonce, sizeof(nonce), out + 21);
 }
 
-/* ---- one record ---------------------------------------------------------------------------- */
-
-static int apply_bytes(struct vf_bucket *b, struct vf_state *s, const char *key,
-		       const void *p, size_t len)
-{
-	struct vf_record r;
-	const char *why;
-	int err = vf_record_parse(p, len, &r, &why);
-
-	if (!err) {
-		why = vf_state_apply(s, &r, vf_record_checksum(p, len));
-		err = why ? -EBADMSG : 0;
-		vf_record_fini(&r);
-	}
-	return err ? vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why) : 0;
-}
-
-/* Apply record head + 1; -ENOENT when there is none. */
-static int apply_next(struct vf_bucket *b, struct vf_state *s)
-{
-	VF_AUTO_FREE void *p = NULL;
-	char key[128];
-	size_t len;
-	int err;
-
-	record_key(s->name, s->head + 1, key);
-	err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
-	return err ? err : apply_bytes(b, s, key, p, len);
-}
-
-int vf_record_load(struct vf_bucket *b, const char *name, uint64_t number,
-		   void **out_bytes, struct vf_record *out)
-{
-	char key[128];
-	const char *why;
-	size_t len;
-	void *p = NULL;
-
-	*out_bytes = NULL;
-	record_key(name, number, key);
-	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
-	if (err)
-		return err;
-	err = vf_record_parse(p, len, out, &why);
-	if (err) {
-		free(p);
-		return vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why);
-	}
-	*out_bytes = p;
-	return 0;
-}
-
-/* ---- loading --------------------------------------------------------------------------- */
-
-struct last {
-	uint64_t number;
-	size_t dir_len; /* of "name/log/" */
-};
-
-static int note_record(void *arg, const struct vf_list_entry *e)
-{
-	struct last *l = arg;
-	const char *digits = e->key + l->dir_len;
-
-	if (strlen(digits) == 20 && strspn(digits, "0123456789") == 20)
-		l->number = strtoull(digits, NULL, 10);
-	return 0;
-}
-
-/*
- * One LIST tells the head; then every record up to it has to be there.
- * @until  read no farther than this commit
- */
-static int read_log(struct vf_bucket *b, struct vf_state *s, uint64_t until)
-{
-	struct last last = {.number = s->head};
-	char prefix[128], after[128];
-	int err;
-
-	last.dir_len =
-		(size_t)snprintf(prefix, sizeof(prefix), "%s/log/", s->name);
-	record_key(s->name, s->head, after);
-	err = vf_bucket_list(b, prefix, false, after, note_record, &last);
-	while (!err && s->head < VF_MIN(last.number, until)) {
-		err = apply_next(b, s);
-		if (err == -ENOENT)
-			return vf_fail(-EBADMSG,
-				       "%s/%s%020llu: a record is missing",
-				       vf_bucket_url(b), prefix,
-				       (unsigned long long)s->head + 1);
-	}
-	return err;
-}
-
-static int read_identity(struct vf_bucket *b, const char *name,
-			 uint8_t out_uuid[16])
-{
-	VF_AUTO_FREE void *p = NULL;
-	char key[128];
-	size_t len;
-	int err;
-
-	identity_key(name, key);
-	err = vf_bucket_get_all(b, key, IDENTITY_MAX, &p, &len);
-	if (err)
-		return err;
-	err = vf_identity_parse(p, len, out_uuid);
-	if (err)
-		vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key,
-			err == -ENOTSUP ? "a newer version of vecfs wrote it"
-					: "it is damaged");
-	return err;
-}
-
-static int load_until(struct vf_bucket *b, const char *name, uint64_t until,
-		      struct vf_state **out)
-{
-	struct vf_state *s;
-	uint8_t uuid[16];
-	int err;
-
-	*out = NULL;
-	if (!vf_index_name_ok(name))
-		return -ENOENT;
-	err = read_identity(b, name, uuid);
-	if (err)
-		return err;
-	s = vf_state_new(name, uuid);
-	if (!s)
-		return -ENOMEM;
-	err = read_log(b, s, until);
-	if (err)
-		vf_state_free(s);
-	else
-		*out = s;
-	return err;
-}
-
-int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
-{
-	return load_until(b, name, UINT64_MAX, out);
-}
-
-int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
-		     struct vf_state **out)
-{
-	int err = load_until(b, name, at, out);
-
-	if (err || (*out)->head == at)
-		return err;
-	err = vf_fail(-ERANGE,
-		      "%s/%s: there is no commit %llu; the newest is "
-		      "%llu",
-		      vf_bucket_url(b), name, (unsigned long long)at,
-		      (unsigned long long)(*out)->head);
-	vf_state_free(*out);
-	*out = NULL;
-	return err;
-}
-
-int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
-		     struct vf_state **out_state)
-{
-	struct vf_state *next = vf_state_copy(s);
-	int err;
-
-	*out_state = NULL;
-	if (!next)
-		return -ENOMEM;
-	err = read_log(b, next, UINT64_MAX);
-	if (err || next->head == s->head)
-		vf_state_free(next);
-	else
-		*out_state = next;
-	return err;
-}
-
 static void back_off(int try)
 {
 	uint32_t r;
@@ -230,10 +48,10 @@ int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 {
 	VF_AUTO_BUF struct vf_buf text = {0};
 	uint8_t found[16];
-	char key[128];
+	char key[VF_LOG_KEY_LEN];
 	int err;
 
-	identity_key(name, key);
+	snprintf(key, sizeof(key), "_vecfs/indexes/%s", name);
 	vf_random(out_uuid, 16);
 	err = vf_identity_encode(out_uuid, &text);
 	if (err)
@@ -246,7 +64,7 @@ int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 		if (!err)
 			return 0;
 		/* Somebody's, or ours after a lost answer: it counts. */
-		int read = read_identity(b, name, found);
+		int read = vf_log_identity(b, name, found);
 		if (!read)
 			memcpy(out_uuid, found, sizeof(found));
 		if (read != -ENOENT)
@@ -328,6 +146,107 @@ static int settle(struct vf_bucket *b, const char *key,
 		       vf_bucket_url(b), key, nonce);
 }
 
+/* ---- behind the boundary --------------------------------------------------------------- */
+
+/*
+ * A writer that slept may find the number after its head free because the
+ * record that had it was collected.  0: @number is above the boundary, as of
+ * *checked_ms; -EEXIST: below.
+ */
+static int check_boundary(struct vf_bucket *b, const char *index,
+			  uint64_t number, uint64_t *checked_ms)
+{
+	uint64_t now_ms = vf_boot_ms(), boundary;
+
+	if (*checked_ms && now_ms - *checked_ms <= TRUST_MS)
+		return 0;
+	int err = vf_log_boundary(b, index, &boundary);
+	if (err)
+		return err;
+	*checked_ms = now_ms;
+	return number < boundary ? -EEXIST : 0;
+}
+
+/* The record was created: does it mean anything? */
+static int confirm(struct vf_bucket *b, const char *index,
+		   const struct vf_record *r, uint64_t *checked_ms)
+{
+	char nonce[33];
+	int err = check_boundary(b, index, r->number, checked_ms);
+
+	if (!err)
+		return 0;
+	vf_hex(r->nonce, 16, nonce);
+	return vf_fail(-EINPROGRESS,
+		       "%s/%s: the log was collected while record %llu was on "
+		       "its way; whether it counts is unknown (nonce %s)",
+		       vf_bucket_url(b), index, (unsigned long long)r->number,
+		       nonce);
+}
+
+/* ---- checkpoints --------------------------------------------------------------------------- */
+
+int vf_log_checkpoint(struct vf_bucket *b, const struct vf_state *s)
+{
+	VF_AUTO_BUF struct vf_buf bytes = {0};
+	char key[VF_LOG_KEY_LEN];
+	int err = vf_checkpoint_encode(s, &bytes);
+
+	if (err)
+		return err;
+	vf_log_key(s->name, "checkpoint", s->head, key);
+	err = vf_bucket_put(b, key, bytes.data, bytes.len, VF_PUT_IF_ABSENT,
+			    NULL);
+	return err == -EEXIST ? 0 : err;
+}
+
+/* The commit stands without it: the next one tries again. */
+static void make_checkpoint(struct vf_bucket *b, struct vf_state *s)
+{
+	if (s->head / VF_CHECKPOINT_EVERY ==
+	    s->checkpoint / VF_CHECKPOINT_EVERY)
+		return;
+	int err = vf_log_checkpoint(b, s);
+	if (err)
+		vf_log(VF_WARN, "%s/%s: no checkpoint was written: %s",
+		       vf_bucket_url(b), s->name, vf_strerror(err));
+	else
+		s->checkpoint = s->head;
+}
+
+/* ---- the commit --------------------------------------------------------------------------- */
+
+static int encode(struct vf_record *r, const struct vf_state *s,
+		  struct vf_buf *out)
+{
+	memcpy(r->uuid, s->uuid, sizeof(r->uuid));
+	vf_random(r->nonce, sizeof(r->nonce));
+	name_writer(r);
+	return vf_record_encode(r, out);
+}
+
+static int create_record(struct vf_bucket *b, struct vf_state *next,
+			 const struct vf_record *r, const struct vf_buf *bytes)
+{
+	char key[VF_LOG_KEY_LEN];
+
+	/* What we could not read back ourselves must not become a record. */
+	vf_log_key(next->name, "log", r->number, key);
+	int err = vf_log_apply(b, next, key, bytes->data, bytes->len);
+	if (!err)
+		err = check_boundary(b, next->name, r->number,
+				     &next->checked_ms);
+	uint64_t sent_ms = vf_boot_ms();
+	if (!err)
+		err = settle(b, key, bytes);
+	if (!err)
+		err = confirm(b, next->name, r, &next->checked_ms);
+	/* What follows our record cannot have been collected before it was. */
+	if (!err)
+		next->checked_ms = VF_MAX(next->checked_ms, sent_ms);
+	return err;
+}
+
 int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 	      const struct vf_op *ops, size_t n_ops,
 	      struct vf_state **out_state)
@@ -337,30 +256,22 @@ int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 			      .ops = (struct vf_op *)ops,
 			      .n_ops = n_ops};
 	VF_AUTO_BUF struct vf_buf bytes = {0};
-	struct vf_state *next;
-	char key[128];
-	int err;
+	int err = encode(&r, s, &bytes);
 
 	*out_state = NULL;
-	memcpy(r.uuid, s->uuid, sizeof(r.uuid));
-	vf_random(r.nonce, sizeof(r.nonce));
-	name_writer(&r);
-	err = vf_record_encode(&r, &bytes);
 	if (err)
 		return err;
-	/* What we could not read back ourselves must not become a record. */
-	next = vf_state_copy(s);
+	struct vf_state *next = vf_state_copy(s);
 	if (!next)
 		return -ENOMEM;
-	record_key(s->name, r.number, key);
-	err = apply_bytes(b, next, key, bytes.data, bytes.len);
-	if (!err)
-		err = settle(b, key, &bytes);
-	if (err)
+	err = create_record(b, next, &r, &bytes);
+	if (err) {
 		vf_state_free(next);
-	else
-		*out_state = next;
-	return err;
+		return err;
+	}
+	make_checkpoint(b, next);
+	*out_state = next;
+	return 0;
 }
 
 /* ---- all indexes ------------------------------------------------------------------------ */

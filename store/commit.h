@@ -10,7 +10,7 @@
 #include "store/state.h"
 
 /*
- * Read the log of index @name up to its end.
+ * Read the log of index @name, from its newest checkpoint, up to its end.
  * Returns 0; -ENOENT no such index (not logged); -EBADMSG; -ENOTSUP;
  * -EACCES; -EREMOTEIO.  Threads: any.  Blocks.
  */
@@ -18,15 +18,15 @@ VF_API int vf_state_load(struct vf_bucket *b, const char *name,
 			 struct vf_state **out);
 
 /*
- * The same as of commit @at, 1 or more.  Its shards are there until they are
- * collected.  Returns also -ERANGE no such commit (logged).
+ * The same as of commit @at, 1 or more.
+ * Returns also -ERANGE no such commit, or it was collected (logged).
  */
 VF_API int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
 			    struct vf_state **out);
 
 /*
- * Apply records after @s.  *out_state is a new state, or NULL when there is
- * nothing new.  Returns as load.
+ * Apply records after @s; where they were collected, load.  *out_state is a new
+ * state, or NULL when there is nothing new.  Returns as load.
  */
 VF_API int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 			    struct vf_state **out_state);
@@ -42,6 +42,7 @@ VF_API int vf_index_create(struct vf_bucket *b, const char *name,
  * Returns 0 and the state after it; -EEXIST somebody else took the number:
  * refresh, resolve again and call again; -EINPROGRESS the outcome cannot be
  * learned (logged with the nonce); -EACCES; -EREMOTEIO surely not written.
+ * Every VF_CHECKPOINT_EVERY-th record is followed by its checkpoint.
  */
 VF_API int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 		     const struct vf_op *ops, size_t n_ops,

@@ -1,6 +1,6 @@
 /*
- * The frame is binary and checked first; only then the JSON part is read, by a
- * table of members per operation.  A member we do not know could change what
+ * The frame is checked first; only then the JSON part is read, by a table of
+ * members per operation.  A member we do not know could change what
  * the record means, so it is refused rather than ignored.
  */
 #include "store/log_impl.h"
@@ -8,9 +8,13 @@
 #include <stdio.h>
 #include <xxhash.h>
 
-enum { RECORD_VERSION = 1, IDENTITY_VERSION = 1, CHECKSUM_LEN = 8 };
+enum { IDENTITY_VERSION = 1 };
 
-static const char magic[8] = {'V', 'F', 'R', 'E', 'C', 'O', 'R', 'D'};
+static const struct vf_log_kind record_kind = {.what = "a log record",
+					       .magic = {'V', 'F', 'R', 'E',
+							 'C', 'O', 'R', 'D'},
+					       .version = 1,
+					       .max = VF_RECORD_MAX};
 
 /* ---- names ---------------------------------------------------------------------------- */
 
@@ -84,39 +88,19 @@ int vf_record_encode(const struct vf_record *r, struct vf_buf *out)
 {
 	VF_AUTO_BUF struct vf_buf binary = {0};
 	VF_AUTO_FREE char *json = body_text(r, &binary);
-	uint8_t h[VF_RECORD_HEADER_LEN] = {0}, sum[CHECKSUM_LEN];
-	size_t json_len = json ? strlen(json) : 0, from = out->len;
-	uint64_t len = sizeof(h) + json_len + binary.len + CHECKSUM_LEN;
-	int err;
+	struct vf_log_frame f = {.kind = &record_kind,
+				 .number = r->number,
+				 .checksum = r->previous,
+				 .json = json,
+				 .json_len = json ? strlen(json) : 0,
+				 .binary = binary.data,
+				 .binary_len = binary.len};
 
 	if (!json)
 		return -ENOMEM;
-	if (len > VF_RECORD_MAX)
-		return vf_fail(-EFBIG, "a log record of %llu bytes, at most %d",
-			       (unsigned long long)len, VF_RECORD_MAX);
-	memcpy(h, magic, sizeof(magic));
-	vf_put_le32(h + 8, RECORD_VERSION);
-	vf_put_le64(h + 16, len);
-	memcpy(h + 24, r->uuid, 16);
-	vf_put_le64(h + 40, r->number);
-	memcpy(h + 48, r->nonce, 16);
-	vf_put_le64(h + 64, r->previous);
-	vf_put_le64(h + 72, json_len);
-	vf_put_le64(h + 80, binary.len);
-	err = vf_buf_reserve(out, len);
-	if (err)
-		return err;
-	vf_buf_append(out, h, sizeof(h));
-	vf_buf_append(out, json, json_len);
-	if (binary.len)
-		vf_buf_append(out, binary.data, binary.len);
-	vf_put_le64(sum, XXH3_64bits(out->data + from, out->len - from));
-	return vf_buf_append(out, sum, sizeof(sum));
-}
-
-uint64_t vf_record_checksum(const void *p, size_t len)
-{
-	return vf_le64((const uint8_t *)p + len - CHECKSUM_LEN);
+	memcpy(f.uuid, r->uuid, sizeof(f.uuid));
+	memcpy(f.nonce, r->nonce, sizeof(f.nonce));
+	return vf_log_frame_encode(&f, out);
 }
 
 /* ---- in -------------------------------------------------------------------------------- */
@@ -162,16 +146,13 @@ static void parse_ops(struct vf_reader *r, struct vf_record *out)
 	json_decref(ops);
 }
 
-static int parse_body(const uint8_t *b, struct vf_record *out,
+static int parse_body(const struct vf_log_frame *f, struct vf_record *out,
 		      const char **out_reason)
 {
-	const uint8_t *text = b + VF_RECORD_HEADER_LEN;
-	size_t len = vf_le64(b + 72);
-	json_t *body = json_loadb((const char *)text, len,
-				  JSON_REJECT_DUPLICATES, NULL);
-	struct vf_reader r = {.obj = body,
-			      .binary = text + len,
-			      .binary_len = vf_le64(b + 80)};
+	json_t *body =
+		json_loadb(f->json, f->json_len, JSON_REJECT_DUPLICATES, NULL);
+	struct vf_reader r = {
+		.obj = body, .binary = f->binary, .binary_len = f->binary_len};
 
 	if (!json_is_object(body)) {
 		json_decref(body);
@@ -187,52 +168,20 @@ static int parse_body(const uint8_t *b, struct vf_record *out,
 	return r.err;
 }
 
-static const char *check_frame(const uint8_t *b, size_t len, int *out_err)
-{
-	uint64_t json_len, binary_len;
-
-	*out_err = -EBADMSG;
-	if (len < VF_RECORD_HEADER_LEN + CHECKSUM_LEN || len > VF_RECORD_MAX)
-		return "its length is out of range";
-	if (memcmp(b, magic, sizeof(magic)))
-		return "it is no record";
-	if (vf_le32(b + 8) > RECORD_VERSION) {
-		*out_err = -ENOTSUP;
-		return "a newer version of vecfs wrote it";
-	}
-	if (vf_le64(b + 16) != len)
-		return "it is cut short";
-	if (XXH3_64bits(b, len - CHECKSUM_LEN) != vf_record_checksum(b, len))
-		return "its checksum does not match";
-	json_len = vf_le64(b + 72);
-	binary_len = vf_le64(b + 80);
-	if (json_len > len || binary_len > len ||
-	    VF_RECORD_HEADER_LEN + json_len + binary_len + CHECKSUM_LEN != len)
-		return "its parts do not add up";
-	if (vf_le32(b + 8) != RECORD_VERSION || vf_le32(b + 12) ||
-	    vf_le64(b + 88)) {
-		*out_err = -ENOTSUP;
-		return "it uses what this version does not know";
-	}
-	*out_err = 0;
-	return NULL;
-}
-
 int vf_record_parse(const void *p, size_t len, struct vf_record *out,
 		    const char **out_reason)
 {
-	const uint8_t *b = p;
-	int err;
+	struct vf_log_frame f;
+	int err = vf_log_frame_parse(&record_kind, p, len, &f, out_reason);
 
 	*out = (struct vf_record){0};
-	*out_reason = check_frame(b, len, &err);
 	if (err)
 		return err;
-	memcpy(out->uuid, b + 24, 16);
-	out->number = vf_le64(b + 40);
-	memcpy(out->nonce, b + 48, 16);
-	out->previous = vf_le64(b + 64);
-	err = parse_body(b, out, out_reason);
+	memcpy(out->uuid, f.uuid, sizeof(out->uuid));
+	out->number = f.number;
+	memcpy(out->nonce, f.nonce, sizeof(out->nonce));
+	out->previous = f.checksum;
+	err = parse_body(&f, out, out_reason);
 	if (err)
 		vf_record_fini(out);
 	return err;

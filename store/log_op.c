@@ -10,8 +10,7 @@
 
 /* ---- JSON out -------------------------------------------------------------------------- */
 
-/* 64-bit numbers that need not fit a JSON integer travel as 16 hex digits. */
-static json_t *hex64(uint64_t v)
+json_t *vf_hex64_json(uint64_t v)
 {
 	char s[17];
 
@@ -23,8 +22,8 @@ static json_t *object_json(const struct vf_object_ref *o)
 {
 	return json_pack("{s:s, s:I, s:I, s:o, s:b}", "name", o->name,
 			 "stored_len", (json_int_t)o->stored_len, "len",
-			 (json_int_t)o->len, "checksum", hex64(o->checksum),
-			 "zstd", (int)o->zstd);
+			 (json_int_t)o->len, "checksum",
+			 vf_hex64_json(o->checksum), "zstd", (int)o->zstd);
 }
 
 static json_t *configure_json(const struct vf_index_config *c)
@@ -33,7 +32,7 @@ static json_t *configure_json(const struct vf_index_config *c)
 			      "dim", (json_int_t)c->dim, "metric",
 			      vf_metric_name(c->metric), "dtype",
 			      vf_dtype_name(c->dtype), "rotation_seed",
-			      hex64(c->rotation_seed));
+			      vf_hex64_json(c->rotation_seed));
 
 	if (j && c->embedder[0]) {
 		json_object_set_new(j, "embedder", json_string(c->embedder));
@@ -186,7 +185,7 @@ void vf_take_text(struct vf_reader *r, const char *name, char *out, size_t cap)
 	json_decref(v);
 }
 
-static uint64_t take_hex64(struct vf_reader *r, const char *name)
+uint64_t vf_take_hex64(struct vf_reader *r, const char *name)
 {
 	uint8_t b[8];
 	char s[17] = "";
@@ -201,7 +200,7 @@ static uint64_t take_hex64(struct vf_reader *r, const char *name)
 	return v;
 }
 
-static bool take_bool(struct vf_reader *r, const char *name)
+bool vf_take_bool(struct vf_reader *r, const char *name)
 {
 	json_t *v = vf_take_member(r, name);
 	bool is = json_is_true(v);
@@ -231,8 +230,8 @@ static void take_object(struct vf_reader *r, const char *name,
 		vf_take_text(&in, "name", o->name, sizeof(o->name));
 		o->stored_len = vf_take_u64(&in, "stored_len", true);
 		o->len = vf_take_u64(&in, "len", true);
-		o->checksum = take_hex64(&in, "checksum");
-		o->zstd = take_bool(&in, "zstd");
+		o->checksum = vf_take_hex64(&in, "checksum");
+		o->zstd = vf_take_bool(&in, "zstd");
 		vf_finish_reader(&in);
 		if (!in.err && (!vf_object_name_ok(o->name) ||
 				(!o->zstd && o->len != o->stored_len)))
@@ -251,7 +250,7 @@ static void parse_configure(struct vf_reader *r, struct vf_index_config *c)
 
 	vf_take_text(r, "metric", metric, sizeof(metric));
 	vf_take_text(r, "dtype", dtype, sizeof(dtype));
-	c->rotation_seed = take_hex64(r, "rotation_seed");
+	c->rotation_seed = vf_take_hex64(r, "rotation_seed");
 	if (json_object_get(r->obj, "embedder"))
 		vf_take_text(r, "embedder", c->embedder, sizeof(c->embedder));
 	if (json_object_get(r->obj, "embedder_data"))

@@ -6,7 +6,7 @@
  *   - a row dies once; a record of the tail whose last row died is forgotten
  *   - what refs > 1 holds is never written to
  */
-#include "store/state.h"
+#include "store/state_impl.h"
 
 /* ---- what is shared -------------------------------------------------------------------- */
 
@@ -314,7 +314,7 @@ static void drop(struct vf_state *s)
 	memset(&s->tree, 0, sizeof(s->tree));
 }
 
-static const char *apply_op(struct vf_state *s, const struct vf_op *op)
+const char *vf_state_fold(struct vf_state *s, const struct vf_op *op)
 {
 	if (op->kind == VF_OP_CONFIGURE)
 		return configure(s, &op->configure);
@@ -356,7 +356,7 @@ const char *vf_state_apply(struct vf_state *s, const struct vf_record *r,
 	if (r->previous != s->head_checksum)
 		return "it does not follow the record before it";
 	for (size_t i = 0; !why && i < r->n_ops; i++)
-		why = apply_op(s, &r->ops[i]);
+		why = vf_state_fold(s, &r->ops[i]);
 	s->head++;
 	s->head_checksum = checksum;
 	if (s->n_tail && s->tail[s->n_tail - 1].record == s->head)

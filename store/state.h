@@ -42,9 +42,15 @@ struct vf_state {
 	bool configured;
 	bool dropped; /* and not configured again since */
 	struct vf_index_config config;
-	uint64_t next_key; /* the next automatic key */
-	uint64_t n_rows;   /* that live, tail included */
-	uint64_t oldest;   /* versions below are collected */
+	uint64_t next_key;   /* the next automatic key */
+	uint64_t n_rows;     /* that live, tail included */
+	uint64_t oldest;     /* versions below are collected */
+	uint64_t checkpoint; /* the newest one known of; 0: none */
+	/*
+	 * When head was surely the end of a log that nobody had collected: on
+	 * CLOCK_BOOTTIME, so that a machine asleep counts; 0: never.
+	 */
+	uint64_t checked_ms;
 	size_t n_shards;
 	struct vf_shard_ref *shards; /* owned, in the order of the log */
 	struct vf_dead **dead;	     /* [n_shards]; NULL: every row lives */

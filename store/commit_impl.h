@@ -1,0 +1,42 @@
+/*
+ * What reading the log and appending to it share; private to the folder.
+ */
+#ifndef VF_STORE_COMMIT_IMPL_H
+#define VF_STORE_COMMIT_IMPL_H
+
+#include "store/commit.h"
+
+enum { VF_LOG_KEY_LEN = 128 }; /* of an index's name, a folder and a number */
+
+/* "<index>/<folder>/<20 digits>" */
+void vf_log_key(const char *index, const char *folder, uint64_t number,
+		char out[VF_LOG_KEY_LEN]);
+
+/* Milliseconds of CLOCK_BOOTTIME. */
+uint64_t vf_boot_ms(void);
+
+/* Fold the record of these bytes into @s; what is wrong with it is logged. */
+int vf_log_apply(struct vf_bucket *b, struct vf_state *s, const char *key,
+		 const void *p, size_t len);
+
+/*
+ * The identity of index @name.  Returns 0; -ENOENT (not logged); -EBADMSG;
+ * -ENOTSUP; as get.
+ */
+int vf_log_identity(struct vf_bucket *b, const char *name,
+		    uint8_t out_uuid[16]);
+
+/*
+ * The numbers in a folder of the log from @from on, ascending, as uint64_t.
+ * Returns 0; as list; -ENOMEM.
+ */
+int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
+		   uint64_t from, struct vf_buf *out);
+
+/* The highest boundary; 0: nothing was collected.  One LIST. */
+int vf_log_boundary(struct vf_bucket *b, const char *index, uint64_t *out);
+
+/* The checkpoint of @s, created if it is absent.  Returns 0; -errno, logged. */
+int vf_log_checkpoint(struct vf_bucket *b, const struct vf_state *s);
+
+#endif

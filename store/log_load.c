@@ -1,0 +1,374 @@
+/*
+ * Reading the log of an index: from the newest checkpoint that is sound, or
+ * from the first record, to the end that one LIST tells.
+ *
+ *   - each record names the checksum of the one before it, so a log that was
+ *     cut, mixed up or restarted does not load
+ *   - the record a boundary is named after is never deleted, so the LIST shows
+ *     it: a reader that fell behind it finds a gap, or a record that does not
+ *     follow, and begins again at a checkpoint.  The end a LIST tells needs no
+ *     look at boundary/; a single record's presence or absence would.
+ *   - a checkpoint is there before the boundary it is for, so the newest one is
+ *     never behind the boundary
+ */
+#include "store/checkpoint.h"
+#include "store/commit_impl.h"
+
+#include <stdio.h>
+#include <time.h>
+
+enum {
+	IDENTITY_MAX = 4096, /* bytes of _vecfs/indexes/NAME */
+	LOAD_TRIES = 3,	     /* collected while we read */
+};
+
+/* ---- names and numbers ------------------------------------------------------------------ */
+
+void vf_log_key(const char *index, const char *folder, uint64_t number,
+		char out[VF_LOG_KEY_LEN])
+{
+	snprintf(out, VF_LOG_KEY_LEN, "%s/%s/%020llu", index, folder,
+		 (unsigned long long)number);
+}
+
+uint64_t vf_boot_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_BOOTTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+struct numbers {
+	size_t dir_len;
+	struct vf_buf *out;
+};
+
+static int note_number(void *arg, const struct vf_list_entry *e)
+{
+	struct numbers *n = arg;
+	const char *digits = e->key + n->dir_len;
+	uint64_t number;
+
+	if (strlen(digits) != 20 || strspn(digits, "0123456789") != 20)
+		return 0;
+	number = strtoull(digits, NULL, 10);
+	return vf_buf_append(n->out, &number, sizeof(number));
+}
+
+int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
+		   uint64_t from, struct vf_buf *out)
+{
+	char prefix[VF_LOG_KEY_LEN], after[VF_LOG_KEY_LEN];
+	struct numbers n = {.out = out};
+
+	n.dir_len = (size_t)snprintf(prefix, sizeof(prefix), "%s/%s/", index,
+				     folder);
+	out->len = 0;
+	vf_log_key(index, folder, from ? from - 1 : 0, after);
+	return vf_bucket_list(b, prefix, false, from ? after : NULL,
+			      note_number, &n);
+}
+
+/* The last of them; 0: there is none. */
+static uint64_t last_number(const struct vf_buf *numbers)
+{
+	uint64_t n = 0;
+
+	if (numbers->len)
+		memcpy(&n, numbers->data + numbers->len - sizeof(n), sizeof(n));
+	return n;
+}
+
+int vf_log_boundary(struct vf_bucket *b, const char *index, uint64_t *out)
+{
+	VF_AUTO_BUF struct vf_buf numbers = {0};
+	int err = vf_log_numbers(b, index, "boundary", 0, &numbers);
+
+	*out = err ? 0 : last_number(&numbers);
+	return err;
+}
+
+/* ---- one record ---------------------------------------------------------------------------- */
+
+int vf_log_apply(struct vf_bucket *b, struct vf_state *s, const char *key,
+		 const void *p, size_t len)
+{
+	struct vf_record r;
+	const char *why;
+	int err = vf_record_parse(p, len, &r, &why);
+
+	if (!err) {
+		why = vf_state_apply(s, &r, vf_record_checksum(p, len));
+		err = why ? -EBADMSG : 0;
+		vf_record_fini(&r);
+	}
+	return err ? vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why) : 0;
+}
+
+int vf_record_load(struct vf_bucket *b, const char *name, uint64_t number,
+		   void **out_bytes, struct vf_record *out)
+{
+	char key[VF_LOG_KEY_LEN];
+	const char *why;
+	size_t len;
+	void *p = NULL;
+
+	*out_bytes = NULL;
+	vf_log_key(name, "log", number, key);
+	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
+	if (err)
+		return err;
+	err = vf_record_parse(p, len, out, &why);
+	if (err) {
+		free(p);
+		return vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why);
+	}
+	*out_bytes = p;
+	return 0;
+}
+
+/* ---- the records after a state ------------------------------------------------------------ */
+
+/*
+ * A record that is not there, or does not follow, is one thing in a log that
+ * is damaged and another behind a boundary.  Returns -ESTALE for the latter.
+ */
+static int explain(struct vf_bucket *b, const struct vf_state *s, int err,
+		   const char *key, const char *why)
+{
+	uint64_t boundary;
+	int look = vf_log_boundary(b, s->name, &boundary);
+
+	if (look)
+		return look;
+	return boundary > s->head
+		       ? -ESTALE
+		       : vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why);
+}
+
+/* Apply record head + 1, which has to be there. */
+static int apply_next(struct vf_bucket *b, struct vf_state *s)
+{
+	VF_AUTO_FREE void *p = NULL;
+	char key[VF_LOG_KEY_LEN];
+	struct vf_record r = {0};
+	const char *why = "a record is missing";
+	size_t len = 0;
+
+	vf_log_key(s->name, "log", s->head + 1, key);
+	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
+	if (err && err != -ENOENT)
+		return err;
+	if (!err)
+		err = vf_record_parse(p, len, &r, &why);
+	if (err)
+		return explain(b, s, err == -ENOENT ? -EBADMSG : err, key, why);
+	uint64_t head = s->head;
+	why = vf_state_apply(s, &r, vf_record_checksum(p, len));
+	vf_record_fini(&r);
+	if (!why)
+		return 0;
+	s->head = head; /* good for nothing but its name */
+	return explain(b, s, -EBADMSG, key, why);
+}
+
+/*
+ * One LIST tells the head; then every record up to it has to be there.
+ * @until  read no farther than this commit
+ *
+ * Returns -ESTALE when records after @s were collected.
+ */
+static int read_log(struct vf_bucket *b, struct vf_state *s, uint64_t until)
+{
+	VF_AUTO_BUF struct vf_buf numbers = {0};
+	uint64_t now_ms = vf_boot_ms(), last;
+	int err = vf_log_numbers(b, s->name, "log", s->head + 1, &numbers);
+
+	last = last_number(&numbers);
+	while (!err && s->head < VF_MIN(last, until))
+		err = apply_next(b, s);
+	if (!err)
+		s->checked_ms = now_ms;
+	return err;
+}
+
+/* ---- where to begin -------------------------------------------------------------------------- */
+
+int vf_log_identity(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
+{
+	VF_AUTO_FREE void *p = NULL;
+	char key[VF_LOG_KEY_LEN];
+	size_t len;
+	int err;
+
+	snprintf(key, sizeof(key), "_vecfs/indexes/%s", name);
+	err = vf_bucket_get_all(b, key, IDENTITY_MAX, &p, &len);
+	if (err)
+		return err;
+	err = vf_identity_parse(p, len, out_uuid);
+	if (err)
+		vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key,
+			err == -ENOTSUP ? "a newer version of vecfs wrote it"
+					: "it is damaged");
+	return err;
+}
+
+struct records {
+	struct vf_bucket *b;
+	const char *index;
+};
+
+static int get_record(void *arg, uint64_t record, void **out_bytes,
+		      size_t *out_len)
+{
+	struct records *r = arg;
+	char key[VF_LOG_KEY_LEN];
+
+	vf_log_key(r->index, "log", record, key);
+	return vf_bucket_get_all(r->b, key, VF_RECORD_MAX, out_bytes, out_len);
+}
+
+/* -EBADMSG and -ENOENT: an older one may do. */
+static int load_checkpoint(struct vf_bucket *b, const char *name,
+			   const uint8_t uuid[16], uint64_t number,
+			   struct vf_state **out)
+{
+	VF_AUTO_FREE void *p = NULL;
+	struct records records = {b, name};
+	char key[VF_LOG_KEY_LEN];
+	const char *why;
+	size_t len;
+
+	*out = NULL;
+	vf_log_key(name, "checkpoint", number, key);
+	int err = vf_bucket_get_all(b, key, VF_CHECKPOINT_MAX, &p, &len);
+	if (err)
+		return err == -EFBIG ? -EBADMSG : err;
+	err = vf_checkpoint_parse(p, len, name, uuid, get_record, &records, out,
+				  &why);
+	if (!err && (*out)->head != number) {
+		vf_state_free(VF_STEAL(*out));
+		why = "its number is not its name";
+		err = -EBADMSG;
+	}
+	if (err != -EBADMSG && err != -ENOTSUP)
+		return err;
+	vf_log(VF_WARN, "%s/%s: %s; reading from an older one",
+	       vf_bucket_url(b), key, why);
+	return -EBADMSG;
+}
+
+/* The newest checkpoint up to @until that is sound, or a state of nothing. */
+static int begin(struct vf_bucket *b, const char *name, const uint8_t uuid[16],
+		 uint64_t until, struct vf_state **out)
+{
+	VF_AUTO_BUF struct vf_buf numbers = {0};
+	int err = vf_log_numbers(b, name, "checkpoint", 0, &numbers);
+
+	*out = NULL;
+	if (err)
+		return err;
+	for (; numbers.len; numbers.len -= sizeof(uint64_t)) {
+		uint64_t number = last_number(&numbers);
+		if (number > until)
+			continue;
+		err = load_checkpoint(b, name, uuid, number, out);
+		if (err != -EBADMSG && err != -ENOENT)
+			return err;
+	}
+	*out = vf_state_new(name, uuid);
+	return *out ? 0 : -ENOMEM;
+}
+
+static int load_until(struct vf_bucket *b, const char *name, uint64_t until,
+		      struct vf_state **out)
+{
+	uint8_t uuid[16];
+	int err;
+
+	*out = NULL;
+	if (!vf_index_name_ok(name))
+		return -ENOENT;
+	err = vf_log_identity(b, name, uuid);
+	if (err)
+		return err;
+	err = -ESTALE;
+	for (int i = 0; err == -ESTALE && i < LOAD_TRIES; i++) {
+		vf_state_free(VF_STEAL(*out));
+		err = begin(b, name, uuid, until, out);
+		if (!err)
+			err = read_log(b, *out, until);
+	}
+	if (err)
+		vf_state_free(VF_STEAL(*out));
+	return err == -ESTALE
+		       ? vf_fail(-EBADMSG,
+				 "%s/%s: no sound checkpoint is left to begin "
+				 "at",
+				 vf_bucket_url(b), name)
+		       : err;
+}
+
+/* ---- loading --------------------------------------------------------------------------- */
+
+int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
+{
+	return load_until(b, name, UINT64_MAX, out);
+}
+
+/* Commit @at may still be there, yet it is going. */
+static int check_boundary(struct vf_bucket *b, const char *name, uint64_t at)
+{
+	uint64_t boundary;
+	int err = vf_index_name_ok(name) ? vf_log_boundary(b, name, &boundary)
+					 : -ENOENT;
+
+	if (err || at >= boundary)
+		return err;
+	return vf_fail(-ERANGE,
+		       "%s/%s: commit %llu was collected; the oldest that is "
+		       "kept is %llu",
+		       vf_bucket_url(b), name, (unsigned long long)at,
+		       (unsigned long long)boundary);
+}
+
+int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
+		     struct vf_state **out)
+{
+	int err = check_boundary(b, name, at);
+
+	*out = NULL;
+	if (!err)
+		err = load_until(b, name, at, out);
+	if (err || (*out)->head == at)
+		return err;
+	err = vf_fail(-ERANGE,
+		      "%s/%s: there is no commit %llu; the newest is "
+		      "%llu",
+		      vf_bucket_url(b), name, (unsigned long long)at,
+		      (unsigned long long)(*out)->head);
+	vf_state_free(VF_STEAL(*out));
+	return err;
+}
+
+int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
+		     struct vf_state **out_state)
+{
+	struct vf_state *next = vf_state_copy(s);
+	int err;
+
+	*out_state = NULL;
+	if (!next)
+		return -ENOMEM;
+	err = read_log(b, next, UINT64_MAX);
+	if (!err) /* whoever commits a multiple writes its checkpoint */
+		next->checkpoint = VF_MAX(next->checkpoint,
+					  next->head / VF_CHECKPOINT_EVERY *
+						  VF_CHECKPOINT_EVERY);
+	if (err || next->head == s->head)
+		vf_state_free(VF_STEAL(next));
+	*out_state = next;
+	return err == -ESTALE ? load_until(b, s->name, UINT64_MAX, out_state)
+			      : err;
+}
