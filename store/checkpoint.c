@@ -91,22 +91,40 @@ static void add_rows(struct writer *w, const struct vf_inline *r)
 	add_op(w, &op);
 }
 
+/* @carried: bytes of rows so far, moved on. */
+static bool carries(const struct vf_tail *t, size_t *carried)
+{
+	const struct vf_inline *r = t->rows;
+	size_t len = r->n_rows * r->row_len + r->line_offs[r->n_rows];
+
+	if (len > VF_CHECKPOINT_CARRY ||
+	    *carried + len > VF_CHECKPOINT_CARRY_ALL)
+		return false;
+	*carried += len;
+	return true;
+}
+
+size_t vf_checkpoint_named(const struct vf_state *s, uint64_t *out)
+{
+	size_t carried = 0, n = 0;
+
+	for (size_t i = 0; i < s->n_tail; i++)
+		if (!carries(&s->tail[i], &carried))
+			out[n++] = s->tail[i].record;
+	return n;
+}
+
 static void add_tail(struct writer *w, const struct vf_tail *t)
 {
-	size_t len = t->rows->n_rows * t->rows->row_len +
-		     t->rows->line_offs[t->rows->n_rows];
-	bool carry = len <= VF_CHECKPOINT_CARRY &&
-		     w->carried + len <= VF_CHECKPOINT_CARRY_ALL;
+	bool carry = carries(t, &w->carried);
 	struct vf_op kill = {.kill.record = t->record};
 
 	add_json(w,
 		 json_pack("{s:s, s:I, s:o, s:b}", "op", "rows", "record",
 			   (json_int_t)t->record, "checksum",
 			   vf_hex64_json(t->checksum), "carried", (int)carry));
-	if (carry) {
-		w->carried += len;
+	if (carry)
 		add_rows(w, t->rows);
-	}
 	add_dead(w, t->dead, &kill);
 }
 

@@ -36,6 +36,12 @@ enum {
 /* Append.  Returns 0; -EFBIG (logged); -ENOMEM.  @s: head 1 or more. */
 int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out);
 
+/*
+ * The records that the checkpoint of @s names, ascending, into out[s->n_tail]:
+ * it is good for nothing without them.  Returns how many.
+ */
+size_t vf_checkpoint_named(const struct vf_state *s, uint64_t *out);
+
 /* The bytes of a record that is named, caller's to free(); else -errno. */
 typedef int vf_checkpoint_record_fn(void *arg, uint64_t record,
 				    void **out_bytes, size_t *out_len);

@@ -64,6 +64,15 @@ uint64_t vf_shard_head(const char *name)
 	return strtoull(name, NULL, 10);
 }
 
+uint64_t vf_tree_head(const char *name)
+{
+	char stem[VF_SHARD_NAME_LEN + 1] = "";
+
+	if (strlen(name) == VF_SHARD_NAME_LEN + strlen(".vit"))
+		memcpy(stem, name, VF_SHARD_NAME_LEN);
+	return vf_shard_name_ok(stem) ? vf_shard_head(stem) : UINT64_MAX;
+}
+
 /* ---- out ------------------------------------------------------------------------------- */
 
 static char *body_text(const struct vf_record *r, struct vf_buf *binary)

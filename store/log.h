@@ -30,6 +30,10 @@
  *           follow; what dies is said by kills
  *   kill    rows of one place: u32 numbers, ascending ("list"), or a bitmap
  *           without zero bytes at its end ("bits")
+ *
+ * "collect" says below which version nothing is kept: no later record adds a
+ * shard, or sets a tree, whose name's head is below it.  Only a record that
+ * begins with "restore", of a version that is kept, may bring such a one back.
  */
 #ifndef VF_STORE_LOG_H
 #define VF_STORE_LOG_H
@@ -54,6 +58,7 @@ enum vf_op_kind {
 	VF_OP_REMOVE_SHARD,
 	VF_OP_COLLECT,
 	VF_OP_DROP,
+	VF_OP_RESTORE,
 };
 
 /* One stored object: its name in its folder, sizes, checksum. */
@@ -125,6 +130,7 @@ struct vf_op {
 		struct vf_kill kill;
 		char remove_shard[VF_SHARD_NAME_LEN + 1];
 		uint64_t collect_below;
+		uint64_t restore; /* the version */
 	};
 };
 
@@ -171,6 +177,8 @@ bool vf_delete_next(const struct vf_delete *d, size_t *cursor,
 
 /* The head at which the upload of shard @name began. */
 uint64_t vf_shard_head(const char *name);
+/* The same of a tree; UINT64_MAX when its name does not say. */
+uint64_t vf_tree_head(const char *name);
 
 /* The checksum at the end of an encoded record (len >= header + 8). */
 uint64_t vf_record_checksum(const void *p, size_t len);

@@ -140,6 +140,9 @@ json_t *vf_op_json(const struct vf_op *op, struct vf_buf *binary)
 				 (json_int_t)op->collect_below);
 	case VF_OP_DROP:
 		return json_pack("{s:s}", "op", "drop");
+	case VF_OP_RESTORE:
+		return json_pack("{s:s, s:I}", "op", "restore", "version",
+				 (json_int_t)op->restore);
 	}
 	return NULL;
 }
@@ -518,6 +521,9 @@ static void parse_members(struct vf_reader *r, struct vf_op *op)
 	case VF_OP_COLLECT:
 		op->collect_below = vf_take_u64(r, "below", true);
 		break;
+	case VF_OP_RESTORE:
+		op->restore = vf_take_u64(r, "version", true);
+		break;
 	case VF_OP_DROP:
 		break;
 	}
@@ -535,6 +541,7 @@ void vf_op_parse(struct vf_reader *r, struct vf_op *op)
 		[VF_OP_REMOVE_SHARD] = "remove_shard",
 		[VF_OP_COLLECT] = "collect",
 		[VF_OP_DROP] = "drop",
+		[VF_OP_RESTORE] = "restore",
 	};
 	char name[32] = "";
 

@@ -187,11 +187,17 @@ void vf_state_count(const struct vf_state *s, struct vf_state_counts *out)
 
 /* ---- operations -------------------------------------------------------------------------- */
 
+/* Uploaded before what is kept: it may be deleted any moment. */
+static bool is_void(const struct vf_state *s, uint64_t head)
+{
+	return head < s->oldest && s->restored != s->head + 1;
+}
+
 static const char *add_shard(struct vf_state *s, const struct vf_shard_ref *r)
 {
 	if (vf_state_shard(s, r->name) != SIZE_MAX)
 		return "it adds a shard that is there already";
-	if (vf_shard_head(r->name) < s->oldest)
+	if (is_void(s, vf_shard_head(r->name)))
 		return "it adds a shard older than what is kept";
 	struct vf_shard_ref *p =
 		realloc(s->shards, (s->n_shards + 1) * sizeof(*p));
@@ -314,12 +320,31 @@ static void drop(struct vf_state *s)
 	memset(&s->tree, 0, sizeof(s->tree));
 }
 
+static const char *restore(struct vf_state *s, uint64_t version)
+{
+	if (version < s->oldest || !version || version > s->head)
+		return "it brings back a version that is not kept";
+	s->restored = s->head + 1;
+	return NULL;
+}
+
+static const char *set_tree(struct vf_state *s, const struct vf_tree_ref *t)
+{
+	if (is_void(s, vf_tree_head(t->object.name)))
+		return "it sets a tree older than what is kept";
+	s->has_tree = true;
+	s->tree = *t;
+	return NULL;
+}
+
 const char *vf_state_fold(struct vf_state *s, const struct vf_op *op)
 {
 	if (op->kind == VF_OP_CONFIGURE)
 		return configure(s, &op->configure);
 	if (op->kind == VF_OP_COLLECT)
 		return collect(s, op->collect_below);
+	if (op->kind == VF_OP_RESTORE)
+		return restore(s, op->restore);
 	if (!s->configured)
 		return "it comes before the index is configured";
 	switch (op->kind) {
@@ -335,9 +360,7 @@ const char *vf_state_fold(struct vf_state *s, const struct vf_op *op)
 		drop(s);
 		return NULL;
 	case VF_OP_SET_TREE:
-		s->has_tree = true;
-		s->tree = op->set_tree;
-		return NULL;
+		return set_tree(s, &op->set_tree);
 	case VF_OP_DELETE: /* its kills say what it did */
 	default:
 		return NULL;

@@ -56,6 +56,7 @@ struct vf_state {
 	struct vf_dead **dead;	     /* [n_shards]; NULL: every row lives */
 	size_t n_tail;
 	struct vf_tail *tail; /* in the order of the log */
+	uint64_t restored;    /* the last record that brought a version back */
 	bool has_tree;
 	struct vf_tree_ref tree;
 };

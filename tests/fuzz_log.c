@@ -91,7 +91,7 @@ void fuzz_seeds(void)
 	static const uint8_t list[] = {1, 0, 0, 0}, line_len[] = {26, 0, 0, 0};
 	static const uint8_t key[] = {1, 0, 0, 0, 'a'};
 	static const char line[] = "{\"key\":\"a\",\"metadata\":{}}\n";
-	struct vf_op ops[9] = {
+	struct vf_op ops[10] = {
 		{.kind = VF_OP_CONFIGURE,
 		 .configure = {16, VF_DOT, VF_F16, 9, "hash:1024", plain}},
 		{.kind = VF_OP_ADD_SHARD,
@@ -111,12 +111,13 @@ void fuzz_seeds(void)
 			  .rows = list,
 			  .len = 1}},
 		{.kind = VF_OP_COLLECT, .collect_below = 4},
-		{.kind = VF_OP_DROP}};
+		{.kind = VF_OP_DROP},
+		{.kind = VF_OP_RESTORE, .restore = 3}};
 	struct vf_record r = {.number = 1, .writer = "host:1", .time_s = 1};
 	VF_AUTO_BUF struct vf_buf id = {0};
 
-	for (size_t from = 0; from < 9; from++)
-		for (size_t n = 0; n <= 9 - from; n++) {
+	for (size_t from = 0; from < 10; from++)
+		for (size_t n = 0; n <= 10 - from; n++) {
 			VF_AUTO_BUF struct vf_buf b = {0};
 			r.ops = ops + from;
 			r.n_ops = n;

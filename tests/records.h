@@ -25,7 +25,7 @@ static inline struct vf_object_ref make_object(const char *name, uint64_t len,
 	return o;
 }
 
-enum { N_OPS = 12 };
+enum { N_OPS = 13 };
 
 /* Those with bytes of their own, and the short ones. */
 static inline void make_binary_ops(struct vf_op *ops)
@@ -59,6 +59,8 @@ static inline void make_binary_ops(struct vf_op *ops)
 	ops[5].kind = VF_OP_COLLECT;
 	ops[5].collect_below = 64;
 	ops[6].kind = VF_OP_DROP;
+	ops[7].kind = VF_OP_RESTORE;
+	ops[7].restore = 40;
 }
 
 /* One of each operation, in all their forms. */

@@ -45,6 +45,8 @@ static bool same_binary_op(const struct vf_op *a, const struct vf_op *b)
 		return !strcmp(a->remove_shard, b->remove_shard);
 	case VF_OP_COLLECT:
 		return a->collect_below == b->collect_below;
+	case VF_OP_RESTORE:
+		return a->restore == b->restore;
 	default:
 		return true;
 	}

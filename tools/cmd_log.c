@@ -19,7 +19,7 @@ static const struct vf_arg options[] = {
 
 struct summary {
 	uint64_t configured, shards, shard_rows, inline_rows, deleted, killed,
-		removed, trees, collected, dropped;
+		removed, trees, collected, dropped, restored;
 };
 
 static void sum_op(const struct vf_op *op, struct summary *s)
@@ -52,6 +52,9 @@ static void sum_op(const struct vf_op *op, struct summary *s)
 		break;
 	case VF_OP_DROP:
 		s->dropped++;
+		break;
+	case VF_OP_RESTORE:
+		s->restored = op->restore;
 		break;
 	}
 }
@@ -93,6 +96,7 @@ static void print_line(const struct vf_record *r, const struct summary *s)
 	print_count("collected below", s->collected);
 	if (s->dropped)
 		printf(" dropped");
+	print_count("restored version", s->restored);
 	puts("");
 }
 
@@ -103,7 +107,7 @@ static int print_json(const struct vf_record *r, const struct summary *s)
 	format_time(r->time_s, when);
 	json_t *o = json_pack(
 		"{s:I, s:s, s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:I, "
-		"s:b}",
+		"s:b, s:I}",
 		"version", (json_int_t)r->number, "time", when, "writer",
 		r->writer, "configured", s->configured > 0, "shards",
 		(json_int_t)s->shards, "rows", (json_int_t)s->shard_rows,
@@ -111,7 +115,7 @@ static int print_json(const struct vf_record *r, const struct summary *s)
 		(json_int_t)s->deleted, "died", (json_int_t)s->killed,
 		"removed_shards", (json_int_t)s->removed, "clustered",
 		s->trees > 0, "collected_below", (json_int_t)s->collected,
-		"dropped", s->dropped > 0);
+		"dropped", s->dropped > 0, "restored", (json_int_t)s->restored);
 	VF_AUTO_FREE char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
 
 	json_decref(o);

@@ -66,12 +66,14 @@ static int take_sample(const struct vf_follow_options *o, size_t want,
 /* ---- a new tree -------------------------------------------------------------------- */
 
 static int upload_tree(const struct vf_follow_options *o, struct vf_follow *f,
-		       const uint8_t id[16], const struct vf_buf *file)
+		       const struct vf_buf *file)
 {
-	char hex[33];
+	char name[VF_SHARD_NAME_LEN + 1];
 
-	vf_hex(id, 16, hex);
-	snprintf(f->ref.object.name, sizeof(f->ref.object.name), "%s.vit", hex);
+	/* Garbage is told by the head in a name, as it is of shards. */
+	vf_shard_name(o->head, name);
+	snprintf(f->ref.object.name, sizeof(f->ref.object.name), "%s.vit",
+		 name);
 	f->ref.n_leaves = f->n_leaves;
 	VF_AUTO_FREE char *key = tree_key(o->index, &f->ref);
 	if (!key)
@@ -128,7 +130,7 @@ static int train(const struct vf_follow_options *o, struct vf_follow *f,
 	vf_cluster_free(c);
 	if (!err)
 		err = open_file(o, f, file.data, file.len);
-	return err ? err : upload_tree(o, f, id, &file);
+	return err ? err : upload_tree(o, f, &file);
 }
 
 /* Leaves of a new tree; 1: it would not pay. */

@@ -14,6 +14,7 @@ struct vf_follow_options {
 	const struct vf_state *state; /* NULL: no such index */
 	const struct vf_index_config *config;
 	struct vf_source *source;
+	uint64_t head;	   /* when the upload began */
 	uint64_t ram;	   /* bytes, for the sample */
 	uint32_t n_leaves; /* of a new tree; 0: by rows; 1: none */
 	unsigned n_threads;

@@ -73,6 +73,7 @@ static int find_tree(struct vf_attempt *a)
 					.state = a->state,
 					.config = &a->config,
 					.source = in->source,
+					.head = a->state ? a->state->head : 0,
 					.ram = a->ram,
 					.n_leaves = in->n_leaves,
 					.n_threads = in->n_threads,

@@ -1,0 +1,313 @@
+/*
+ * What is kept is what versions from the boundary to the newest name:
+ *
+ *   log/         records from the boundary on, and those its checkpoint names
+ *   checkpoint/  boundary/   from the boundary on
+ *   shard/ tree/ what the state at the boundary has, or a later record adds;
+ *                and what began to be uploaded at the boundary or later
+ *
+ * Anything whose name is not ours is left alone.
+ */
+#include "store/gc.h"
+#include "store/checkpoint.h"
+#include "store/commit_impl.h"
+
+#include <stdio.h>
+
+/* ---- beginning ----------------------------------------------------------------------------- */
+
+/* The same state gives the same bytes: any others are not to be built upon. */
+static int check_checkpoint(struct vf_bucket *b, const struct vf_state *s)
+{
+	VF_AUTO_BUF struct vf_buf want = {0};
+	VF_AUTO_FREE void *found = NULL;
+	char key[VF_LOG_KEY_LEN];
+	size_t len;
+	int err = vf_checkpoint_encode(s, &want);
+
+	vf_log_key(s->name, "checkpoint", s->head, key);
+	if (!err)
+		err = vf_bucket_get_all(b, key, VF_CHECKPOINT_MAX, &found,
+					&len);
+	if (err)
+		return err;
+	if (len == want.len && !memcmp(found, want.data, len))
+		return 0;
+	return vf_fail(-EBADMSG,
+		       "%s/%s: it is not what the log says; nothing is deleted",
+		       vf_bucket_url(b), key);
+}
+
+static int make_checkpoint(struct vf_bucket *b, const char *name, uint64_t at)
+{
+	struct vf_state *s;
+	int err = vf_state_load_at(b, name, at, &s);
+
+	if (err)
+		return err;
+	err = vf_log_checkpoint(b, s);
+	if (!err)
+		err = check_checkpoint(b, s);
+	vf_state_free(s);
+	return err;
+}
+
+/* Somebody may have collected more meanwhile: that is as good. */
+static int commit_collect(struct vf_bucket *b, struct vf_state **s,
+			  uint64_t below)
+{
+	struct vf_op op = {.kind = VF_OP_COLLECT, .collect_below = below};
+	struct vf_state *next;
+	int err = 0;
+
+	while (!err && (*s)->oldest < below) {
+		err = vf_commit(b, *s, &op, 1, &next);
+		if (err == -EEXIST)
+			err = vf_state_refresh(b, *s, &next);
+		if (err || !next)
+			continue;
+		vf_state_free(*s);
+		*s = next;
+	}
+	return err;
+}
+
+int vf_gc_begin(struct vf_bucket *b, struct vf_state **s, uint64_t below)
+{
+	char key[VF_LOG_KEY_LEN];
+	int err = make_checkpoint(b, (*s)->name, below);
+
+	if (!err)
+		err = commit_collect(b, s, below);
+	if (err)
+		return err;
+	vf_log_key((*s)->name, "boundary", (*s)->oldest, key);
+	err = vf_bucket_put(b, key, "", 0, VF_PUT_IF_ABSENT, NULL);
+	return err == -EEXIST ? 0 : err;
+}
+
+/* ---- what is kept ---------------------------------------------------------------------------- */
+
+typedef char name_t[VF_OBJECT_NAME_MAX + 1];
+
+/* Names of shards and trees, sorted, and numbers of records. */
+struct kept {
+	struct vf_buf names;   /* name_t each */
+	struct vf_buf records; /* uint64_t each, below the boundary */
+};
+
+static int compare_names(const void *a, const void *b)
+{
+	return strcmp(a, b);
+}
+
+static int compare_numbers(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+static int keep_name(struct kept *k, const char *name)
+{
+	name_t n = "";
+
+	memcpy(n, name, strlen(name));
+	return vf_buf_append(&k->names, n, sizeof(n));
+}
+
+static int keep_state(struct kept *k, const struct vf_state *s)
+{
+	VF_AUTO_FREE uint64_t *records = calloc(s->n_tail + 1, 8);
+	int err = records ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !err && i < s->n_shards; i++)
+		err = keep_name(k, s->shards[i].name);
+	if (!err && s->has_tree)
+		err = keep_name(k, s->tree.object.name);
+	if (!err)
+		err = vf_buf_append(&k->records, records,
+				    8 * vf_checkpoint_named(s, records));
+	return err;
+}
+
+static int keep_record(struct kept *k, const struct vf_record *r)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < r->n_ops; i++)
+		if (r->ops[i].kind == VF_OP_ADD_SHARD)
+			err = keep_name(k, r->ops[i].add_shard.name);
+		else if (r->ops[i].kind == VF_OP_SET_TREE)
+			err = keep_name(k, r->ops[i].set_tree.object.name);
+	return err;
+}
+
+/* Record after record: what came and went between is kept as well. */
+static int keep_since(struct kept *k, const struct vf_gc_sweep *g)
+{
+	struct vf_state *now;
+	int err = vf_state_load(g->bucket, g->index, &now);
+
+	if (err)
+		return err;
+	for (uint64_t n = g->below + 1; !err && n <= now->head; n++) {
+		VF_AUTO_FREE void *bytes = NULL;
+		struct vf_record r;
+		err = vf_record_load(g->bucket, g->index, n, &bytes, &r);
+		if (err)
+			break;
+		err = keep_record(k, &r);
+		vf_record_fini(&r);
+	}
+	if (err == -ENOENT)
+		err = vf_fail(-EBADMSG, "%s/%s: a record is missing",
+			      vf_bucket_url(g->bucket), g->index);
+	vf_state_free(now);
+	return err;
+}
+
+static int find_kept(struct kept *k, const struct vf_gc_sweep *g)
+{
+	struct vf_state *s;
+	int err = vf_state_load_at(g->bucket, g->index, g->below, &s);
+
+	if (err)
+		return err;
+	err = keep_state(k, s);
+	vf_state_free(s);
+	if (!err)
+		err = keep_since(k, g);
+	if (!err && k->names.len)
+		qsort(k->names.data, k->names.len / sizeof(name_t),
+		      sizeof(name_t), compare_names);
+	return err;
+}
+
+static bool is_kept(const struct kept *k, const char *name)
+{
+	return k->names.len &&
+	       bsearch(name, k->names.data, k->names.len / sizeof(name_t),
+		       sizeof(name_t), compare_names);
+}
+
+/* ---- sweeping -------------------------------------------------------------------------------- */
+
+struct sweep {
+	const struct vf_gc_sweep *g;
+	struct kept kept;
+	struct vf_gc_counts *sum;
+	size_t dir_len;	      /* of the folder at hand */
+	struct vf_buf shards; /* name_t each, that go */
+};
+
+static int sweep_object(struct sweep *w, const struct vf_list_entry *e)
+{
+	int err = w->g->dry_run ? 0 : vf_bucket_delete(w->g->bucket, e->key);
+
+	if (err)
+		return err;
+	w->sum->n_objects++;
+	w->sum->bytes += e->object.size;
+	return w->g->progress ? w->g->progress(w->g->arg, w->sum) : 0;
+}
+
+static int sweep_list(struct sweep *w, const char *folder, vf_list_fn *fn)
+{
+	VF_AUTO_FREE char *prefix = NULL;
+	int n = asprintf(&prefix, "%s/%s", w->g->index, folder);
+
+	if (n < 0) {
+		prefix = NULL;
+		return -ENOMEM;
+	}
+	w->dir_len = (size_t)n;
+	return vf_bucket_list(w->g->bucket, prefix, !strcmp(folder, "shard/"),
+			      NULL, fn, w);
+}
+
+static int visit_number(void *arg, const struct vf_list_entry *e)
+{
+	struct sweep *w = arg;
+	const char *digits = e->key + w->dir_len;
+	bool is_record = w->dir_len == strlen(w->g->index) + strlen("/log/");
+	uint64_t n;
+
+	if (strlen(digits) != 20 || strspn(digits, "0123456789") != 20)
+		return 0;
+	n = strtoull(digits, NULL, 10);
+	if (n >= w->g->below)
+		return 0;
+	if (is_record && w->kept.records.len &&
+	    bsearch(&n, w->kept.records.data, w->kept.records.len / 8, 8,
+		    compare_numbers))
+		return 0;
+	w->sum->n_records += is_record;
+	return sweep_object(w, e);
+}
+
+static int visit_tree(void *arg, const struct vf_list_entry *e)
+{
+	struct sweep *w = arg;
+	const char *name = e->key + w->dir_len;
+
+	return vf_tree_head(name) >= w->g->below || is_kept(&w->kept, name)
+		       ? 0
+		       : sweep_object(w, e);
+}
+
+static int visit_shard(void *arg, const struct vf_list_entry *e)
+{
+	struct sweep *w = arg;
+	name_t name = "";
+	size_t len = strlen(e->key + w->dir_len);
+
+	if (!e->folder || len != VF_SHARD_NAME_LEN + 1)
+		return 0;
+	memcpy(name, e->key + w->dir_len, VF_SHARD_NAME_LEN);
+	if (!vf_shard_name_ok(name) || vf_shard_head(name) >= w->g->below ||
+	    is_kept(&w->kept, name))
+		return 0;
+	return vf_buf_append(&w->shards, name, sizeof(name));
+}
+
+static int visit_any(void *arg, const struct vf_list_entry *e)
+{
+	return sweep_object(arg, e);
+}
+
+static int sweep_shards(struct sweep *w)
+{
+	int err = sweep_list(w, "shard/", visit_shard);
+
+	for (size_t i = 0; !err && i < w->shards.len; i += sizeof(name_t)) {
+		char folder[VF_OBJECT_NAME_MAX + 16];
+		snprintf(folder, sizeof(folder), "shard/%s/",
+			 (const char *)w->shards.data + i);
+		err = sweep_list(w, folder, visit_any);
+		w->sum->n_shards += !err;
+	}
+	return err;
+}
+
+int vf_gc_sweep(const struct vf_gc_sweep *g, struct vf_gc_counts *out)
+{
+	struct sweep w = {.g = g, .sum = out};
+
+	*out = (struct vf_gc_counts){0};
+	int err = find_kept(&w.kept, g);
+	if (!err)
+		err = sweep_shards(&w);
+	if (!err)
+		err = sweep_list(&w, "tree/", visit_tree);
+	if (!err)
+		err = sweep_list(&w, "log/", visit_number);
+	if (!err)
+		err = sweep_list(&w, "checkpoint/", visit_number);
+	if (!err)
+		err = sweep_list(&w, "boundary/", visit_number);
+	vf_buf_fini(&w.kept.names);
+	vf_buf_fini(&w.kept.records);
+	vf_buf_fini(&w.shards);
+	return err;
+}

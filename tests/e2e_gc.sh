@@ -1,0 +1,98 @@
+#!/bin/bash
+# Versions given up and brought back: gc deletes what only old versions need
+# and nothing else, restore makes an earlier version the newest, drop is undone
+# by restore; a reader and a writer that slept across a gc go on or are refused.
+. "$(dirname "$0")/e2e_lib.bash"
+cd "$WORK" || exit 1
+src=$WORK/bucket
+mkdir "$src"
+ix=$src/i
+
+is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
+rows() { vectool stat --json "$1" | jq -c '[.rows, .version]'; }
+keys() { vectool ls "$1" | sort | md5sum; }
+vectors() { rm -f got.npy; vectool get "$1" --keys "$2" --npy got.npy && md5sum <got.npy; }
+n_objects() { find "$src/i/$1" -type f 2>/dev/null | wc -l; }
+
+vectool gen --rows 3000 --dim 16 --seed 1 -q base.npy
+vectool gen --rows 100 --dim 16 --seed 2 -q few.npy
+seq -f 'k%g' 0 2999 >base.keys
+seq -f 'k%g' 2950 3049 >few.keys
+
+# ---- restore
+vectool put "$ix" base.npy --keys base.keys --leaves 8 -q # 1
+vectool put "$ix" few.npy --keys few.keys -q              # 2
+at2=$(keys "$ix") few2=$(vectors "$ix" few.keys)
+vectool delete "$ix" k3000 k7 -q # 3
+at3=$(keys "$ix")
+seq -f 'k%g' 2900 2999 >some.keys
+some3=$(vectors "$ix" some.keys)
+[ -n "$few2" ] && [ -n "$some3" ] || not_ok "get" "nothing came"
+vectool put "$ix" base.npy --keys base.keys -q # 4: few.npy's rows die
+at4=$(keys "$ix")
+check "restore" vectool restore "$ix" --at 2
+is "the keys are those of then" "$(keys "$ix")" "$at2"
+is "and the vectors" "$(vectors "$ix" few.keys)" "$few2"
+is "as a new version" "$(rows "$ix")" '[3050,5]'
+check "restore what was restored from" vectool restore "$ix" --at 4
+is "its keys are there" "$(keys "$ix")" "$at4"
+check "restore to where we are is no commit" bash -c "vectool restore '$ix' --at 4 | grep -q 'is as at'"
+is "the version stays" "$(rows "$ix" | jq .[1])" 6
+fails "a version to come" 'no commit 99' vectool restore "$ix" --at 99
+fails "no version" '--at N is needed' vectool restore "$ix"
+is "the log tells" "$(vectool log "$ix" --json -n 1 | jq .restored)" 4
+
+# ---- drop
+check "drop" vectool drop "$ix"
+is "nothing is left" "$(rows "$ix")" '[0,7]'
+fails "drop again" 'nothing to drop' vectool drop "$ix"
+vectool gen --rows 10 --dim 24 --seed 3 -q other.npy
+check "it can be made anew" vectool put "$ix" other.npy -q
+check "a dropped index comes back, over another one" vectool restore "$ix" --at 3
+is "as it was" "$(keys "$ix")" "$at3"
+check "and is searched" vecquery "$ix" --npy few.npy -k 3
+fails "names that differ in case" "name" vectool create "$src/I" --dim 16
+
+# ---- gc: what is given up by others is there too
+orphan=00000000000000000002-0123456789abcdef0123456789abcdef
+late=00000000000000000099-0123456789abcdef0123456789abcdef
+mkdir -p "$ix/shard/$orphan" "$ix/shard/$late" "$ix/shard/not ours"
+echo x | tee "$ix/shard/$orphan/vectors.npy" "$ix/shard/$late/codes.vix" \
+	"$ix/shard/not ours/x" >"$ix/tree/$orphan.vit"
+all=$(find "$src" -type f | sort | md5sum)
+check "dry run" vectool gc "$ix" --keep 1 --dry-run
+is "deletes nothing" "$(find "$src" -type f | sort | md5sum)" "$all"
+vectool stat --json "$ix" >/dev/null
+check "by age, nothing is old" bash -c "vectool gc '$ix' --older-than 1h --dry-run | grep -q 'every version'"
+fails "an age that is none" 'no age' vectool gc "$ix" --older-than 1y
+check "gc keeps versions" vectool gc "$ix" --keep 7 --wait 0 # 10: from 3 on
+is "a kept version is whole" "$(vectool restore "$ix" --at 3 -q && keys "$ix")" "$at3"
+is "that is below the boundary is refused" \
+	"$(vectool restore "$ix" --at 2 2>&1 | grep -c 'was collected')" 1
+[ -e "$ix/shard/$orphan" ] && [ -n "$(ls "$ix/shard/$orphan")" ] && not_ok "an upload given up" "is there" || ok "an upload given up is gone"
+[ -e "$ix/tree/$orphan.vit" ] && not_ok "its tree" "is there" || ok "its tree too"
+[ -e "$ix/shard/$late/codes.vix" ] && [ -e "$ix/shard/not ours/x" ] && ok "what may be needed stays" || not_ok "what may be needed stays" "gone"
+is "the log begins at the boundary" "$(ls "$ix/log" | head -n 1)" 00000000000000000003
+check "gc of all but the newest" vectool gc "$ix" --keep 1 --wait 0
+is "keys are those of then" "$(keys "$ix")" "$at3"
+rm -r "$XDG_CACHE_HOME"
+is "without what was cached too" "$(keys "$ix")" "$at3"
+is "and the vectors" "$(vectors "$ix" some.keys)" "$some3"
+check "and searched" vecquery "$ix" --npy few.npy -k 3
+check "and written to" vectool put "$ix" few.npy --keys few.keys -q
+is "one boundary, one checkpoint" "$(n_objects boundary) $(n_objects checkpoint)" "1 1"
+check "gc is done again" bash -c "vectool gc '$ix' --keep 1 --wait 0 && vectool gc '$ix' --keep 1 --wait 0 && vectool ls '$ix' | grep -q k3049"
+
+# ---- a mount that stays
+if have_fuse; then
+	check "mount" mount_bucket "file://$src" "$WORK/mnt"
+	check "a query through it" vecquery "$WORK/mnt/i" --npy few.npy -k 1
+	for i in 1 2 3; do vectool put "$ix" few.npy --keys few.keys -q; done
+	vectool gc "$ix" --keep 1 --wait 0 -q
+	vectool delete "$ix" k3049 -q
+	sleep 1.1 # names in a mount expire
+	is "a mount behind the boundary begins again" "$(vectool ls "$WORK/mnt/i" | sort | md5sum)" "$(keys "$ix")"
+	umount_bucket "$WORK/mnt"
+else
+	skip "a mount across a gc" "no FUSE here"
+fi
