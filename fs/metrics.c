@@ -76,6 +76,8 @@ static void add_cache(struct metrics *m)
 	    "Misses that joined a fetch under way.");
 	add(m, "cache", "disk_hits", COUNTER, c->n_disk_hit,
 	    "Blocks that came from the disk tier.");
+	add(m, "cache", "disk_page_reads", COUNTER, c->n_page,
+	    "Of the misses: pages read from the disk tier past RAM.");
 	add(m, "cache", "fetches", COUNTER, c->n_fetch,
 	    "Fetches from the bucket, of one block or neighbours.");
 	add(m, "cache", "read_ahead", COUNTER, c->n_ahead,
