@@ -163,6 +163,11 @@ $(BIN)/bench_query: $(call obj,bench/bench_query.c bench/mount_rig.c bench/mount
 		$(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/bench_index: $(call obj,bench/bench_index.c $(wildcard bench/index_*.c) \
+		bench/mount_rig.c bench/mount_reads.c tools/matrix.c tools/rows.c) \
+		$(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
 $(BIN)/null_fs: $(call obj,bench/null_fs.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(fuse_libs)
@@ -216,7 +221,7 @@ fuzz: $(patsubst tests/%.c,$(BIN)/%,$(fuzz_src))
 	$(Q)for f in $^; do echo "  FUZZ  $$f"; $$f -t $(FUZZ_SECONDS) || exit 1; done
 
 # Those that need no arguments; a bar that is missed is a failure at the end.
-BENCH ?= kernels policy put passthrough mount query
+BENCH ?= kernels policy put passthrough mount query index
 bench-build: $(programs) $(benches) $(BIN)/s3sim
 bench: bench-build
 	$(Q)rc=0; for b in $(BENCH); do echo "== bench_$$b"; \

@@ -1,0 +1,201 @@
+#include "bench/index_rig.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+
+#include "index/index.h"
+
+enum { ARGS_MAX = 32, CHUNK = 64 };
+
+void bench_path(const char *name, char out[BENCH_PATH])
+{
+	snprintf(out, BENCH_PATH, "%s/%s", bench.dir, name);
+}
+
+/* ---- vectool -------------------------------------------------------------------------- */
+
+struct bench_put bench_tool_timed(const char *const args[])
+{
+	char path[BENCH_PATH];
+	char *argv[ARGS_MAX] = {path};
+	struct rusage use = {0};
+	uint64_t start = vf_now_ns();
+	int status = -1;
+
+	snprintf(path, sizeof(path), "%s/vectool", bench.bin);
+	for (size_t n = 1; n + 1 < ARGS_MAX && args[n - 1]; n++)
+		argv[n] = (char *)args[n - 1];
+	fflush(stdout);
+	pid_t pid = fork();
+	if (!pid) {
+		execv(path, argv);
+		_exit(127);
+	}
+	if (pid < 0 || wait4(pid, &status, 0, &use) != pid || status) {
+		errno = EIO;
+		bench_fail(path);
+	}
+	return (struct bench_put){(double)(vf_now_ns() - start) / 1e9,
+				  use.ru_maxrss};
+}
+
+void bench_tool(const char *const args[])
+{
+	bench_tool_timed(args);
+}
+
+struct bench_put bench_put(const char *name, const char *npy,
+			   const char *const more[])
+{
+	char target[BENCH_PATH], cache[BENCH_PATH], file[PATH_MAX + 16];
+	const char *args[ARGS_MAX] = {"put", target, file,	    "-q",
+				      "-j",  "2",    "--cache-dir", cache};
+	size_t n = 8;
+
+	snprintf(file, sizeof(file), "%s", npy);
+	bench_path(name, target);
+	bench_path("catalogs", cache);
+	for (size_t i = 0; more && more[i] && n + 1 < ARGS_MAX; i++)
+		args[n++] = more[i];
+	return bench_tool_timed(args);
+}
+
+struct vf_view *bench_view(const char *name)
+{
+	char path[BENCH_PATH];
+	struct vf_view *v;
+
+	bench_path(name, path);
+	if (vf_view_open(path, NULL, &v)) {
+		errno = EIO;
+		bench_fail(path);
+	}
+	return v;
+}
+
+/* ---- truth: maps stay until the end ---------------------------------------------------------------------------- */
+
+const void *bench_map(const char *path, struct vf_npy *npy)
+{
+	VF_AUTO_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
+	off_t len = fd < 0 ? -1 : lseek(fd, 0, SEEK_END);
+	const char *why = "";
+	uint8_t *p =
+		len > 0 ? mmap(NULL, (size_t)len, PROT_READ, MAP_SHARED, fd, 0)
+			: MAP_FAILED;
+
+	if (p == MAP_FAILED || vf_npy_parse(p, (size_t)len, npy, &why))
+		bench_fail(path);
+	return p + npy->data_off;
+}
+
+void bench_truth(const char *path, enum vf_metric metric, struct bench_exam *e)
+{
+	struct vf_npy npy;
+	const uint8_t *rows = bench_map(path, &npy);
+	struct vf_hit *hits = calloc(e->q.n * BENCH_TOP, sizeof(*hits));
+	struct vf_topk *top = calloc(e->q.n, sizeof(*top));
+	size_t row_len = npy.dim * vf_dtype_size(npy.dtype);
+	float dist[CHUNK];
+
+	e->right = (struct vf_ids){e->q.n, BENCH_TOP,
+				   calloc(e->q.n * BENCH_TOP, sizeof(int64_t))};
+	if (!hits || !top || !e->right.id)
+		bench_fail("memory");
+	for (size_t i = 0; i < e->q.n; i++)
+		top[i] = (struct vf_topk){.hits = hits + i * BENCH_TOP,
+					  .k = BENCH_TOP};
+	for (uint64_t row = 0; row < npy.n_rows; row += CHUNK) {
+		size_t n = VF_MIN((uint64_t)CHUNK, npy.n_rows - row);
+		for (size_t i = 0; i < e->q.n; i++) {
+			vf_exact_distances(metric, npy.dtype, e->q.dim,
+					   e->q.x + i * e->q.dim,
+					   rows + row * row_len, n, dist);
+			for (size_t j = 0; j < n; j++)
+				vf_topk_push(&top[i], dist[j], row + j);
+		}
+	}
+	for (size_t i = 0; i < e->q.n * BENCH_TOP; i++)
+		e->right.id[i] = (int64_t)hits[i].id;
+	free(hits);
+	free(top);
+}
+
+/* ---- asking --------------------------------------------------------------------------- */
+
+static uint32_t count_right(const struct bench_exam *e, size_t query,
+			    const struct vf_answer *a)
+{
+	const int64_t *right = e->right.id + query * e->right.k;
+	uint32_t n = 0;
+
+	for (size_t i = 0; i < a->n_hits; i++)
+		for (uint32_t j = 0; j < BENCH_TOP; j++)
+			n += strtoll(a->hits[i].key, NULL, 10) == right[j];
+	return n;
+}
+
+static void ask_once(struct vf_view *v, const struct bench_exam *e,
+		     const struct vf_search *s, double *ms, double *scan,
+		     struct bench_found *out)
+{
+	double n = (double)e->q.n;
+
+	*out = (struct bench_found){0};
+	for (size_t i = 0; i < e->q.n; i++) {
+		struct vf_answer *a;
+		errno = EIO;
+		if (vf_view_search(v, e->q.x + i * e->q.dim, s, &a))
+			bench_fail("search");
+		ms[i] = a->cost.total_ms;
+		scan[i] = a->cost.scan_ms;
+		out->recall += count_right(e, i, a) / (BENCH_TOP * n);
+		out->scanned += (double)a->cost.scanned / n;
+		out->read += (double)a->cost.rows_read / n;
+		vf_answer_free(a);
+	}
+	out->p50_ms = bench_median(ms, e->q.n);
+	out->scan_ms = bench_median(scan, e->q.n);
+}
+
+struct bench_found bench_ask(struct vf_view *v, const struct bench_exam *e,
+			     struct vf_search s, unsigned rounds)
+{
+	VF_AUTO_FREE double *ms = calloc(e->q.n, sizeof(*ms));
+	VF_AUTO_FREE double *scan = calloc(e->q.n, sizeof(*scan));
+	struct bench_found best = {0}, f;
+
+	if (!ms || !scan)
+		bench_fail("memory");
+	s.k = BENCH_TOP;
+	s.no_metadata = true;
+	for (unsigned i = 0; i < rounds; i++) {
+		ask_once(v, e, &s, ms, scan, &f);
+		double p50 = i ? VF_MIN(best.p50_ms, f.p50_ms) : f.p50_ms;
+		double scan_ms =
+			i ? VF_MIN(best.scan_ms, f.scan_ms) : f.scan_ms;
+		best = f;
+		best.p50_ms = p50;
+		best.scan_ms = scan_ms;
+	}
+	return best;
+}
+
+struct bench_found bench_reach(struct vf_view *v, const struct bench_exam *e,
+			       double recall, uint32_t candidates)
+{
+	struct vf_search s = {.candidates = candidates};
+	struct vf_view_info info;
+
+	vf_view_info(v, &info);
+	for (uint32_t n = 4; n < info.n_leaves; n += n / 4) {
+		s.probes = n;
+		if (bench_ask(v, e, s, 1).recall >= recall)
+			return bench_ask(v, e, s, 3);
+	}
+	s.probes = VF_PROBES_ALL;
+	return bench_ask(v, e, s, 3);
+}
