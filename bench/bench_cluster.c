@@ -308,9 +308,10 @@ static int run_flat(const struct bench *b, const float *sample, size_t n)
 	struct vf_kmeans_options o = {b->n_leaves, 1, b->n_threads, 1};
 
 	if (!ids || !rows ||
-	    vf_points_init(&p, b->metric, b->base.dim, max, sample, n) ||
+	    vf_points_init(&p, b->metric, b->base.dim, max, sample, n, NULL,
+			   1) ||
 	    vf_points_init(&all, b->metric, b->base.dim, max, b->base.x,
-			   b->base.n) ||
+			   b->base.n, NULL, 1) ||
 	    vf_centroids_init(&l, b->metric, b->n_leaves, b->base.dim))
 		return -ENOMEM;
 	for (size_t i = 0; i < b->base.n; i++)

@@ -13,17 +13,24 @@
 
 #include <math.h>
 
-enum { CHUNK_ROWS = 1024, NEAR_MAX = 64 };
+enum { CHUNK_ROWS = 768, NEAR_MAX = 64 };
+static_assert(CHUNK_ROWS % VF_COARSE_ROWS == 0, "whole blocks");
 
 struct job {
 	const struct vf_cluster *c;
 	const struct vf_points *p;
+	const struct vf_coarse *leaves;
 	unsigned n_near;
 	uint32_t *leaf;
 };
 
+struct near {
+	float score;
+	uint32_t id;
+};
+
 /* Keep the @near best nodes of one row, worst last. */
-static void insert_node(struct vf_best *list, unsigned near, float score,
+static void insert_node(struct near *list, unsigned near, float score,
 			uint32_t id)
 {
 	unsigned at = near - 1;
@@ -32,40 +39,36 @@ static void insert_node(struct vf_best *list, unsigned near, float score,
 		return;
 	for (; at && score > list[at - 1].score; at--)
 		list[at] = list[at - 1];
-	list[at] = (struct vf_best){score, id};
+	list[at] = (struct near){score, id};
 }
 
-/* Scores of nodes @first..@last - 1 with @n rows. */
-static void insert_nodes(const struct job *j, const float *s, uint32_t first,
-			 uint32_t last, size_t n, struct vf_best *near)
-{
-	for (uint32_t k = first; k < last; k++, s += n)
-		for (size_t i = 0; i < n; i++)
-			insert_node(near + i * j->n_near, j->n_near, s[i], k);
-}
-
-/* Nodes to look into: near[i * n_near ..] for each row; unused stay node 0. */
+/* Nodes to look into: near[i * n_near ..] for each row. */
 static void choose_nodes(const struct job *j, const uint32_t *rows, size_t n,
-			 struct vf_best *near)
+			 struct near *near)
 {
-	const struct vf_centroids *nodes = &j->c->nodes;
-	float s[VF_BLOCK_ROWS * VF_BLOCK_CENTROIDS];
+	const struct vf_coarse *nodes = &j->c->near_nodes;
+	float s[VF_COARSE_ROWS][VF_PANEL];
 
 	for (size_t i = 0; i < n * j->n_near; i++)
-		near[i] = (struct vf_best){-INFINITY, UINT32_MAX};
-	for (size_t i = 0; i < n; i += VF_BLOCK_ROWS) {
-		size_t m = VF_MIN(n - i, (size_t)VF_BLOCK_ROWS);
-		for (uint32_t k = 0; k < nodes->n; k += VF_BLOCK_CENTROIDS) {
-			uint32_t end = VF_MIN(nodes->n, k + VF_BLOCK_CENTROIDS);
-			vf_centroids_score(nodes, k, end, j->p, rows + i, m, s);
-			insert_nodes(j, s, k, end, m, near + i * j->n_near);
+		near[i] = (struct near){-INFINITY, UINT32_MAX};
+	for (size_t i = 0; i < n; i += VF_COARSE_ROWS) {
+		size_t m = VF_MIN(n - i, (size_t)VF_COARSE_ROWS);
+		for (uint32_t k = 0; k < j->c->nodes.n; k += VF_PANEL) {
+			uint32_t left = j->c->nodes.n - k;
+			uint32_t end = VF_MIN(left, (uint32_t)VF_PANEL);
+			vf_coarse_scores(nodes, k / VF_PANEL, j->p, rows + i, m,
+					 s);
+			for (size_t r = 0; r < m; r++)
+				for (uint32_t t = 0; t < end; t++)
+					insert_node(near + (i + r) * j->n_near,
+						    j->n_near, s[r][t], k + t);
 		}
 	}
 }
 
 /* Every (row, node) pair as a slot number, grouped by node. */
-static int group_by_node(const struct job *j, const struct vf_best *near,
-			 size_t n, struct vf_groups *out)
+static int group_by_node(const struct job *j, const struct near *near, size_t n,
+			 struct vf_groups *out)
 {
 	size_t n_slots = n * j->n_near;
 	VF_AUTO_FREE uint32_t *ids = malloc(n_slots * sizeof(*ids));
@@ -85,28 +88,24 @@ static int group_by_node(const struct job *j, const struct vf_best *near,
 /* Improve the rows numbered @slots by the leaves of one node. */
 static void search_node(const struct job *j, uint32_t node,
 			const uint32_t *rows, const uint32_t *slots, size_t n,
-			struct vf_best *best)
+			struct vf_places *best)
 {
-	for (size_t i = 0; i < n; i += VF_BLOCK_ROWS) {
-		size_t m = VF_MIN(n - i, (size_t)VF_BLOCK_ROWS);
-		struct vf_best b[VF_BLOCK_ROWS];
-		uint32_t r[VF_BLOCK_ROWS];
+	for (size_t i = 0; i < n; i += VF_COARSE_ROWS) {
+		size_t m = VF_MIN(n - i, (size_t)VF_COARSE_ROWS);
+		struct vf_places *b[VF_COARSE_ROWS];
+		uint32_t r[VF_COARSE_ROWS];
 		for (size_t t = 0; t < m; t++) {
-			b[t] = best[slots[i + t]];
+			b[t] = &best[slots[i + t]];
 			r[t] = rows[slots[i + t]];
 		}
-		vf_centroids_nearest(&j->c->leaves, j->c->first[node],
-				     j->c->first[node + 1], j->p, r, m, b);
-		for (size_t t = 0; t < m; t++)
-			best[slots[i + t]] = b[t];
+		vf_coarse_search(j->leaves, node, j->p, r, m, b);
 	}
 }
 
 static int search_near(const struct job *j, const uint32_t *rows, size_t n,
-		       struct vf_best *best)
+		       struct vf_places *best)
 {
-	VF_AUTO_FREE struct vf_best *near =
-		malloc(n * j->n_near * sizeof(*near));
+	VF_AUTO_FREE struct near *near = malloc(n * j->n_near * sizeof(*near));
 	VF_CLEANUP(vf_groups_fini) struct vf_groups g = {0};
 
 	if (!near)
@@ -119,26 +118,42 @@ static int search_near(const struct job *j, const uint32_t *rows, size_t n,
 	return err;
 }
 
+/* All leaves for every row. */
+static void search_all(const struct vf_coarse *c, const struct vf_points *p,
+		       const uint32_t *rows, size_t n, struct vf_places *best)
+{
+	for (size_t i = 0; i < n; i += VF_COARSE_ROWS) {
+		size_t m = VF_MIN(n - i, (size_t)VF_COARSE_ROWS);
+		struct vf_places *b[VF_COARSE_ROWS];
+		for (size_t t = 0; t < m; t++)
+			b[t] = &best[i + t];
+		for (uint32_t g = 0; g < c->n_groups; g++)
+			vf_coarse_search(c, g, p, rows + i, m, b);
+	}
+}
+
 static int assign_chunk(void *arg, size_t item)
 {
 	const struct job *j = arg;
 	size_t first = item * CHUNK_ROWS;
 	size_t n = VF_MIN(j->p->n - first, (size_t)CHUNK_ROWS);
-	struct vf_best best[CHUNK_ROWS];
+	VF_AUTO_FREE struct vf_places *best = malloc(n * sizeof(*best));
 	uint32_t rows[CHUNK_ROWS];
 	int err = 0;
 
+	if (!best)
+		return vf_fail(-ENOMEM, "leaves of rows: out of memory");
 	for (size_t i = 0; i < n; i++) {
-		best[i] = (struct vf_best){-INFINITY, 0};
+		vf_coarse_begin(&best[i]);
 		rows[i] = (uint32_t)(first + i);
 	}
 	if (j->n_near >= j->c->nodes.n)
-		vf_centroids_nearest(&j->c->leaves, 0, j->c->leaves.n, j->p,
-				     rows, n, best);
+		search_all(j->leaves, j->p, rows, n, best);
 	else
 		err = search_near(j, rows, n, best);
-	for (size_t i = 0; i < n; i++)
-		j->leaf[first + i] = best[i].id;
+	for (size_t i = 0; !err && i < n; i++)
+		j->leaf[first + i] = vf_coarse_nearest(&j->c->near_leaves, j->p,
+						       rows[i], &best[i]);
 	return err;
 }
 
@@ -148,8 +163,10 @@ int vf_assign_points(const struct vf_cluster *c, const struct vf_points *p,
 	struct job j = {.c = c, .p = p, .leaf = out_leaf};
 
 	j.n_near = n_near ? n_near : VF_NEAR_DEFAULT;
-	if (j.n_near > NEAR_MAX)
+	if (j.n_near > NEAR_MAX || (!n_near && c->all.l))
 		j.n_near = c->nodes.n; /* past that, all is as cheap */
+	j.leaves =
+		j.n_near >= c->nodes.n && c->all.l ? &c->all : &c->near_leaves;
 	return vf_crew_run(n_threads, (p->n + CHUNK_ROWS - 1) / CHUNK_ROWS,
 			   assign_chunk, &j);
 }
@@ -203,14 +220,8 @@ static int assign_piece(const struct vf_cluster *c,
 	struct measure m = {c, &p, out_leaf, out_sq};
 	int err;
 
-	/* Under cosine lengths change no order: not found at all. */
-	p = (struct vf_points){.x = x,
-			       .n = n,
-			       .dim = c->leaves.dim,
-			       .metric = c->leaves.metric};
-	err = p.metric == VF_DOT
-		      ? vf_points_init(&p, VF_DOT, p.dim, c->norm_max, x, n)
-		      : 0;
+	err = vf_points_init(&p, c->leaves.metric, c->leaves.dim, c->norm_max,
+			     x, n, c->mid, n_threads);
 	if (!err)
 		err = vf_assign_points(c, &p, o ? o->n_near : 0, n_threads,
 				       out_leaf);

@@ -1,6 +1,8 @@
 #include "index/centroids.h"
+#include "index/crew.h"
 #include "index/kernels.h"
 #include "index/kernels_gemm.h"
+#include "index/kernels_i8.h"
 #include "store/util.h"
 
 #include <math.h>
@@ -43,30 +45,102 @@ static void complete_rows(struct vf_points *p, size_t first, size_t n)
 	}
 }
 
-int vf_points_init(struct vf_points *p, enum vf_metric metric, uint32_t dim,
-		   float norm_max, const float *x, size_t n)
+/* Rows whose mean is amid all of them. */
+enum { MID_ROWS = 4096, CHUNK_ROWS = 1024 };
+
+static int find_mid(struct vf_points *p)
 {
+	VF_AUTO_FREE double *sum = calloc(p->dim, sizeof(*sum));
+	size_t m = VF_MIN(p->n, (size_t)MID_ROWS);
+
+	if (!sum)
+		return -ENOMEM;
+	for (size_t i = 0; i < m; i++) {
+		size_t row = (size_t)((double)i * (double)p->n / (double)m);
+		vf_gemm_kernels()->add_f32(
+			p->x + row * p->dim,
+			(p->scale ? (double)p->scale[row] : 1) / (double)m,
+			p->dim, sum);
+	}
+	for (uint32_t i = 0; i < p->dim; i++)
+		p->mid[i] = (float)sum[i];
+	return 0;
+}
+
+static void round_row(struct vf_points *p, size_t row)
+{
+	struct vf_rounded r =
+		vf_round_i8()(p->x + row * p->dim, p->scale ? p->scale[row] : 1,
+			      p->mid, p->dim, p->q + row * p->q_len);
+
+	p->step[row] = r.step;
+	p->len[row] = r.len;
+}
+
+static int round_chunk(void *arg, size_t item)
+{
+	struct vf_points *p = arg;
+	size_t first = item * CHUNK_ROWS;
+	size_t n = VF_MIN(p->n - first, (size_t)CHUNK_ROWS);
+
+	for (size_t i = first; i < first + n; i++)
+		round_row(p, i);
+	return 0;
+}
+
+static int complete_chunk(void *arg, size_t item)
+{
+	struct vf_points *p = arg;
+	size_t first = item * CHUNK_ROWS;
+	size_t end = VF_MIN(p->n, first + CHUNK_ROWS);
+
+	for (size_t i = first; i < end; i += VF_BLOCK_ROWS)
+		complete_rows(p, i, VF_MIN(end - i, (size_t)VF_BLOCK_ROWS));
+	return 0;
+}
+
+int vf_points_init(struct vf_points *p, enum vf_metric metric, uint32_t dim,
+		   float norm_max, const float *x, size_t n, const float *mid,
+		   unsigned n_threads)
+{
+	size_t chunks = (n + CHUNK_ROWS - 1) / CHUNK_ROWS;
+
 	*p = (struct vf_points){.x = x,
 				.n = n,
 				.dim = dim,
 				.metric = metric,
-				.norm_max = norm_max};
-	if (metric == VF_COSINE && !(p->scale = malloc(n * sizeof(float))))
+				.norm_max = norm_max,
+				.q_len = vf_round_up(dim, 4)};
+	p->mid = malloc(dim * sizeof(float));
+	p->q = malloc(n * p->q_len + 1);
+	p->step = malloc(n * sizeof(float) + 1);
+	p->len = malloc(n * sizeof(float) + 1);
+	if (!p->mid || !p->q || !p->step || !p->len)
 		return -ENOMEM;
-	if (metric == VF_DOT && !(p->extra = malloc(n * sizeof(float))))
+	if (metric == VF_COSINE && !(p->scale = malloc(n * sizeof(float) + 1)))
 		return -ENOMEM;
-	if (metric != VF_EUCLIDEAN)
-		for (size_t i = 0; i < n; i += VF_BLOCK_ROWS)
-			complete_rows(p, i,
-				      VF_MIN(n - i, (size_t)VF_BLOCK_ROWS));
-	return 0;
+	if (metric == VF_DOT && !(p->extra = malloc(n * sizeof(float) + 1)))
+		return -ENOMEM;
+	int err = metric == VF_EUCLIDEAN
+			  ? 0
+			  : vf_crew_run(n_threads, chunks, complete_chunk, p);
+	if (!err && mid)
+		memcpy(p->mid, mid, dim * sizeof(float));
+	else if (!err)
+		err = find_mid(p);
+	return err ? err : vf_crew_run(n_threads, chunks, round_chunk, p);
 }
 
 void vf_points_fini(struct vf_points *p)
 {
 	free(p->scale);
 	free(p->extra);
-	p->scale = p->extra = NULL;
+	free(p->mid);
+	free(p->q);
+	free(p->step);
+	free(p->len);
+	p->scale = p->extra = p->mid = p->step = p->len = NULL;
+	p->q = NULL;
 }
 
 /* ---- centroids -------------------------------------------------------------- */
@@ -176,7 +250,7 @@ int vf_centroids_derive(struct vf_centroids *l)
 	return 0;
 }
 
-/* ---- nearest ------------------------------------------------------------------ */
+/* ---- scores ------------------------------------------------------------------ */
 
 static void finish_scores(const struct vf_centroids *l, uint32_t j,
 			  const struct vf_points *p, const uint32_t *rows,
@@ -202,30 +276,4 @@ void vf_centroids_score(const struct vf_centroids *l, uint32_t first,
 		for (uint32_t j = first; j < last; j++)
 			finish_scores(l, j, p, rows, n,
 				      out + (size_t)(j - first) * n);
-}
-
-static void keep_best(const float *s, uint32_t j, size_t n,
-		      struct vf_best *best)
-{
-	for (size_t i = 0; i < n; i++)
-		if (s[i] > best[i].score)
-			best[i] = (struct vf_best){s[i], j};
-}
-
-void vf_centroids_nearest(const struct vf_centroids *l, uint32_t first,
-			  uint32_t last, const struct vf_points *p,
-			  const uint32_t *rows, size_t n, struct vf_best *best)
-{
-	float s[VF_BLOCK_ROWS * VF_BLOCK_CENTROIDS];
-
-	for (size_t i = 0; i < n; i += VF_BLOCK_ROWS) {
-		size_t m = VF_MIN(n - i, (size_t)VF_BLOCK_ROWS);
-		for (uint32_t j = first; j < last; j += VF_BLOCK_CENTROIDS) {
-			uint32_t end = VF_MIN(last, j + VF_BLOCK_CENTROIDS);
-			vf_centroids_score(l, j, end, p, rows + i, m, s);
-			for (uint32_t k = j; k < end; k++)
-				keep_best(s + (size_t)(k - j) * m, k, m,
-					  best + i);
-		}
-	}
 }

@@ -26,11 +26,26 @@ struct vf_points {
 	float norm_max; /* dot: rows are completed to this norm */
 	float *scale;	/* [n], owned; NULL: 1 */
 	float *extra;	/* [n], owned; NULL: 0 */
+	/*
+	 * The same in bytes: dimension i of a row, scaled, is about
+	 * mid[i] + step * (q[i] - VF_BYTE_ZERO), index/kernels_i8.h.
+	 */
+	float *mid;   /* [dim], owned */
+	uint8_t *q;   /* [n][q_len], owned */
+	size_t q_len; /* a multiple of 4, at least dim */
+	float *step;  /* [n], owned */
+	float *len;   /* [n], owned: of the scaled row less mid */
 };
 
-/* Find scale and extra of every row.  Returns 0; -ENOMEM. */
+/*
+ * Find scale, extra and bytes of every row.
+ * @mid  a point amid the rows (unit ones under cosine), copied; NULL: the
+ *       mean of some of them
+ * Returns 0; -ENOMEM, and fini is still due.
+ */
 int vf_points_init(struct vf_points *p, enum vf_metric metric, uint32_t dim,
-		   float norm_max, const float *x, size_t n);
+		   float norm_max, const float *x, size_t n, const float *mid,
+		   unsigned n_threads);
 void vf_points_fini(struct vf_points *p);
 /* Length of the longest row. */
 float vf_rows_norm_max(const float *x, size_t n, uint32_t dim);
@@ -51,14 +66,8 @@ void vf_centroids_fini(struct vf_centroids *l);
 /* Find w and b of all centroids anew.  Returns 0; -ENOMEM. */
 int vf_centroids_derive(struct vf_centroids *l);
 
-/* Best so far for each of a list of rows. */
-struct vf_best {
-	float score;
-	uint32_t id;
-};
-
-/* Rows that a block of vf_centroids_score holds, and of centroids. */
-enum { VF_BLOCK_ROWS = 64, VF_BLOCK_CENTROIDS = 64 };
+/* Rows that a block of vf_centroids_score holds. */
+enum { VF_BLOCK_ROWS = 64 };
 
 /*
  * Scores of @n <= VF_BLOCK_ROWS rows with centroids @first..@last - 1:
@@ -67,13 +76,5 @@ enum { VF_BLOCK_ROWS = 64, VF_BLOCK_CENTROIDS = 64 };
 void vf_centroids_score(const struct vf_centroids *l, uint32_t first,
 			uint32_t last, const struct vf_points *p,
 			const uint32_t *rows, size_t n, float *out);
-
-/*
- * Improve best[i] of each row by centroids @first..@last - 1; of equals the
- * first met stays.
- */
-void vf_centroids_nearest(const struct vf_centroids *l, uint32_t first,
-			  uint32_t last, const struct vf_points *p,
-			  const uint32_t *rows, size_t n, struct vf_best *best);
 
 #endif

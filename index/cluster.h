@@ -29,8 +29,9 @@ struct vf_cluster_options {
 	uint32_t n_leaves; /* 0: vf_cluster_n_leaves of the sample */
 	uint64_t seed;
 	unsigned n_threads; /* 0: 1 */
-	unsigned n_rounds;  /* k-means rounds inside a node; 0: 8 */
-	unsigned n_near;    /* nodes that a row's leaf is sought in; 0: 16 */
+	unsigned n_rounds;  /* k-means rounds inside a node; 0: few */
+	/* Nodes that a row's leaf is sought in; 0: all, 16 of many leaves. */
+	unsigned n_near;
 	uint32_t reserved[4];
 };
 
@@ -73,7 +74,7 @@ int vf_cluster_new(const struct vf_cluster_view *v, struct vf_cluster **out);
 
 struct vf_cluster_assign {
 	unsigned n_threads; /* 0: 1 */
-	unsigned n_near;    /* nodes looked into; 0: 16; all of them is exact */
+	unsigned n_near;    /* nodes looked into; 0: all, 16 of many leaves */
 	uint32_t reserved[4];
 };
 

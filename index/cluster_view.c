@@ -2,6 +2,7 @@
  * A clustering as what is stored of it, and made from that again.
  */
 #include "index/cluster_impl.h"
+#include "index/kernels_gemm.h"
 #include "store/util.h"
 
 void vf_cluster_free(struct vf_cluster *c)
@@ -10,8 +11,38 @@ void vf_cluster_free(struct vf_cluster *c)
 		return;
 	vf_centroids_fini(&c->leaves);
 	vf_centroids_fini(&c->nodes);
+	vf_coarse_fini(&c->near_nodes);
+	vf_coarse_fini(&c->near_leaves);
+	vf_coarse_fini(&c->all);
+	free(c->mid);
 	free(c->first);
 	free(c);
+}
+
+int vf_cluster_prepare(struct vf_cluster *c, const float *mid)
+{
+	const struct vf_centroids *l = &c->leaves;
+	VF_AUTO_FREE double *sum = calloc(l->dim, sizeof(*sum));
+
+	vf_coarse_fini(&c->near_nodes);
+	vf_coarse_fini(&c->near_leaves);
+	vf_coarse_fini(&c->all);
+	if (!c->mid)
+		c->mid = malloc(l->dim * sizeof(*c->mid));
+	if (!c->mid || !sum)
+		return vf_fail(-ENOMEM, "clustering: out of memory");
+	for (uint32_t j = 0; !mid && j < l->n; j++)
+		vf_gemm_kernels()->add_f32(l->c + (size_t)j * l->dim, 1. / l->n,
+					   l->dim, sum);
+	for (uint32_t i = 0; i < l->dim; i++)
+		c->mid[i] = mid ? mid[i] : (float)sum[i];
+	int err = vf_coarse_init(&c->near_nodes, &c->nodes, NULL, 1, c->mid);
+	if (!err)
+		err = vf_coarse_init(&c->near_leaves, l, c->first, c->nodes.n,
+				     c->mid);
+	if (!err && l->n <= VF_EXACT_LEAVES)
+		err = vf_coarse_init(&c->all, l, NULL, 1, c->mid);
+	return err;
 }
 
 void vf_cluster_view(const struct vf_cluster *c, struct vf_cluster_view *out)
@@ -77,6 +108,8 @@ int vf_cluster_new(const struct vf_cluster_view *v, struct vf_cluster **out)
 	if (!err)
 		err = copy_centroids(&c->nodes, v->metric, v->n_nodes, v->dim,
 				     v->nodes, v->node_extra);
+	if (!err)
+		err = vf_cluster_prepare(c, NULL);
 	if (err)
 		vf_cluster_free(c);
 	else

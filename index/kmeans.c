@@ -1,11 +1,10 @@
 #include "index/kmeans.h"
+#include "index/coarse.h"
 #include "index/crew.h"
 #include "index/kernels_gemm.h"
 #include "store/util.h"
 
 #include <math.h>
-
-enum { CHUNK_ROWS = 1024 };
 
 void vf_rows_draw(uint32_t *rows, size_t n_rows, size_t n, uint64_t *seed)
 {
@@ -172,7 +171,7 @@ int vf_kmeans_balance(struct vf_centroids *l, const struct vf_points *p,
 /* ---- rounds ------------------------------------------------------------------------ */
 
 struct assign {
-	const struct vf_centroids *l;
+	const struct vf_coarse *c;
 	const struct vf_points *p;
 	const uint32_t *rows;
 	size_t n;
@@ -182,15 +181,17 @@ struct assign {
 static int assign_chunk(void *arg, size_t item)
 {
 	struct assign *a = arg;
-	size_t first = item * CHUNK_ROWS;
-	size_t n = VF_MIN(a->n - first, (size_t)CHUNK_ROWS);
-	struct vf_best best[CHUNK_ROWS];
+	size_t first = item * VF_COARSE_ROWS;
+	size_t n = VF_MIN(a->n - first, (size_t)VF_COARSE_ROWS);
+	const uint32_t *rows = a->rows + first;
+	struct vf_places best[VF_COARSE_ROWS], *at[VF_COARSE_ROWS] = {0};
 
 	for (size_t i = 0; i < n; i++)
-		best[i] = (struct vf_best){-INFINITY, 0};
-	vf_centroids_nearest(a->l, 0, a->l->n, a->p, a->rows + first, n, best);
+		vf_coarse_begin(at[i] = &best[i]);
+	vf_coarse_search(a->c, 0, a->p, rows, n, at);
 	for (size_t i = 0; i < n; i++)
-		a->ids[first + i] = best[i].id;
+		a->ids[first + i] =
+			vf_coarse_nearest(a->c, a->p, rows[i], &best[i]);
 	return 0;
 }
 
@@ -198,10 +199,14 @@ int vf_kmeans_assign(const struct vf_centroids *l, const struct vf_points *p,
 		     const uint32_t *rows, size_t n, unsigned n_threads,
 		     uint32_t *out_ids)
 {
-	struct assign a = {l, p, rows, n, out_ids};
+	VF_CLEANUP(vf_coarse_fini) struct vf_coarse c = {0};
+	struct assign a = {&c, p, rows, n, out_ids};
+	int err = vf_coarse_init(&c, l, NULL, 1, p->mid);
 
-	return vf_crew_run(n_threads, (n + CHUNK_ROWS - 1) / CHUNK_ROWS,
-			   assign_chunk, &a);
+	return err ? err
+		   : vf_crew_run(n_threads,
+				 (n + VF_COARSE_ROWS - 1) / VF_COARSE_ROWS,
+				 assign_chunk, &a);
 }
 
 /* Begin with k of the rows. */

@@ -110,6 +110,8 @@ static float *make_rows(size_t n, uint32_t dim, uint64_t seed)
 	return x;
 }
 
+static unsigned train_near; /* nodes that training looks into; 0: all */
+
 static struct vf_cluster *train(enum vf_metric metric, uint32_t dim,
 				const float *x, size_t n, uint32_t n_leaves,
 				unsigned n_threads)
@@ -118,7 +120,8 @@ static struct vf_cluster *train(enum vf_metric metric, uint32_t dim,
 				       .metric = metric,
 				       .n_leaves = n_leaves,
 				       .seed = 7,
-				       .n_threads = n_threads};
+				       .n_threads = n_threads,
+				       .n_near = train_near};
 	struct vf_cluster *c;
 
 	CU_ASSERT_EQUAL_FATAL(vf_cluster_train(&o, x, n, &c), 0);
@@ -158,16 +161,21 @@ static void any_number_of_threads_gives_the_same(void)
 	enum { N = 6000, DIM = 24, LEAVES = 150 };
 	VF_AUTO_FREE float *x = make_rows(N, DIM, 3);
 
-	for (size_t m = 0; m < VF_N(metrics); m++) {
-		struct vf_cluster *a = train(metrics[m], DIM, x, N, LEAVES, 1);
-		struct vf_cluster *b = train(metrics[m], DIM, x, N, LEAVES, 5);
+	for (size_t m = 0; m < 2 * VF_N(metrics); m++) {
+		enum vf_metric metric = metrics[m / 2];
+		train_near = m % 2 ? 4 : 0;
+		struct vf_cluster *a = train(metric, DIM, x, N, LEAVES, 1);
+		struct vf_cluster *b = train(metric, DIM, x, N, LEAVES, 5);
 		check_same(a, b);
-		VF_AUTO_FREE uint32_t *la = assign(a, x, N, 1, 0, NULL);
-		VF_AUTO_FREE uint32_t *lb = assign(b, x, N, 3, 0, NULL);
+		VF_AUTO_FREE uint32_t *la =
+			assign(a, x, N, 1, train_near, NULL);
+		VF_AUTO_FREE uint32_t *lb =
+			assign(b, x, N, 3, train_near, NULL);
 		CU_ASSERT(!memcmp(la, lb, N * sizeof(*la)));
 		vf_cluster_free(a);
 		vf_cluster_free(b);
 	}
+	train_near = 0;
 }
 
 static void a_clustering_comes_back_from_its_view(void)
@@ -292,8 +300,8 @@ static void run_flat(struct contest *c, struct vf_centroids *l)
 		rows[i] = (uint32_t)i;
 	CU_ASSERT_EQUAL_FATAL(
 		vf_points_init(&p, c->metric, c->dim,
-			       vf_rows_norm_max(c->x, c->n, c->dim), c->x,
-			       c->n),
+			       vf_rows_norm_max(c->x, c->n, c->dim), c->x, c->n,
+			       NULL, 1),
 		0);
 	CU_ASSERT_EQUAL_FATAL(
 		vf_centroids_init(l, c->metric, c->n_leaves, c->dim), 0);
@@ -307,8 +315,9 @@ static void leaves_hold_what_flat_k_means_holds(void)
 {
 	enum { N = 8000, DIM = 48, LEAVES = 160 };
 
-	for (size_t m = 0; m < VF_N(metrics); m++) {
-		struct contest c = {.metric = metrics[m],
+	for (size_t m = 0; m < 2 * VF_N(metrics); m++) {
+		train_near = m % 2 ? 8 : 0;
+		struct contest c = {.metric = metrics[m / 2],
 				    .dim = DIM,
 				    .n = N,
 				    .x = make_rows(N, DIM, 9)};
@@ -336,6 +345,44 @@ static void leaves_hold_what_flat_k_means_holds(void)
 		free(c.leaf[1]);
 		free(c.x);
 	}
+	train_near = 0;
+}
+
+/* The leaf that is nearest to @x, in double. */
+static uint32_t find_leaf(const struct vf_cluster_view *v, const float *x)
+{
+	double least = INFINITY;
+	uint32_t best = 0;
+
+	for (uint32_t j = 0; j < v->n_leaves; j++) {
+		double d = 0;
+		for (uint32_t i = 0; i < v->dim; i++) {
+			double e = x[i] - v->leaves[(size_t)j * v->dim + i];
+			d += e * e;
+		}
+		if (d < least) {
+			least = d;
+			best = j;
+		}
+	}
+	return best;
+}
+
+/* Bytes choose, and floats where bytes leave it open. */
+static void rows_get_their_nearest_leaf(void)
+{
+	enum { N = 3000, DIM = 32, LEAVES = 200 };
+	VF_AUTO_FREE float *x = make_rows(N, DIM, 22);
+	struct vf_cluster *c = train(VF_EUCLIDEAN, DIM, x, N, LEAVES, 2);
+	VF_AUTO_FREE uint32_t *leaf = assign(c, x, N, 2, 0, NULL);
+	struct vf_cluster_view v;
+	size_t same = 0;
+
+	vf_cluster_view(c, &v);
+	for (size_t i = 0; i < N; i++)
+		same += leaf[i] == find_leaf(&v, x + i * DIM);
+	CU_ASSERT(same >= N * 999 / 1000);
+	vf_cluster_free(c);
 }
 
 static void near_nodes_give_the_exact_leaf_of_most_rows(void)
@@ -344,7 +391,7 @@ static void near_nodes_give_the_exact_leaf_of_most_rows(void)
 	VF_AUTO_FREE float *x = make_rows(N, DIM, 21);
 	VF_AUTO_FREE float *sq = malloc(N * sizeof(*sq));
 	struct vf_cluster *c = train(VF_EUCLIDEAN, DIM, x, N, LEAVES, 2);
-	VF_AUTO_FREE uint32_t *near = assign(c, x, N, 2, 0, sq);
+	VF_AUTO_FREE uint32_t *near = assign(c, x, N, 2, 12, sq);
 	VF_AUTO_FREE uint32_t *all = assign(c, x, N, 2, UINT32_MAX, NULL);
 	struct vf_cluster_view v;
 	size_t same = 0, most = 0;
@@ -466,6 +513,7 @@ static CU_TestInfo tests[] = {
 	 a_clustering_comes_back_from_its_view},
 	{"leaves hold what flat k-means holds",
 	 leaves_hold_what_flat_k_means_holds},
+	{"rows get their nearest leaf", rows_get_their_nearest_leaf},
 	{"near nodes give the exact leaf of most rows",
 	 near_nodes_give_the_exact_leaf_of_most_rows},
 	{"odd rows are clustered", odd_rows_are_clustered},
