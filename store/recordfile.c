@@ -182,8 +182,9 @@ int vf_recordfile_read(struct vf_recordfile *f, uint64_t off,
 	if (off >= f->len)
 		return 0;
 	if (!f->zstd) {
+		bool there = off - f->window_off < f->window.len;
 		uint64_t end = VF_MIN(off + PLAIN_STEP, f->len);
-		err = fill_window(f, off, end, f->len);
+		err = there ? 0 : fill_window(f, off, end, f->len);
 		if (err)
 			return err;
 		*out_p = f->window.data + (off - f->window_off);
