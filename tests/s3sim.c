@@ -60,7 +60,10 @@ static const char help[] =
 	"                   short   half of the body, then the connection ends\n"
 	"                   long    200 and the whole object for a range\n"
 	"                   length  one byte less than asked for, headers agreeing\n"
-	"                   none    no more\n";
+	"                   none    no more\n"
+	"                 silent_after=N   N more requests are carried out, the last\n"
+	"                   of them without an answer; later ones are not even\n"
+	"                   carried out, until silent_after is set again\n";
 
 struct options {
 	struct sim sim;
@@ -235,6 +238,7 @@ int main(int argc, char **argv)
 				    .secret_key = "simsecret",
 				    .region = "us-east-1",
 				    .max_keys = SIM_MAX_KEYS,
+				    .n_left = UINT64_MAX,
 				    .rand = 1}};
 	struct sim *s = &o.sim;
 	pid_t parent = getppid();

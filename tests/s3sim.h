@@ -101,7 +101,8 @@ struct sim_response {
 	bool cut;	 /* the body stops at @cut_len, then the end: */
 	bool cut_reset;	 /* a reset, else a FIN */
 	size_t cut_len;
-	bool held; /* latency applies */
+	bool held;   /* latency applies */
+	bool silent; /* never sent */
 };
 
 /*
@@ -147,8 +148,8 @@ enum sim_wrong {
 
 struct sim_stats {
 	uint64_t get, put, head, list, delete, post;
-	uint64_t bytes_in, bytes_out; /* of bodies */
-	uint64_t errors, resets;      /* injected */
+	uint64_t bytes_in, bytes_out;	 /* of bodies */
+	uint64_t errors, resets, silent; /* injected */
 	uint64_t max_in_flight, waves;
 };
 
@@ -161,6 +162,7 @@ struct sim {
 	double error_rate, reset_rate;
 	enum sim_wrong wrong;
 	uint64_t n_wrong; /* how many more lies */
+	uint64_t n_left;  /* requests until all is silent */
 	/* */
 	struct sim_stats stats;
 	uint64_t in_flight; /* object GETs */

@@ -9,19 +9,19 @@ static void print_stats(const struct sim *s, struct sim_response *res)
 	const struct sim_stats *n = &s->stats;
 
 	vf_buf_printf(&res->head, "Content-Type: application/json\r\n");
-	vf_buf_printf(&res->text,
-		      "{\"get\":%" PRIu64 ",\"put\":%" PRIu64
-		      ",\"head\":%" PRIu64 ",\"list\":%" PRIu64
-		      ",\"delete\":%" PRIu64 ",\"post\":%" PRIu64
-		      ",\"bytes_in\":%" PRIu64 ",\"bytes_out\":%" PRIu64
-		      ",\"errors\":%" PRIu64 ",\"resets\":%" PRIu64
-		      ",\"in_flight\":%" PRIu64 ",\"max_in_flight\":%" PRIu64
-		      ",\"waves\":%" PRIu64 ",\"connections\":%" PRIu64
-		      ",\"objects\":%zu,\"uploads\":%u}\n",
-		      n->get, n->put, n->head, n->list, n->delete, n->post,
-		      n->bytes_in, n->bytes_out, n->errors, n->resets,
-		      s->in_flight, n->max_in_flight, n->waves,
-		      s->n_connections, s->store.n, s->n_uploads);
+	vf_buf_printf(
+		&res->text,
+		"{\"get\":%" PRIu64 ",\"put\":%" PRIu64 ",\"head\":%" PRIu64
+		",\"list\":%" PRIu64 ",\"delete\":%" PRIu64 ",\"post\":%" PRIu64
+		",\"bytes_in\":%" PRIu64 ",\"bytes_out\":%" PRIu64
+		",\"errors\":%" PRIu64 ",\"resets\":%" PRIu64
+		",\"in_flight\":%" PRIu64 ",\"max_in_flight\":%" PRIu64
+		",\"waves\":%" PRIu64 ",\"connections\":%" PRIu64
+		",\"objects\":%zu,\"uploads\":%u,\"silent\":%" PRIu64 "}\n",
+		n->get, n->put, n->head, n->list, n->delete, n->post,
+		n->bytes_in, n->bytes_out, n->errors, n->resets, s->in_flight,
+		n->max_in_flight, n->waves, s->n_connections, s->store.n,
+		s->n_uploads, n->silent);
 }
 
 static int set_wrong(struct sim *s, const char *v)
@@ -69,6 +69,8 @@ static int set_one(struct sim *s, const char *name, const char *v)
 		return parse_rate(v, &s->error_rate);
 	if (!strcmp(name, "reset_rate"))
 		return parse_rate(v, &s->reset_rate);
+	if (!strcmp(name, "silent_after"))
+		return parse_count(v, 0, UINT64_MAX, &s->n_left);
 	if (!strcmp(name, "seed"))
 		return parse_count(v, 0, UINT64_MAX, &s->rand);
 	if (!strcmp(name, "latency_ms")) {

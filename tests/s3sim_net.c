@@ -184,14 +184,16 @@ static void finish_request(struct server *v, struct conn *c)
 
 	begin_flight(v, c);
 	sim_answer(v->sim, &c->req, &c->res);
-	if (!c->res.held || !v->sim->latency_ms) {
+	if (!c->res.silent && (!c->res.held || !v->sim->latency_ms)) {
 		respond(v, c);
 		return;
 	}
-	c->due_ns = now + v->sim->latency_ms * UINT64_C(1000000);
+	c->due_ns = c->res.silent
+			    ? UINT64_MAX
+			    : now + v->sim->latency_ms * UINT64_C(1000000);
 	c->state = HELD;
 	v->n_held++;
-	wait_for(v, c, 0);
+	wait_for(v, c, EPOLLRDHUP);
 }
 
 /* The request cannot be read: say so and hang up. */
@@ -351,7 +353,7 @@ static int release_held(struct server *v)
 		if (c->state == HELD)
 			first = VF_MIN(first, c->due_ns);
 	}
-	if (!v->n_held)
+	if (!v->n_held || first == UINT64_MAX)
 		return -1;
 	return first <= now ? 0 : (int)((first - now + 999999) / 1000000);
 }

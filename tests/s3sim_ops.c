@@ -365,6 +365,18 @@ static void inject_reset(struct sim *s, struct sim_response *res)
 	res->cut_len = sim_rand(s) % len;
 }
 
+/* True: nothing is carried out any more. */
+static bool must_be_silent(struct sim *s, struct sim_response *res)
+{
+	bool over = !s->n_left;
+
+	if (s->n_left != UINT64_MAX && !over)
+		s->n_left--;
+	res->silent = !s->n_left;
+	s->stats.silent += res->silent;
+	return over;
+}
+
 void sim_answer(struct sim *s, struct sim_request *r, struct sim_response *res)
 {
 	double dice;
@@ -376,6 +388,8 @@ void sim_answer(struct sim *s, struct sim_request *r, struct sim_response *res)
 	}
 	res->held = true;
 	res->head_only = is_method(r, "HEAD");
+	if (must_be_silent(s, res))
+		return;
 	count_request(s, r);
 	dice = sim_rand_unit(s);
 	if (dice < s->error_rate) {
