@@ -1,7 +1,6 @@
 /* vectool get: vectors and metadata by key. */
 #include <jansson.h>
 #include <stdio.h>
-#include <xxhash.h>
 
 #include "index/index.h"
 #include "store/change.h"
@@ -9,6 +8,7 @@
 #include "store/recordfile.h"
 #include "tools/keyfile.h"
 #include "tools/progress.h"
+#include "tools/shard_codes.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
@@ -45,31 +45,6 @@ struct get {
 
 /* ---- rows -------------------------------------------------------------------------- */
 
-static int open_codes(struct get *g, const struct vf_shard_ref *r,
-		      struct vf_index **out)
-{
-	VF_AUTO_FREE char *key =
-		vf_shard_key(g->ch.index, r->name, r->codes.name);
-	const char *why = "its checksum is wrong";
-	void *p = NULL;
-	size_t len;
-	int err = key ? vf_bucket_get_all(g->ch.bucket, key,
-					  r->codes.stored_len, &p, &len)
-		      : -ENOMEM;
-
-	if (err)
-		return err == -ENOENT ? vf_fail(err, "%s: is not there", key)
-				      : err;
-	if (len != r->codes.stored_len ||
-	    XXH3_64bits(p, len) != r->codes.checksum) {
-		free(p);
-		err = -EBADMSG;
-	} else {
-		err = vf_index_open(p, len, out, &why);
-	}
-	return err ? vf_fail(err, "%s: %s", key, why) : 0;
-}
-
 static int read_row(struct get *g, struct vf_recordfile *f,
 		    const struct vf_index *codes, const struct wanted *w)
 {
@@ -95,19 +70,13 @@ static int read_shard(struct get *g, const struct wanted *w, size_t n)
 {
 	struct vf_shard_ref r = g->ch.state->shards[w->place.at];
 	struct vf_index *codes = NULL;
-	struct vf_index_info info;
 	struct vf_recordfile *f = NULL;
-	int err = open_codes(g, &r, &codes);
+	int err = vf_shard_codes_open(g->ch.bucket, g->ch.index, &r, &codes);
 
 	if (err)
 		return err;
-	vf_index_info(codes, &info);
-	if (info.n_rows != r.n_rows)
-		err = vf_fail(-EBADMSG, "%s: the codes of shard %s are others'",
-			      g->ch.index, r.name);
 	r.records = r.vectors; /* bytes of any object are read the same way */
-	if (!err)
-		err = vf_recordfile_open(g->ch.bucket, g->ch.index, &r, 0, &f);
+	err = vf_recordfile_open(g->ch.bucket, g->ch.index, &r, 0, &f);
 	for (size_t i = 0; !err && i < n; i++)
 		err = read_row(g, f, codes, &w[i]);
 	vf_recordfile_close(f);

@@ -7,10 +7,9 @@
  */
 #include "tools/sorter.h"
 
-#include <fcntl.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
+#include "tools/scratch.h"
 #include "tools/verb.h"
 
 enum {
@@ -22,7 +21,7 @@ enum {
 
 struct entry {
 	uint32_t leaf;
-	uint32_t pad;
+	uint32_t number; /* of the row, as it came */
 	struct vf_builder_row row;
 	struct vf_factors factors;
 	struct vf_extra_factors extra;
@@ -123,47 +122,18 @@ const uint64_t *vf_sorter_counts(const struct vf_sorter *s)
 
 /* ---- scratch files ------------------------------------------------------------------ */
 
-static const char *scratch_dir(const struct vf_sorter *s)
-{
-	const char *env = getenv("TMPDIR");
-
-	if (s->opt.scratch)
-		return s->opt.scratch;
-	return env && *env ? env : "/var/tmp";
-}
-
-/* Nameless, so that nothing is left of it whatever happens. */
-static int open_scratch(const struct vf_sorter *s, int *out)
-{
-	const char *dir = scratch_dir(s);
-	char *path;
-
-	*out = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (*out >= 0)
-		return 0;
-	if (asprintf(&path, "%s/vectool-XXXXXX", dir) < 0)
-		return vf_fail(-ENOMEM, "%s: %s", dir, strerror(ENOMEM));
-	*out = mkostemp(path, O_CLOEXEC);
-	int err = *out < 0 ? -errno : 0;
-	if (!err)
-		unlink(path);
-	free(path);
-	return err ? vf_fail(err, "%s: no scratch file: %s", dir,
-			     strerror(-err))
-		   : 0;
-}
-
 static int write_out(const struct vf_sorter *s, struct bucket *b)
 {
 	int err = 0;
 
 	if (b->buf.len && b->fd < 0)
-		err = open_scratch(s, &b->fd);
+		err = vf_scratch_open(s->opt.scratch, &b->fd);
 	if (!err) {
 		err = vf_pwrite_all(b->fd, b->buf.data, b->buf.len, b->len);
 		if (err)
 			return vf_fail(err, "%s: scratch file: %s",
-				       scratch_dir(s), strerror(-err));
+				       vf_scratch_dir(s->opt.scratch),
+				       strerror(-err));
 		b->len += b->buf.len;
 	}
 	vf_buf_fini(&b->buf);
@@ -188,6 +158,7 @@ static int add_entry(struct vf_sorter *s, const struct vf_chunk *c, size_t i,
 	struct bucket *b = &s->buckets[s->bucket_of[c->leaf[i]]];
 	const uint8_t *x = c->half ? (const void *)c->half : (void *)c->x;
 	struct entry e = {.leaf = c->leaf[i],
+			  .number = (uint32_t)(c->row + i),
 			  .row = c->rows[i],
 			  .factors = c->factors[i]};
 	size_t len = s->fixed_len + e.row.line_len;
@@ -250,11 +221,13 @@ static int alloc_output(struct output *o)
 	c->factors = malloc(o->cap * sizeof(*c->factors));
 	c->rows = malloc(o->cap * sizeof(*c->rows));
 	c->leaf = malloc(o->cap * sizeof(*c->leaf));
+	c->from = malloc(o->cap * sizeof(*c->from));
 	if (opt->extra_len) {
 		c->extra = malloc(o->cap * opt->extra_len);
 		c->extra_factors = malloc(o->cap * sizeof(*c->extra_factors));
 	}
 	return vectors && c->codes && c->factors && c->rows && c->leaf &&
+			       c->from &&
 			       (!opt->extra_len ||
 				(c->extra && c->extra_factors))
 		       ? 0
@@ -271,6 +244,7 @@ static void free_output(struct output *o)
 	free(c->factors);
 	free(c->rows);
 	free(c->leaf);
+	free(c->from);
 	free(c->extra);
 	free(c->extra_factors);
 	vf_buf_fini(&c->lines);
@@ -304,6 +278,7 @@ static int put_entry(struct output *o, const uint8_t *p)
 	memcpy(&e, p, sizeof(e));
 	p += sizeof(e);
 	c->leaf[i] = e.leaf;
+	c->from[i] = e.number;
 	c->rows[i] = e.row;
 	c->factors[i] = e.factors;
 	memcpy(c->codes + i * s->opt.code_len, p, s->opt.code_len);
@@ -374,7 +349,8 @@ static int visit_bucket(const struct vf_sorter *s, const struct bucket *b,
 		err = vf_pread_all(b->fd, w.data + w.len, n, off);
 		if (err)
 			return vf_fail(err, "%s: scratch file: %s",
-				       scratch_dir(s), vf_strerror(err));
+				       vf_scratch_dir(s->opt.scratch),
+				       vf_strerror(err));
 		w.len += n;
 		off += n;
 		err = visit_bytes(s, &w, first, end, fn, arg, &used);

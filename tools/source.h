@@ -30,6 +30,7 @@ struct vf_chunk {
 	uint8_t *extra; /* extra bits and their factors; NULL: 1 bit */
 	struct vf_extra_factors *extra_factors;
 	uint32_t *leaf; /* of each row, in the tree; NULL: there is none */
+	uint32_t *from; /* its number in the source; NULL: row, row + 1 ... */
 	struct vf_builder_row *rows;
 	struct vf_buf lines; /* their lines of records.jsonl */
 	/* What claim read and fill will parse. */

@@ -1,0 +1,21 @@
+/*
+ * codes.vix of one shard, from the bucket: whole, or what its head says.
+ */
+#ifndef VF_TOOLS_SHARD_CODES_H
+#define VF_TOOLS_SHARD_CODES_H
+
+#include "index/index.h"
+#include "store/commit.h"
+
+/*
+ * Read, compared with its checksum and validated; the caller's to close.
+ * Returns 0; -EBADMSG and others, logged.
+ */
+int vf_shard_codes_open(struct vf_bucket *b, const char *index,
+			const struct vf_shard_ref *r, struct vf_index **out);
+
+/* Whether the shard follows a tree; one small request.  Returns as open. */
+int vf_shard_codes_flat(struct vf_bucket *b, const char *index,
+			const struct vf_shard_ref *r, bool *out_flat);
+
+#endif
