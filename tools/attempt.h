@@ -28,6 +28,14 @@ struct vf_attempt {
 	struct vf_index_config config;
 	bool configures; /* our record is to say what it is */
 	uint64_t first_key, shard_rows, ram;
+	/*
+	 * The rows are the index's own, to be written anew: keys are not
+	 * gathered, @from gets the number in the source of each row written.
+	 */
+	bool moves;
+	bool new_tree;		 /* whatever tree there is */
+	uint64_t moved_next_key; /* of each of their shards */
+	struct vf_buf from;	 /* uint32_t each */
 	struct vf_follow follow; /* the tree, when there is one */
 	struct vf_encoder *encoder;
 	struct vf_sorter *sorter;    /* of a tree's rows */
@@ -47,6 +55,18 @@ struct vf_attempt {
  * Returns 0; -errno, logged.
  */
 int vf_attempt_upload(struct vf_attempt *a);
+
+/* What a user may want of memory; 0: the default. */
+uint64_t vf_attempt_ram(uint64_t want);
+
+/* Delete the uploaded objects of an attempt that no record names. */
+void vf_attempt_remove(struct vf_attempt *a);
+void vf_attempt_fini(struct vf_attempt *a);
+
+/* Is the tree that our shards follow still the one of the state? */
+bool vf_attempt_tree_fits(const struct vf_attempt *a);
+bool vf_config_same(const struct vf_index_config *a,
+		    const struct vf_index_config *b);
 
 /* Rows into the record, or into a shard when their metadata is too long. */
 int vf_attempt_carry(struct vf_attempt *a);

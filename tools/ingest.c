@@ -118,8 +118,7 @@ static int commit_once(struct vf_attempt *a, const struct vf_kills *kills)
 	return err;
 }
 
-/* Is the tree that our shards follow still the one of the index? */
-static bool tree_fits(const struct vf_attempt *a)
+bool vf_attempt_tree_fits(const struct vf_attempt *a)
 {
 	const struct vf_state *s = a->state;
 
@@ -131,8 +130,8 @@ static bool tree_fits(const struct vf_attempt *a)
 	       !strcmp(s->tree.object.name, a->follow.ref.object.name);
 }
 
-static bool same_config(const struct vf_index_config *a,
-			const struct vf_index_config *b)
+bool vf_config_same(const struct vf_index_config *a,
+		    const struct vf_index_config *b)
 {
 	return a->dim == b->dim && a->metric == b->metric &&
 	       a->dtype == b->dtype && a->rotation_seed == b->rotation_seed;
@@ -141,9 +140,9 @@ static bool same_config(const struct vf_index_config *a,
 /* Somebody else's records came first: does what we made still fit? */
 static int check_fit(struct vf_attempt *a)
 {
-	if ((a->configures && a->state->configured) || !tree_fits(a))
+	if ((a->configures && a->state->configured) || !vf_attempt_tree_fits(a))
 		return START_OVER;
-	if (!a->configures && !same_config(&a->config, &a->state->config))
+	if (!a->configures && !vf_config_same(&a->config, &a->state->config))
 		return START_OVER; /* dropped, made again */
 	if (!a->in->source->has_keys && a->state->next_key != a->first_key)
 		return START_OVER;
@@ -256,7 +255,7 @@ static int commit(struct vf_attempt *a, struct vf_ingest_result *out)
  * An identity stays, even without a record: somebody else may have found it and
  * be about to commit, and a log below no identity is lost.
  */
-static void remove_uploads(struct vf_attempt *a)
+void vf_attempt_remove(struct vf_attempt *a)
 {
 	for (size_t i = 0; i < a->n_begun; i++)
 		vf_writer_remove(a->in->bucket, a->in->index, &a->shards[i]);
@@ -268,12 +267,12 @@ static void remove_uploads(struct vf_attempt *a)
 	}
 }
 
-static uint64_t default_ram(void)
+uint64_t vf_attempt_ram(uint64_t want)
 {
 	uint64_t pages = (uint64_t)sysconf(_SC_PHYS_PAGES);
 	uint64_t half = pages * (uint64_t)sysconf(_SC_PAGESIZE) / 2;
 
-	return VF_MIN(half, UINT64_C(2) << 30);
+	return want ? want : VF_MIN(half, UINT64_C(2) << 30);
 }
 
 static int prepare(struct vf_attempt *a)
@@ -296,7 +295,7 @@ static int prepare(struct vf_attempt *a)
 	a->shard_rows = in->shard_rows ? in->shard_rows
 				       : vf_shard_rows_default(a->config.dim,
 							       a->config.dtype);
-	a->ram = in->ram ? in->ram : default_ram();
+	a->ram = vf_attempt_ram(in->ram);
 	uint64_t head = a->state ? a->state->head : 0;
 	if (in->cond.at_version && in->cond.version != head)
 		return vf_fail(-ESTALE, "%s: is at version %llu, not %llu",
@@ -322,7 +321,7 @@ static bool fits_inline(const struct vf_attempt *a)
 	return n.tail_len + len <= TAIL_LEN && a->state->n_tail < TAIL_RECORDS;
 }
 
-static void free_attempt(struct vf_attempt *a)
+void vf_attempt_fini(struct vf_attempt *a)
 {
 	vf_sorter_free(a->sorter);
 	vf_encoder_free(a->encoder);
@@ -330,6 +329,7 @@ static void free_attempt(struct vf_attempt *a)
 	vf_state_free(a->state);
 	vf_catalog_close(a->catalog);
 	vf_buf_fini(&a->keys);
+	vf_buf_fini(&a->from);
 	vf_carried_fini(&a->carried);
 	free(a->shards);
 	free(a->starts);
@@ -348,14 +348,14 @@ static int run_attempt(const struct vf_ingest *in, struct vf_ingest_result *out)
 	if (!err)
 		err = commit(&a, out);
 	if (err && err != -EINPROGRESS)
-		remove_uploads(&a);
+		vf_attempt_remove(&a);
 	*out = (struct vf_ingest_result){.n_rows = in->source->n_rows,
 					 .head = out->head,
 					 .n_replaced = out->n_replaced,
 					 .n_shards = a.n_shards,
 					 .n_leaves = a.follow.n_leaves,
 					 .created = a.configures};
-	free_attempt(&a);
+	vf_attempt_fini(&a);
 	return err;
 }
 

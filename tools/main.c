@@ -40,10 +40,10 @@ static const struct vf_verb *const verbs[] = {
 	&vf_verb_stat,	  &vf_verb_gen,	  &vf_verb_pin,	   &vf_verb_unpin,
 	&vf_verb_warm,	  &vf_verb_evict, &vf_verb_top,	   &vf_verb_get,
 	&vf_verb_delete,  &vf_verb_log,	  &vf_verb_recall, &vf_verb_gc,
-	&vf_verb_restore, &vf_verb_drop};
+	&vf_verb_restore, &vf_verb_drop,  &vf_verb_compact};
 
 /* Part of the plan, not of this version. */
-static const char *const unbuilt[] = {"verify", "compact", "export"};
+static const char *const unbuilt[] = {"verify", "export"};
 
 static const char common_help[] =
 	"\nEvery verb takes:\n"

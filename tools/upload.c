@@ -68,14 +68,17 @@ static int make_encoder(struct vf_attempt *a)
 static int find_tree(struct vf_attempt *a)
 {
 	const struct vf_ingest *in = a->in;
+	/* Rows that move bring a tree only when that is what they are for. */
+	bool none = a->moves && !a->new_tree && !a->state->has_tree;
+	uint32_t n_leaves = none ? 1 : in->n_leaves;
 	struct vf_follow_options opt = {.bucket = in->bucket,
 					.index = in->index,
-					.state = a->state,
+					.state = a->new_tree ? NULL : a->state,
 					.config = &a->config,
 					.source = in->source,
 					.head = a->state ? a->state->head : 0,
 					.ram = a->ram,
-					.n_leaves = in->n_leaves,
+					.n_leaves = n_leaves,
 					.n_threads = in->n_threads,
 					.quiet = in->quiet};
 
@@ -132,10 +135,23 @@ static int begin_shard(struct vf_attempt *a)
 	vf_shard_name(a->state ? a->state->head : 0, ref->name);
 	ref->n_rows = a->starts[i + 1] - a->starts[i];
 	/* Sorted rows: any of the keys may be in any of the shards. */
-	if (!a->in->source->has_keys)
+	if (a->moves)
+		ref->next_key = a->moved_next_key;
+	else if (!a->in->source->has_keys)
 		ref->next_key = a->first_key +
 				a->starts[a->sorter ? a->n_shards : i + 1];
 	return vf_writer_open(&opt, ref, &a->writer);
+}
+
+static int note_numbers(struct vf_attempt *a, const struct vf_chunk *c)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && a->moves && i < c->n; i++) {
+		uint32_t n = c->from ? c->from[i] : (uint32_t)(c->row + i);
+		err = vf_buf_append(&a->from, &n, sizeof(n));
+	}
+	return err ? vf_fail(err, "%s", vf_strerror(err)) : 0;
 }
 
 static int take_chunk(void *arg, const struct vf_chunk *c)
@@ -150,6 +166,8 @@ static int take_chunk(void *arg, const struct vf_chunk *c)
 	}
 	if (!err)
 		err = vf_writer_add(a->writer, c);
+	if (!err)
+		err = note_numbers(a, c);
 	vf_progress_update(&a->progress, c->row + c->n);
 	return err;
 }
@@ -157,7 +175,7 @@ static int take_chunk(void *arg, const struct vf_chunk *c)
 static struct vf_buf *keys_wanted(struct vf_attempt *a)
 {
 	a->keys.len = 0;
-	return a->in->source->has_keys ? &a->keys : NULL;
+	return a->in->source->has_keys && !a->moves ? &a->keys : NULL;
 }
 
 static int sort_chunk(void *arg, const struct vf_chunk *c)
@@ -282,7 +300,7 @@ static int write_shards(struct vf_attempt *a)
 
 	if (err)
 		return err;
-	begin_progress(a, "put");
+	begin_progress(a, a->moves ? "writing" : "put");
 	err = a->sorter ? vf_sorter_run(a->sorter, a->starts + 1, a->n_shards,
 					take_chunk, a)
 			: run_pipeline(a, take_chunk);

@@ -1,0 +1,39 @@
+/*
+ * Compaction: living rows of small and half-dead shards and of the tail become
+ * full shards, in one record that removes what they were in.
+ */
+#ifndef VF_TOOLS_COMPACT_H
+#define VF_TOOLS_COMPACT_H
+
+#include "store/compact.h"
+#include "tools/ingest.h"
+
+struct vf_compact {
+	struct vf_bucket *bucket; /* borrowed, as all below */
+	const char *target;	  /* for messages */
+	const char *index;
+	uint64_t shard_rows;	    /* of a full one; 0: default */
+	uint64_t ram;		    /* bytes; 0: default */
+	const char *scratch;	    /* folder; NULL: default */
+	bool eager, dry_run, quiet; /* eager: struct vf_compact_view */
+	unsigned n_threads;
+};
+
+struct vf_compacted {
+	struct vf_compact_plan plan;
+	size_t n_written;     /* shards */
+	uint64_t n_tail;      /* rows of the tail among the plan's */
+	uint64_t n_born_dead; /* replaced or deleted while they were written */
+	uint32_t n_leaves;    /* of the tree they follow; 0: none */
+	uint64_t head;	      /* 0: nothing was to be done, or a dry run */
+};
+
+/*
+ * Writers that commit meanwhile go on; only when one of our inputs was removed
+ * do we start over.
+ * Returns 0; -EBUSY others keep compacting; -EINPROGRESS; -ECANCELED after a
+ * signal; -errno.  All logged; but for -EINPROGRESS the index is as before.
+ */
+int vf_compact_run(const struct vf_compact *c, struct vf_compacted *out);
+
+#endif
