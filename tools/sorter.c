@@ -9,7 +9,7 @@
 
 #include <stdio.h>
 
-#include "tools/scratch.h"
+#include "tools/scratchfile.h"
 #include "tools/verb.h"
 
 enum {

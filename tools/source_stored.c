@@ -15,7 +15,7 @@
 #include "store/recordfile.h"
 #include "tools/progress.h"
 #include "tools/rows.h"
-#include "tools/scratch.h"
+#include "tools/scratchfile.h"
 #include "tools/shard_codes.h"
 #include "tools/stored.h"
 #include "tools/verb.h"

@@ -1,4 +1,4 @@
-#include "tools/scratch.h"
+#include "tools/scratchfile.h"
 
 #include <fcntl.h>
 #include <stdio.h>

@@ -2,8 +2,8 @@
  * Nameless files for what does not fit in memory: nothing is left of them
  * whatever happens.
  */
-#ifndef VF_TOOLS_SCRATCH_H
-#define VF_TOOLS_SCRATCH_H
+#ifndef VF_TOOLS_SCRATCHFILE_H
+#define VF_TOOLS_SCRATCHFILE_H
 
 #include "store/util.h"
 
