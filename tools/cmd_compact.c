@@ -3,7 +3,7 @@
 #include <stdio.h>
 
 #include "store/util.h"
-#include "tools/compact.h"
+#include "tools/compaction.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 

@@ -2,8 +2,8 @@
  * Compaction: living rows of small and half-dead shards and of the tail become
  * full shards, in one record that removes what they were in.
  */
-#ifndef VF_TOOLS_COMPACT_H
-#define VF_TOOLS_COMPACT_H
+#ifndef VF_TOOLS_COMPACTION_H
+#define VF_TOOLS_COMPACTION_H
 
 #include "store/compact.h"
 #include "tools/ingest.h"

@@ -7,7 +7,7 @@
  *   - the tail's rows die in their record's place, as many as live there when
  *     ours lands
  */
-#include "tools/compact.h"
+#include "tools/compaction.h"
 
 #include <inttypes.h>
 #include <stdio.h>
