@@ -188,7 +188,8 @@ static int open_dbs(struct vf_catalog *c)
 	} dbs[] = {{"meta", &c->meta, 0},
 		   {"places", &c->places, MDB_INTEGERKEY},
 		   {"keys", &c->keys, 0},
-		   {"rows", &c->rows, 0}};
+		   {"rows", &c->rows, 0},
+		   {"values", &c->values, 0}};
 	uint32_t format = VF_CATALOG_FORMAT;
 	MDB_val key = {6, (void *)"format"}, val = {sizeof(format), &format};
 	MDB_txn *txn;
@@ -218,7 +219,7 @@ static int open_env(struct vf_catalog *c)
 	int rc = mdb_env_create(&c->env);
 
 	if (!rc)
-		rc = mdb_env_set_maxdbs(c->env, 4);
+		rc = mdb_env_set_maxdbs(c->env, 5);
 	if (!rc)
 		rc = mdb_env_set_mapsize(c->env, (size_t)1 << MAP_LEN_LOG2);
 	/* Synced but for the last commit: a crash of the machine costs that. */

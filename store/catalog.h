@@ -12,6 +12,7 @@
 #define VF_STORE_CATALOG_H
 
 #include "store/commit.h"
+#include "store/filter.h"
 
 struct vf_catalog;	/* an open environment; Threads: one at a time */
 struct vf_catalog_view; /* looks at one commit; short-lived */
@@ -76,5 +77,15 @@ VF_API int vf_catalog_find(struct vf_catalog_view *v, const void *key,
 /* Append the metadata object of a row that find gave; returns as find. */
 VF_API int vf_catalog_metadata(struct vf_catalog_view *v,
 			       const struct vf_place *p, struct vf_buf *out);
+
+/*
+ * The rows of shard @at of @s that match, dead ones among them: bit i%64 of
+ * bits[i/64], caller's, a bit for each row.  Needs the shard, not the commit.
+ * Returns 0; -ENOENT the shard is not here, or was read when rows were dead
+ * that live in @s; -EUCLEAN damaged: reset and sync; -ENOMEM; -EIO.
+ */
+VF_API int vf_catalog_select(struct vf_catalog *c, const struct vf_state *s,
+			     size_t at, const struct vf_filter *f,
+			     uint64_t *bits);
 
 #endif

@@ -7,6 +7,7 @@
  *           once per key of this hash
  *   rows    u32 id, u32 row, both big-endian -> CRC32C, hash of the key,
  *           metadata
+ *   values  postings of the metadata, store/postings_impl.h
  *
  * Each CRC32C continues over the key of its value.  A new place gets an id
  * above all others.  All changes are made under the flock; "applied" is zero
@@ -20,7 +21,7 @@
 #include <lmdb.h>
 
 enum {
-	VF_CATALOG_FORMAT = 1,
+	VF_CATALOG_FORMAT = 2,	  /* 1 had no values */
 	VF_CATALOG_NAME_LEN = 56, /* of a place, zeros behind it */
 	VF_CATALOG_HASH_LEN = 16,
 };
@@ -60,7 +61,7 @@ struct vf_catalog {
 	char *dir;
 	int lock_fd;
 	MDB_env *env; /* NULL after a failed replace */
-	MDB_dbi meta, places, keys, rows;
+	MDB_dbi meta, places, keys, rows, values;
 };
 
 /*
@@ -116,6 +117,8 @@ struct vf_catalog_work {
 	uint64_t n_txn, n_done, n_total;
 	struct vf_buf keys, scratch;
 	struct vf_buf pending; /* keys that wait for a batch to be full */
+	struct vf_postings *postings;
+	const char *non_filterable[VF_NON_FILTERABLE_MAX];
 };
 
 /* The place as the state sees it, under @id.  Returns 0; -errno, not logged. */

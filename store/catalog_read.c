@@ -4,6 +4,7 @@
  */
 #include "store/catalog_impl.h"
 #include "store/line.h"
+#include "store/postings.h"
 #include "store/recordfile.h"
 
 enum {
@@ -87,11 +88,17 @@ static int put_row(struct vf_catalog_work *w, MDB_cursor *rows,
 	return vf_catalog_errno(mdb_cursor_put(rows, &key, &val, MDB_APPEND));
 }
 
+static struct vf_postings_to postings_of(const struct vf_catalog_work *w)
+{
+	return (struct vf_postings_to){w->txn, w->c->values, w->place};
+}
+
 static int add_row(struct vf_catalog_work *w, MDB_cursor *rows, uint32_t row,
 		   const char *text, size_t len)
 {
 	struct vf_line line;
 	struct pending p = {.row = row, .key_off = w->keys.len};
+	const struct vf_postings_to to = postings_of(w);
 	int err =
 		len > VF_LINE_MAX ? -EBADMSG : vf_line_split(text, len, &line);
 
@@ -102,6 +109,9 @@ static int add_row(struct vf_catalog_work *w, MDB_cursor *rows, uint32_t row,
 	p.key_len = (uint32_t)(w->keys.len - p.key_off);
 	vf_catalog_hash(w->keys.data + p.key_off, p.key_len, p.hash);
 	err = put_row(w, rows, p.hash, row, &line);
+	if (!err)
+		err = vf_postings_add(w->postings, &to, row, line.metadata,
+				      line.metadata_len);
 	if (!err)
 		err = vf_buf_append(&w->pending, &p, sizeof(p));
 	if (!err && w->keys.len > BATCH_LEN)
@@ -187,6 +197,7 @@ static int read_shard(struct vf_catalog_work *w, MDB_cursor *rows,
 int vf_catalog_read_place(struct vf_catalog_work *w,
 			  const struct vf_catalog_wanted *want)
 {
+	const struct vf_postings_to to = postings_of(w);
 	MDB_cursor *rows;
 	int err = vf_catalog_put_place(w, w->place, want);
 
@@ -201,6 +212,8 @@ int vf_catalog_read_place(struct vf_catalog_work *w,
 		vf_log(VF_ERROR, "%s: inline rows of record %.20s are damaged",
 		       w->s->state->name, want->name);
 	mdb_cursor_close(rows);
+	if (!err)
+		err = vf_postings_finish(w->postings, &to);
 	if (!err)
 		err = link_batch(w);
 	w->n_txn += want->n_rows;

@@ -12,6 +12,7 @@
  * matter, and entries name the place they are of.
  */
 #include "store/catalog_impl.h"
+#include "store/postings.h"
 
 enum { TXN_ROWS = 100000 }; /* about so many in one transaction */
 
@@ -148,6 +149,7 @@ static int forget_place(struct vf_catalog_work *w, uint32_t id)
 	uint8_t first[8];
 	MDB_val key = {sizeof(first), first}, val;
 	MDB_val place = {sizeof(id), &id};
+	const struct vf_postings_to postings = {w->txn, w->c->values, id};
 	uint32_t prefix = htobe32(id);
 	int err =
 		vf_catalog_errno(mdb_cursor_open(w->txn, w->c->rows, &cursor));
@@ -168,6 +170,8 @@ static int forget_place(struct vf_catalog_work *w, uint32_t id)
 	/* EINVAL: the cursor went past the last row. */
 	if (!err && rc && rc != MDB_NOTFOUND && rc != EINVAL)
 		err = vf_catalog_errno(rc);
+	if (!err)
+		err = vf_postings_forget(&postings);
 	return err ? err
 		   : vf_catalog_errno(
 			     mdb_del(w->txn, w->c->places, &place, NULL));
@@ -340,7 +344,7 @@ static int change(struct vf_catalog_work *w)
 
 static int drop_all(struct vf_catalog *c)
 {
-	const MDB_dbi dbs[] = {c->places, c->keys, c->rows};
+	const MDB_dbi dbs[] = {c->places, c->keys, c->rows, c->values};
 	MDB_val key = {7, (void *)"applied"};
 	MDB_txn *txn;
 	int rc = c->env ? mdb_txn_begin(c->env, NULL, 0, &txn) : EIO;
@@ -385,12 +389,20 @@ int vf_catalog_reset(struct vf_catalog *c)
 
 static int run(struct vf_catalog *c, const struct vf_catalog_sync *s)
 {
+	const struct vf_index_config *config = &s->state->config;
 	struct vf_catalog_work w = {.c = c, .s = s};
-	int err = change(&w);
+
+	for (uint32_t i = 0; i < config->n_non_filterable; i++)
+		w.non_filterable[i] = config->non_filterable[i];
+	int err = vf_postings_new(w.non_filterable, config->n_non_filterable, 0,
+				  &w.postings);
+	if (!err)
+		err = change(&w);
 
 	if (w.txn)
 		mdb_txn_abort(w.txn);
 	free(w.wanted);
+	vf_postings_free(w.postings);
 	vf_buf_fini(&w.keys);
 	vf_buf_fini(&w.scratch);
 	vf_buf_fini(&w.pending);

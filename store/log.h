@@ -46,6 +46,8 @@ enum {
 	VF_SHARD_NAME_LEN = 20 + 1 + 32, /* <head>-<nonce>: %020u-%032x */
 	VF_EMBEDDER_MAX = 64,
 	VF_OBJECT_NAME_MAX = 63,
+	VF_NON_FILTERABLE_MAX = 10, /* keys of metadata */
+	VF_NON_FILTERABLE_LEN = 63, /* bytes of one */
 };
 
 enum vf_op_kind {
@@ -78,6 +80,9 @@ struct vf_index_config {
 	uint64_t rotation_seed;
 	char embedder[VF_EMBEDDER_MAX];	    /* "hash:1024", or "" */
 	struct vf_object_ref embedder_data; /* in embed/; name "" when none */
+	/* Keys of metadata that filters may not name. */
+	uint32_t n_non_filterable;
+	char non_filterable[VF_NON_FILTERABLE_MAX][VF_NON_FILTERABLE_LEN + 1];
 };
 
 struct vf_shard_ref {

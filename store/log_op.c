@@ -26,6 +26,15 @@ static json_t *object_json(const struct vf_object_ref *o)
 			 vf_hex64_json(o->checksum), "zstd", (int)o->zstd);
 }
 
+static json_t *names_json(const struct vf_index_config *c)
+{
+	json_t *names = json_array();
+
+	for (uint32_t i = 0; i < c->n_non_filterable; i++)
+		json_array_append_new(names, json_string(c->non_filterable[i]));
+	return names;
+}
+
 static json_t *configure_json(const struct vf_index_config *c)
 {
 	json_t *j = json_pack("{s:s, s:I, s:s, s:s, s:o}", "op", "configure",
@@ -40,6 +49,8 @@ static json_t *configure_json(const struct vf_index_config *c)
 			json_object_set_new(j, "embedder_data",
 					    object_json(&c->embedder_data));
 	}
+	if (j && c->n_non_filterable)
+		json_object_set_new(j, "non_filterable", names_json(c));
 	return j;
 }
 
@@ -246,6 +257,24 @@ static void take_object(struct vf_reader *r, const char *name,
 	json_decref(v);
 }
 
+/* Absent when all keys are filterable, so that older programs open those. */
+static void take_names(struct vf_reader *r, struct vf_index_config *c)
+{
+	json_t *names = vf_take_member(r, "non_filterable");
+	size_t n = json_array_size(names);
+
+	if (names && (!n || n > VF_NON_FILTERABLE_MAX))
+		vf_refuse(r, -EBADMSG, "non-filterable keys are out of range");
+	for (size_t i = 0; !r->err && i < n; i++) {
+		const char *s = json_string_value(json_array_get(names, i));
+		if (!s || strlen(s) > VF_NON_FILTERABLE_LEN)
+			vf_refuse(r, -EBADMSG, "a non-filterable key is wrong");
+		else
+			strcpy(c->non_filterable[c->n_non_filterable++], s);
+	}
+	json_decref(names);
+}
+
 static void parse_configure(struct vf_reader *r, struct vf_index_config *c)
 {
 	char metric[16] = "", dtype[16] = "";
@@ -258,6 +287,7 @@ static void parse_configure(struct vf_reader *r, struct vf_index_config *c)
 		vf_take_text(r, "embedder", c->embedder, sizeof(c->embedder));
 	if (json_object_get(r->obj, "embedder_data"))
 		take_object(r, "embedder_data", &c->embedder_data);
+	take_names(r, c);
 	if (r->err)
 		return;
 	if (dim < VF_DIM_MIN || dim > VF_DIM_MAX)
