@@ -10,6 +10,7 @@
 #include <math.h>
 
 enum {
+	SPARSE = 4,	      /* a block of so many times the rows wanted */
 	SCAN_BLOCK = 64,      /* rows whose counts are kept between two loops */
 	MAPPED_ROWS = 8,      /* whose codes are copied at once to be refined */
 	LEAVES_PER_PART = 16, /* fewer would be too unlike in rows */
@@ -71,9 +72,9 @@ struct block {
  * Estimate @n rows, at most SCAN_BLOCK.  Returns 0; -EREMOTEIO a mapped shard
  * cannot be read.
  */
-static int scan_block(const struct vf_index *ix, uint64_t row, size_t n,
-		      const struct vf_query_code *qc, uint64_t base,
-		      struct vf_topk *top)
+static int scan_rows(const struct vf_index *ix, uint64_t row, size_t n,
+		     const struct vf_query_code *qc, uint64_t base,
+		     struct vf_topk *top)
 {
 	size_t code_len = ix->c.padded / 8;
 	float limit = vf_topk_limit(top);
@@ -98,6 +99,28 @@ static int scan_block(const struct vf_index *ix, uint64_t row, size_t n,
 		limit = vf_topk_limit(top);
 	}
 	return 0;
+}
+
+/*
+ * The same of rows some of which may be skipped: where few are wanted, nothing
+ * else is read.
+ */
+static int scan_block(const struct vf_index *ix, uint64_t row, size_t n,
+		      const struct vf_query_code *qc, uint64_t base,
+		      struct vf_topk *top)
+{
+	uint64_t wanted = vf_topk_wanted(top, base + row, n);
+	int err = 0;
+
+	if ((size_t)__builtin_popcountll(wanted) * SPARSE > n)
+		return scan_rows(ix, row, n, qc, base, top);
+	while (!err && wanted) {
+		unsigned at = (unsigned)__builtin_ctzll(wanted);
+		unsigned len = (unsigned)__builtin_ctzll(~(wanted >> at));
+		err = scan_rows(ix, row + at, len, qc, base, top);
+		wanted &= wanted + ((uint64_t)1 << at);
+	}
+	return err;
 }
 
 /* Estimate the rows of leaf @i. */
@@ -213,10 +236,19 @@ static bool splits_leaves(const struct vf_index *ix, struct vf_scan_part part)
 	return ix->c.n_leaves / LEAVES_PER_PART >= part.of;
 }
 
+static bool is_leaf_wanted(const struct vf_index *ix, uint64_t base,
+			   struct vf_scan_part part, uint32_t leaf,
+			   const struct vf_topk *top)
+{
+	const struct vf_leaf_disk *l = ix->c.section[VF_SEC_LEAVES];
+
+	return vf_topk_wants(top, base + l[leaf].first_row, l[leaf].n_rows);
+}
+
 /* The visits of one job to @out; returns how many. */
-static size_t list_visits(const struct vf_index *ix, struct vf_scan_part part,
-			  const struct vf_scan_job *j, uint32_t job,
-			  struct visit *out)
+static size_t list_visits(const struct vf_index *ix, uint64_t base,
+			  struct vf_scan_part part, const struct vf_scan_job *j,
+			  uint32_t job, struct visit *out)
 {
 	uint32_t n = has_probes(ix, j) ? j->n_probes : ix->c.n_leaves;
 	size_t n_out = 0;
@@ -228,9 +260,11 @@ static size_t list_visits(const struct vf_index *ix, struct vf_scan_part part,
 		if (has_probes(ix, j)) {
 			v.leaf = find_tree_leaf(ix, j->probes[i].leaf);
 			v.base = j->probes[i].base;
-		} else {
+		} else if (is_leaf_wanted(ix, base, i, j->top)) {
 			v.base = leaf_base(ix, j->scratch->rotated, i,
 					   &j->scratch->code);
+		} else {
+			continue;
 		}
 		if (v.leaf < ix->c.n_leaves)
 			out[n_out++] = v;
@@ -249,17 +283,16 @@ static int scan_visits(const struct vf_index *ix, uint64_t base,
 	uint64_t end = first + rows * (part.number + 1) / part.of;
 	int err = 0;
 
-	for (size_t i = 0; i < n; i++)
-		jobs[v[i].job].n_rows += end - row;
 	for (; !err && row < end; row += SCAN_BLOCK)
 		for (size_t i = 0; !err && i < n; i++) {
+			size_t n_block =
+				VF_MIN((uint64_t)SCAN_BLOCK, end - row);
 			struct vf_scan_job *j = &jobs[v[i].job];
 			struct vf_query_code qc = j->scratch->code;
 			qc.base = v[i].base;
-			err = scan_block(ix, row,
-					 VF_MIN((uint64_t)SCAN_BLOCK,
-						end - row),
-					 &qc, base, j->top);
+			err = scan_block(ix, row, n_block, &qc, base, j->top);
+			j->n_rows += (uint64_t)__builtin_popcountll(
+				vf_topk_wanted(j->top, base + row, n_block));
 		}
 	return err;
 }
@@ -291,7 +324,7 @@ int vf_index_scan_jobs(const struct vf_index *ix, uint64_t base,
 		return err ? err : -ENOMEM;
 	n_visits = 0;
 	for (size_t i = 0; i < n; i++)
-		n_visits += list_visits(ix, part, &jobs[i], (uint32_t)i,
+		n_visits += list_visits(ix, base, part, &jobs[i], (uint32_t)i,
 					v + n_visits);
 	if (splits_leaves(ix, part))
 		part = (struct vf_scan_part){0, 1};

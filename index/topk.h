@@ -21,7 +21,34 @@ struct vf_topk {
 	/* Ids skip_from + i whose bit i is set stay out; NULL: none. */
 	const uint64_t *skip;
 	uint64_t skip_from;
+	/* What to skip in each place, for who sets skip; NULL: its dead. */
+	const uint64_t *const *skips;
 };
+
+/* Of ids id..id + n - 1 (n <= 64): bit i is set where id + i is not skipped. */
+static inline uint64_t vf_topk_wanted(const struct vf_topk *t, uint64_t id,
+				      size_t n)
+{
+	uint64_t all = n < 64 ? ((uint64_t)1 << n) - 1 : UINT64_MAX;
+
+	if (!t->skip || !n)
+		return n ? all : 0;
+	uint64_t bit = id - t->skip_from, word = bit / 64, shift = bit % 64;
+	uint64_t skip = t->skip[word] >> shift;
+	if (shift + n > 64)
+		skip |= t->skip[word + 1] << (64 - shift);
+	return ~skip & all;
+}
+
+/* Whether one of ids id..id + n - 1 is not skipped. */
+static inline int vf_topk_wants(const struct vf_topk *t, uint64_t id,
+				uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i += 64)
+		if (vf_topk_wanted(t, id + i, n - i < 64 ? n - i : 64))
+			return 1;
+	return 0;
+}
 
 static inline int vf_hit_after(const struct vf_hit *a, const struct vf_hit *b)
 {

@@ -19,6 +19,7 @@ struct cli_knobs {
 	struct vf_search search;
 	bool has_good_enough;
 	float good_enough;
+	char *filter; /* owned: set anew, the one before is freed */
 };
 
 struct cli_args {
@@ -29,6 +30,7 @@ struct cli_args {
 	uint64_t cache_len; /* of answers kept */
 	uint64_t ram_max;   /* of codes held; 0: no limit */
 	uint32_t at;	    /* commit; 0: the newest */
+	const char *cache_dir;
 };
 
 /* -1 to go on, else the exit status; what is wrong has been said. */
@@ -36,7 +38,8 @@ int cli_parse(int argc, char **argv, struct cli_args *out);
 
 /*
  * Set the knob @name ("max-gets", or with '_') from text.
- * Returns 0; -ENOENT no such knob; -EINVAL, and *out_takes says what it takes.
+ * Returns 0; -ENOENT no such knob; -EINVAL, and *out_takes says what it takes,
+ * until this thread's next call; -ENOMEM.
  */
 int cli_knob_set(struct cli_knobs *k, const char *name, const char *text,
 		 const char **out_takes);

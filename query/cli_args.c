@@ -4,6 +4,8 @@
  */
 #include "query/cli.h"
 
+#include "store/filter.h"
+
 #include <ctype.h>
 #include <getopt.h>
 #include <math.h>
@@ -40,6 +42,11 @@ static const char help[] =
 	"      --max-gets N       requests to the bucket; rows beyond them keep\n"
 	"                         their estimates\n"
 	"      --max-ms MS        what has not come by then is left\n"
+	"      --filter JSON      only rows whose metadata match, as\n"
+	"                         '{\"year\":{\"$gte\":1990},\"genre\":\"drama\"}';\n"
+	"                         see vecfs-filters(7)\n"
+	"      --cache-dir DIR    of the catalog that filters use (default\n"
+	"                         ~/.cache/vecfs); none: records are read instead\n"
 	"      --on-error HOW     of a row that cannot be read: fail, or partial, an\n"
 	"                         answer without it (default fail)\n"
 	"      --no-metadata      keys and distances only\n"
@@ -72,7 +79,7 @@ enum { CACHE_LEN = 64 << 20 };
 
 /* ---- knobs ----------------------------------------------------------------------------- */
 
-enum kind { COUNT, FLAG, PROBES, RERANK, ON_ERROR, DISTANCE };
+enum kind { COUNT, FLAG, PROBES, RERANK, ON_ERROR, DISTANCE, FILTER };
 
 #define SEARCH(member) offsetof(struct cli_knobs, search.member)
 
@@ -92,6 +99,7 @@ static const struct knob {
 	{"no-metadata", FLAG, SEARCH(no_metadata)},
 	{"on-error", ON_ERROR, SEARCH(on_error_partial)},
 	{"good-enough", DISTANCE, 0},
+	{"filter", FILTER, 0},
 };
 
 static const char *const takes[] = {
@@ -164,6 +172,21 @@ static int parse_distance(const char *s, struct cli_knobs *k)
 	return 0;
 }
 
+/* Checked here, so that what is wrong is said of the line it is in. */
+static int parse_filter(const char *s, struct cli_knobs *k, char *why)
+{
+	struct vf_filter *f;
+	int err = vf_filter_parse(s, strlen(s), &f, why);
+
+	vf_filter_free(f);
+	if (err)
+		return err;
+	free(k->filter);
+	k->filter = strdup(s);
+	k->search.filter = k->filter;
+	return k->filter ? 0 : -ENOMEM;
+}
+
 static int set_knob(struct cli_knobs *k, const struct knob *knob,
 		    const char *text)
 {
@@ -187,6 +210,8 @@ static int set_knob(struct cli_knobs *k, const struct knob *knob,
 		return parse_flag(text, errors, at);
 	case DISTANCE:
 		return parse_distance(text, k);
+	case FILTER:
+		break;
 	}
 	return -EINVAL;
 }
@@ -197,6 +222,11 @@ int cli_knob_set(struct cli_knobs *k, const char *name, const char *text,
 	for (size_t i = 0; i < VF_N(knobs); i++) {
 		if (!is_named(knobs[i].name, name))
 			continue;
+		if (knobs[i].kind == FILTER) {
+			static _Thread_local char why[VF_FILTER_WHY_LEN];
+			*out_takes = why;
+			return parse_filter(text, k, why);
+		}
 		*out_takes = takes[knobs[i].kind];
 		return set_knob(k, &knobs[i], text);
 	}
@@ -228,6 +258,7 @@ enum option_id {
 	OPT_CACHE,
 	OPT_RAM,
 	OPT_AT,
+	OPT_CACHE_DIR,
 	OPT_KNOB
 };
 
@@ -242,7 +273,9 @@ static const struct option options[] = {
 	{"cache", required_argument, NULL, OPT_CACHE},
 	{"ram", required_argument, NULL, OPT_RAM},
 	{"at", required_argument, NULL, OPT_AT},
+	{"cache-dir", required_argument, NULL, OPT_CACHE_DIR},
 	{"candidates", required_argument, NULL, OPT_KNOB},
+	{"filter", required_argument, NULL, OPT_KNOB},
 	{"max-gets", required_argument, NULL, OPT_KNOB},
 	{"max-ms", required_argument, NULL, OPT_KNOB},
 	{"probes", required_argument, NULL, OPT_KNOB},
@@ -263,8 +296,10 @@ static int parse_knob(struct cli_args *a, const char *name, const char *text)
 
 	if (!err)
 		return -1;
-	fprintf(stderr, "vecquery: %s%s %s; see vecquery --help\n",
-		strcmp(name, "k") ? "--" : "-", name, want);
+	fprintf(stderr, "vecquery: %s%s %s%s; see vecquery --help\n",
+		strcmp(name, "k") ? "--" : "-", name,
+		strcmp(name, "filter") ? "" : "is wrong: ",
+		err == -EINVAL ? want : vf_strerror(err));
 	return EXIT_USAGE;
 }
 
@@ -310,6 +345,9 @@ static int parse_option(struct cli_args *a, int c, const char *name)
 	case OPT_AT:
 		if (parse_count(optarg, &a->at))
 			return usage_error("--at takes a number from 1");
+		break;
+	case OPT_CACHE_DIR:
+		a->cache_dir = strcmp(optarg, "none") ? optarg : "";
 		break;
 	case OPT_KNOB:
 		return parse_knob(a, name, optarg);

@@ -128,7 +128,8 @@ static int set_member(struct cli_knobs *knobs, const char *name,
 		return refuse(-EINVAL, error, "there is no knob \"%.50s\"",
 			      name);
 	if (err == -EINVAL)
-		return refuse(err, error, "%s %s", name, takes);
+		return refuse(err, error, "%s%s %s", name,
+			      strcmp(name, "filter") ? "" : ":", takes);
 	return err ? refuse(err, error, "%s", vf_strerror(err)) : 0;
 }
 

@@ -124,7 +124,9 @@ static size_t take_lines(struct stream *s, uint64_t *out_first)
 static void parse_slot(struct stream *s, struct slot *l)
 {
 	l->error[0] = '\0';
+	free(l->knobs.filter);
 	l->knobs = s->args->knobs;
+	l->knobs.filter = NULL; /* the search borrows that of all lines */
 	if (l->is_long)
 		snprintf(l->error, sizeof(l->error),
 			 "the line is longer than %d bytes", LINE_MAX_LEN);
@@ -269,6 +271,7 @@ int cli_stream(struct cli_source *source, const struct cli_args *a,
 	*out_partial = s->any_partial;
 	for (size_t i = 0; i < SLOTS; i++) {
 		free(s->slots[i].q);
+		free(s->slots[i].knobs.filter);
 		vf_buf_fini(&s->slots[i].line);
 		vf_buf_fini(&s->slots[i].out);
 	}

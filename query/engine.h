@@ -82,12 +82,16 @@ struct vf_view {
 	struct vf_results *results; /* NULL: none are kept */
 	void *embedder_data;
 	size_t embedder_len;
+	struct vf_filters *filters;
 };
 
 /* The shard of global row @id, which exists. */
 struct vf_shard *vf_view_shard(const struct vf_view *v, uint64_t id);
 
-/* Rows that died in shard @i stay out of @top, until the next call. */
+/*
+ * Rows that died in shard @i, or that top->skips names, stay out of @top, until
+ * the next call.
+ */
 void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top);
 
 /* The record line of global row @id, shard or tail; as vf_shard_line. */
@@ -105,6 +109,33 @@ int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
 int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
 		  size_t *out_len);
 
+/* ---- rows that a filter leaves (rowset.c) ----------------------------------------- */
+
+/* Never changed. */
+struct vf_rowset {
+	atomic_uint refs;
+	char *filter;	       /* its text */
+	uint64_t n_rows;       /* that live and match, */
+	uint64_t n_shard_rows; /* and of them those of shards */
+	size_t n_places;       /* shards, then records of the tail */
+	uint64_t **skips;      /* [n_places]: bits of the rows left out */
+};
+
+/*
+ * @cache_dir  where the catalog is; NULL: the default; "": it is not used
+ * Returns 0; -ENOMEM, and free is due.
+ */
+int vf_filters_new(const char *cache_dir, struct vf_filters **out);
+void vf_filters_free(struct vf_filters *f); /* accepts NULL */
+/*
+ * The set of the filter @text (JSON); release with vf_rowset_put.
+ * Returns 0; -EINVAL; -EBADMSG; -EREMOTEIO; -ENOMEM; logged.  Threads: any.
+ * Blocks: it may read all records.
+ */
+int vf_view_filter(const struct vf_view *v, const char *text,
+		   struct vf_rowset **out);
+void vf_rowset_put(struct vf_rowset *r); /* accepts NULL */
+
 /* ---- stages ------------------------------------------------------------------------ */
 
 /* The leaves that a query looks into. */
@@ -115,9 +146,14 @@ struct vf_plan {
 	bool all; /* every leaf */
 };
 
-/* Returns 0; -ENOMEM; fini is due in any case. */
+/*
+ * @set  NULL: no filter
+ * Returns 0; -ENOMEM; fini is due in any case.
+ */
 int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
-		  struct vf_plan *out);
+		  const struct vf_rowset *set, struct vf_plan *out);
+/* Look into more leaves, since these had too few rows of the set. */
+int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p);
 void vf_plan_fini(struct vf_plan *p);
 
 /* Candidates by plain Hamming distance into @top. */

@@ -442,6 +442,8 @@ int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
 		     row += n_chunk) {
 			size_t n = VF_MIN((uint64_t)n_chunk, s->n_rows - row);
 			uint64_t off = VF_NPY_DATA_OFF + row * v->row_len;
+			if (!vf_topk_wants(best, s->base + row, n))
+				continue;
 			/* The next chunk travels while this one is scored. */
 			vf_file_hint(&s->vectors, off,
 				     VF_MIN(s->vectors.len - off,

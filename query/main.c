@@ -157,7 +157,8 @@ static int run(struct run *r)
 	const struct cli_args *a = r->args;
 	struct vf_view_options opt = {.results_len = a->cache_len,
 				      .ram_max = a->ram_max,
-				      .at = a->at};
+				      .at = a->at,
+				      .cache_dir = a->cache_dir};
 	int err = vf_guard_install();
 
 	if (!err)
@@ -183,6 +184,7 @@ int main(int argc, char **argv)
 	vf_log_name("vecquery");
 	err = run(&r);
 	vf_view_close(r.view);
+	free(a.knobs.filter);
 	if (fflush(stdout) || ferror(stdout)) {
 		fprintf(stderr, "vecquery: cannot write the answers: %s\n",
 			strerror(errno));

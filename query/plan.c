@@ -11,6 +11,9 @@
  */
 enum { PROBES_DEFAULT = 256, ROWS_DEFAULT = 32768 };
 
+/* So few rows of a filter are all scanned; more begin with their leaves. */
+enum { SCAN_ALL_MAX = 10000, WIDER = 4 };
+
 static uint32_t default_probes(const struct vf_view *v, uint32_t n_leaves)
 {
 	double share = ROWS_DEFAULT / ((double)v->state->n_rows + 1);
@@ -20,8 +23,30 @@ static uint32_t default_probes(const struct vf_view *v, uint32_t n_leaves)
 	return VF_MAX((uint32_t)(share * n_leaves), (uint32_t)PROBES_DEFAULT);
 }
 
+/*
+ * The nearest of one row in n are as far as the n times as many of all, in n
+ * times the leaves; only rows of the set are scanned there.
+ */
+static uint32_t filtered_probes(const struct vf_view *v, uint32_t n,
+				const struct vf_rowset *set)
+{
+	double share = (double)set->n_shard_rows / (double)(v->tail_base + 1);
+
+	return n / share < VF_PROBES_ALL ? (uint32_t)(n / share)
+					 : VF_PROBES_ALL;
+}
+
+static int choose_leaves(struct vf_view *v, const float *q, struct vf_plan *p)
+{
+	free(p->probes);
+	p->probes = malloc(p->n * sizeof(*p->probes));
+	if (!p->probes)
+		return -ENOMEM;
+	return vf_tree_choose(v->tree, q, p->scratch, p->n, p->probes);
+}
+
 int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
-		  struct vf_plan *out)
+		  const struct vf_rowset *set, struct vf_plan *out)
 {
 	struct vf_tree_info info;
 	int err;
@@ -32,15 +57,25 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
 		return err;
 	vf_tree_info(v->tree, &info);
 	out->n = s->probes ? s->probes : default_probes(v, info.n_leaves);
-	out->all = out->n >= info.n_leaves || s->hamming;
+	if (set && !s->probes && set->n_shard_rows)
+		out->n = filtered_probes(v, out->n, set);
+	out->all = out->n >= info.n_leaves || s->hamming ||
+		   (set && set->n_shard_rows <= SCAN_ALL_MAX);
 	if (out->all) {
 		out->n = info.n_leaves;
 		return 0;
 	}
-	out->probes = malloc(out->n * sizeof(*out->probes));
-	if (!out->probes)
-		return -ENOMEM;
-	return vf_tree_choose(v->tree, q, out->scratch, out->n, out->probes);
+	return choose_leaves(v, q, out);
+}
+
+int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p)
+{
+	struct vf_tree_info info;
+
+	vf_tree_info(v->tree, &info);
+	p->all = p->n > info.n_leaves / WIDER;
+	p->n = p->all ? info.n_leaves : p->n * WIDER;
+	return p->all ? 0 : choose_leaves(v, q, p);
 }
 
 void vf_plan_fini(struct vf_plan *p)

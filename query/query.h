@@ -26,8 +26,13 @@ struct vf_view_options {
 	 * vf_guard_install.  0: no limit.
 	 */
 	size_t ram_max;
-	uint64_t at;	   /* the commit to show; 0: the newest */
-	void *reserved[2]; /* must be zero */
+	uint64_t at; /* the commit to show; 0: the newest */
+	/*
+	 * Folder of the catalog, which filters use and build; NULL: the
+	 * default; "": none, each new filter reads all records.
+	 */
+	const char *cache_dir;
+	void *reserved[1]; /* must be zero */
 };
 
 struct vf_view_info {
@@ -83,7 +88,12 @@ struct vf_search {
 	const float *good_enough; /* NULL: never */
 	bool on_error_partial;	  /* leave out rows and lines not readable */
 	uint32_t threads;	  /* that one query may scan on; 0: 1 */
-	void *reserved[4];
+	/*
+	 * Only rows whose metadata match, JSON as in vecfs-filters(7); NULL:
+	 * all.  There are always min(k, matches) hits, or partial is set.
+	 */
+	const char *filter;
+	void *reserved[3];
 };
 
 struct vf_answer_hit {
@@ -127,7 +137,8 @@ struct vf_answer {
 };
 
 /*
- * @q  float[dim]; -EINVAL when not finite, or zero under cosine
+ * @q  float[dim]; -EINVAL when not finite, or zero under cosine; also of a
+ *     filter that is wrong
  * Returns 0; -EINVAL; -EBADMSG a damaged row or line, named in the log;
  * -EREMOTEIO a read failed; -ENOMEM.  Release with vf_answer_free.
  * Threads: any.  May block on the bucket: one round of reads.

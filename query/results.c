@@ -67,9 +67,16 @@ static struct name make_name(uint64_t version, const float *q, uint32_t dim,
 			     const struct vf_search *s)
 {
 	XXH128_hash_t h = XXH3_128bits_withSeed(q, dim * sizeof(*q), version);
-	const uint64_t all[] = {h.low64,       h.high64,   s->k,
-				s->candidates, s->probes,  (uint64_t)s->rerank,
-				s->exact,      s->hamming, s->no_metadata};
+	XXH128_hash_t filter = {0};
+
+	if (s->filter)
+		filter = XXH3_128bits(s->filter, strlen(s->filter) + 1);
+	const uint64_t all[] = {h.low64,	h.high64,
+				s->k,		s->candidates,
+				s->probes,	(uint64_t)s->rerank,
+				s->exact,	s->hamming,
+				s->no_metadata, filter.low64,
+				filter.high64};
 
 	h = XXH3_128bits(all, sizeof(all));
 	return (struct name){h.low64, h.high64};

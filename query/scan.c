@@ -77,8 +77,9 @@ static int scan_split(struct vf_view *v, struct vf_scan_job *job, uint32_t n)
 	if (!hits || !tops || !n_rows)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < n; i++)
-		tops[i] =
-			(struct vf_topk){.hits = hits + (size_t)i * k, .k = k};
+		tops[i] = (struct vf_topk){.hits = hits + (size_t)i * k,
+					   .k = k,
+					   .skips = job->top->skips};
 	int err = vf_crew_run(n, n, run_part, &s);
 	for (uint32_t i = 0; !err && i < n; i++) {
 		job->n_rows += n_rows[i];

@@ -56,6 +56,7 @@ struct searching {
 	const float *q;
 	const struct vf_search *s;
 	uint64_t start_ns, fetch_ns; /* when it, and its fetch, began */
+	struct vf_rowset *set;	     /* NULL: no filter */
 	struct vf_plan plan;
 	struct vf_topk candidates, best; /* their hits are owned */
 	struct vf_open open;
@@ -89,14 +90,31 @@ static uint32_t count_candidates(const struct vf_view *v,
 	return (uint32_t)VF_MIN(VF_MAX(n, (uint64_t)k), v->state->n_rows);
 }
 
+/* How many results there can be, and no others; none: it is answered. */
+static int apply_filter(struct searching *x, uint64_t *out_rows)
+{
+	int err =
+		x->s->filter ? vf_view_filter(x->v, x->s->filter, &x->set) : 0;
+
+	if (err || !x->set)
+		return err;
+	*out_rows = x->set->n_rows;
+	x->best.skips = x->candidates.skips =
+		(const uint64_t *const *)x->set->skips;
+	x->is_done = !x->set->n_rows;
+	return 0;
+}
+
 /* Everything before the scan. */
 static int plan_query(struct searching *x)
 {
 	uint64_t rows = x->v->state->n_rows;
+	int err = apply_filter(x, &rows);
 	uint32_t k = (uint32_t)VF_MIN((uint64_t)x->s->k, rows);
 	uint32_t n = count_candidates(x->v, x->s, k);
-	int err = 0;
 
+	if (err)
+		return err;
 	x->candidates.hits = malloc((n + 1) * sizeof(struct vf_hit));
 	x->candidates.k = n;
 	x->best.hits = malloc((k + 1) * sizeof(struct vf_hit));
@@ -106,8 +124,10 @@ static int plan_query(struct searching *x)
 		return -ENOMEM;
 	x->a->version = x->v->state->head;
 	x->a->cost.bound_met = true;
+	if (x->is_done)
+		return 0;
 	if (!x->s->exact)
-		err = vf_stage_plan(x->v, x->q, x->s, &x->plan);
+		err = vf_stage_plan(x->v, x->q, x->s, x->set, &x->plan);
 	/* The tail first: what it has bounds the others. */
 	if (!err)
 		err = vf_stage_tail(x->v, x->q, &x->best);
@@ -141,7 +161,9 @@ static int begin_fetch(struct searching *x)
 		err = vf_stage_bound(x->v, x->q, &x->plan, &x->candidates,
 				     &x->best, &x->open, cost);
 	} else {
-		cost->bound_met = x->candidates.n == x->v->tail_base;
+		cost->bound_met =
+			x->candidates.n ==
+			(x->set ? x->set->n_shard_rows : x->v->tail_base);
 		err = vf_stage_open(&x->candidates, &x->open);
 	}
 	cost->refine_ms = ms_since(at);
@@ -190,6 +212,7 @@ static int answer_query(struct searching *x)
 static void fini_query(struct searching *x, struct vf_answer **out)
 {
 	vf_plan_fini(&x->plan);
+	vf_rowset_put(x->set);
 	vf_fetch_fini(&x->fetch);
 	free(x->candidates.hits);
 	free(x->best.hits);
@@ -252,6 +275,26 @@ static void scan_all(struct vf_view *v, struct searching *x, size_t n)
 	}
 }
 
+/* A filter's rows may be in other leaves than the nearest. */
+static int widen_scan(struct searching *x)
+{
+	uint64_t at = vf_now_ns(), scanned = x->a->cost.scanned;
+	uint64_t want = VF_MIN((uint64_t)x->best.k, x->set->n_shard_rows);
+	int err = 0;
+
+	while (!err && !x->plan.all && x->candidates.n < want) {
+		err = vf_plan_widen(x->v, x->q, &x->plan);
+		x->candidates.n = 0;
+		if (!err)
+			err = scan_shared(x->v, x, 1);
+		scanned += x->a->cost.scanned;
+	}
+	x->a->cost.scanned = scanned;
+	x->a->cost.leaves = x->plan.n;
+	x->a->cost.scan_ms += ms_since(at);
+	return err;
+}
+
 static void run_stages(struct vf_view *v, struct searching *x, size_t n)
 {
 	int (*const stages[])(struct searching *) = {rank_query, answer_query};
@@ -262,6 +305,9 @@ static void run_stages(struct vf_view *v, struct searching *x, size_t n)
 	if (!v->state->n_rows)
 		return;
 	scan_all(v, x, n);
+	for (size_t i = 0; i < n; i++)
+		if (is_shared(&x[i]) && x[i].set)
+			x[i].err = widen_scan(&x[i]);
 	for (size_t j = 0; j < VF_N(stages); j++)
 		for (size_t i = 0; i < n; i++)
 			if (!x[i].err && !x[i].is_done)

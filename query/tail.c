@@ -29,7 +29,9 @@ int vf_stage_tail(const struct vf_view *v, const float *q, struct vf_topk *best)
 			return -ENOMEM;
 		vf_exact_distances(c->metric, c->dtype, c->dim, q,
 				   t->rows->vectors, n, dist);
-		best->skip = t->dead ? t->dead->bits : NULL;
+		best->skip = best->skips ? best->skips[v->n_shards + i]
+			     : t->dead	 ? t->dead->bits
+					 : NULL;
 		best->skip_from = base;
 		for (uint64_t row = 0; row < n; row++)
 			vf_topk_push(best, dist[row], base + row);

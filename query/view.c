@@ -258,6 +258,8 @@ int vf_view_open(const char *path, const struct vf_view_options *opt,
 	if (opt && opt->results_len)
 		err = vf_results_new(opt->results_len, &v->results);
 	if (!err)
+		err = vf_filters_new(opt ? opt->cache_dir : NULL, &v->filters);
+	if (!err)
 		err = vf_bucket_open(url, NULL, &v->bucket);
 	if (!err)
 		err = load_state(v, path, index, opt ? opt->at : 0);
@@ -288,6 +290,7 @@ void vf_view_close(struct vf_view *v)
 	free(v->shards);
 	vf_tree_free(v->tree);
 	vf_results_free(v->results);
+	vf_filters_free(v->filters);
 	free(v->embedder_data);
 	vf_state_free(v->state);
 	vf_bucket_close(v->bucket);
@@ -356,7 +359,7 @@ void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top)
 {
 	const struct vf_dead *dead = v->state->dead[i];
 
-	top->skip = dead ? dead->bits : NULL;
+	top->skip = top->skips ? top->skips[i] : dead ? dead->bits : NULL;
 	top->skip_from = v->shards[i].base;
 }
 
