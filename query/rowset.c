@@ -272,28 +272,6 @@ static int fill_place(struct vf_filters *f, const struct vf_view *v, size_t at,
 	return 0;
 }
 
-static int parse_filter(const struct vf_view *v, const char *text,
-			struct vf_filter **out)
-{
-	const struct vf_index_config *c = &v->state->config;
-	const char *keys[VF_NON_FILTERABLE_MAX];
-	char why[VF_FILTER_WHY_LEN];
-	int err = vf_filter_parse(text, strlen(text), out, why);
-
-	if (err == -EINVAL)
-		return vf_fail(err, "filter: %s", why);
-	for (uint32_t i = 0; i < c->n_non_filterable; i++)
-		keys[i] = c->non_filterable[i];
-	const struct vf_filter_node *n =
-		err ? NULL : vf_filter_names(*out, keys, c->n_non_filterable);
-	if (!n)
-		return err;
-	err = vf_fail(-EINVAL, "filter: %.*s: this key of %s is not filterable",
-		      (int)n->key_len, n->key, v->state->name);
-	vf_filter_free(VF_STEAL(*out));
-	return err;
-}
-
 static int make_set(struct vf_filters *f, const struct vf_view *v,
 		    const char *text, struct vf_rowset **out)
 {
@@ -308,7 +286,9 @@ static int make_set(struct vf_filters *f, const struct vf_view *v,
 	r->n_places = v->n_shards + v->state->n_tail;
 	r->skips = calloc(r->n_places + 1, sizeof(*r->skips));
 	r->filter = strdup(text);
-	err = r->skips && r->filter ? parse_filter(v, text, &filter) : -ENOMEM;
+	err = r->skips && r->filter ? vf_filter_open(text, v->state->name,
+						     &v->state->config, &filter)
+				    : -ENOMEM;
 	if (!err) {
 		for (size_t i = 0; !err && i < r->n_places; i++)
 			err = fill_place(f, v, i, filter, r);

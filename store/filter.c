@@ -373,6 +373,40 @@ int vf_filter_parse(const char *json, size_t len, struct vf_filter **out,
 	return err;
 }
 
+static bool is_of_key(const struct vf_filter_node *n, const char *key,
+		      size_t len)
+{
+	return n->kind >= VF_FILTER_IN && n->key_len == len &&
+	       !memcmp(n->key, key, len);
+}
+
+static int refuse_key(const struct vf_filter *f, const char *name,
+		      const char *key)
+{
+	for (uint32_t i = 0; i < f->n_nodes; i++)
+		if (is_of_key(&f->nodes[i], key, strlen(key)))
+			return vf_fail(-EINVAL,
+				       "filter: %s: this key of %s is not "
+				       "filterable",
+				       key, name);
+	return 0;
+}
+
+int vf_filter_open(const char *json, const char *name,
+		   const struct vf_index_config *c, struct vf_filter **out)
+{
+	char why[VF_FILTER_WHY_LEN];
+	int err = vf_filter_parse(json, strlen(json), out, why);
+
+	if (err == -EINVAL)
+		return vf_fail(err, "filter: %s", why);
+	for (uint32_t i = 0; !err && i < c->n_non_filterable; i++)
+		err = refuse_key(*out, name, c->non_filterable[i]);
+	if (err)
+		vf_filter_free(VF_STEAL(*out));
+	return err;
+}
+
 void vf_filter_free(struct vf_filter *f)
 {
 	if (!f)
@@ -384,23 +418,6 @@ void vf_filter_free(struct vf_filter *f)
 }
 
 /* ---- evaluating ---------------------------------------------------------------------- */
-
-static bool is_of_key(const struct vf_filter_node *n, const char *key,
-		      size_t len)
-{
-	return n->kind >= VF_FILTER_IN && n->key_len == len &&
-	       !memcmp(n->key, key, len);
-}
-
-const struct vf_filter_node *vf_filter_names(const struct vf_filter *f,
-					     const char *const *keys, size_t n)
-{
-	for (uint32_t i = 0; i < f->n_nodes; i++)
-		for (size_t j = 0; j < n; j++)
-			if (is_of_key(&f->nodes[i], keys[j], strlen(keys[j])))
-				return &f->nodes[i];
-	return NULL;
-}
 
 bool vf_filter_holds(const struct vf_filter *f, const struct vf_filter_node *n,
 		     const struct vf_value *v)

@@ -5,6 +5,7 @@
 #ifndef VF_STORE_FILTER_H
 #define VF_STORE_FILTER_H
 
+#include "store/log.h"
 #include "store/metadata.h"
 
 enum {
@@ -52,11 +53,15 @@ struct vf_filter {
  */
 VF_API int vf_filter_parse(const char *json, size_t len, struct vf_filter **out,
 			   char *why);
+/*
+ * The same for an index, whose non-filterable keys it may not name.
+ * @name  of the index, for messages
+ * Returns 0; -EINVAL, logged; -ENOMEM.  Threads: any.
+ */
+VF_API int vf_filter_open(const char *json, const char *name,
+			  const struct vf_index_config *c,
+			  struct vf_filter **out);
 VF_API void vf_filter_free(struct vf_filter *f); /* accepts NULL */
-
-/* The first condition on one of @n keys, or NULL. */
-const struct vf_filter_node *vf_filter_names(const struct vf_filter *f,
-					     const char *const *keys, size_t n);
 
 /* Whether one value of a key fulfils a condition on it, NOT ones reversed. */
 bool vf_filter_holds(const struct vf_filter *f, const struct vf_filter_node *n,

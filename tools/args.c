@@ -23,6 +23,18 @@ static int parse_number(const struct vf_args *a, const struct vf_arg *o,
 	return 0;
 }
 
+static int add_string(const struct vf_args *a, const struct vf_arg *o,
+		      const char *value)
+{
+	struct vf_arg_list *l = o->to;
+
+	if (l->n == VF_ARG_LIST_MAX)
+		return vf_fail(-EINVAL, "%s: --%s more than %d times", a->verb,
+			       o->name, VF_ARG_LIST_MAX);
+	l->at[l->n++] = value;
+	return 0;
+}
+
 static int set_value(const struct vf_args *a, const struct vf_arg *o,
 		     const char *value)
 {
@@ -30,6 +42,8 @@ static int set_value(const struct vf_args *a, const struct vf_arg *o,
 		*(bool *)o->to = true;
 	else if (o->kind == VF_ARG_STRING)
 		*(const char **)o->to = value;
+	else if (o->kind == VF_ARG_LIST)
+		return add_string(a, o, value);
 	else
 		return parse_number(a, o, value);
 	return 0;

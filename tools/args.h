@@ -8,15 +8,27 @@
 
 #include "store/bucket.h"
 
-enum vf_arg_kind { VF_ARG_FLAG, VF_ARG_STRING, VF_ARG_COUNT, VF_ARG_SIZE };
+enum vf_arg_kind {
+	VF_ARG_FLAG,
+	VF_ARG_STRING,
+	VF_ARG_COUNT,
+	VF_ARG_SIZE,
+	VF_ARG_LIST, /* of strings: the option may come again */
+};
+
+enum { VF_ARG_LIST_MAX = 16 };
+struct vf_arg_list {
+	const char *at[VF_ARG_LIST_MAX];
+	uint32_t n;
+};
 
 /* One option; a table ends in an entry without a name. */
 struct vf_arg {
 	const char *name; /* without "--" */
 	char letter;	  /* "-k"; 0: none */
 	enum vf_arg_kind kind;
-	void *to; /* bool, const char *, uint64_t (COUNT, SIZE), not touched
-		     when the option is absent */
+	void *to;	   /* bool, const char *, uint64_t (COUNT, SIZE), struct
+		     vf_arg_list; not touched when the option is absent */
 	uint64_t min, max; /* of a COUNT or SIZE; max 0: no limit */
 };
 

@@ -9,12 +9,14 @@
 static struct {
 	uint64_t dim, seed;
 	const char *metric, *dtype;
+	struct vf_arg_list non_filterable;
 } opt = {.seed = UINT64_MAX};
 
 static const struct vf_arg options[] = {
 	{"dim", 0, VF_ARG_COUNT, &opt.dim, VF_DIM_MIN, VF_DIM_MAX},
 	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
 	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
+	{"non-filterable", 0, VF_ARG_LIST, &opt.non_filterable, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
 	{0}};
 
@@ -38,7 +40,10 @@ static int read_config(struct vf_index_config *out)
 			       opt.dtype);
 	if (opt.seed == UINT64_MAX)
 		vf_random(&out->rotation_seed, sizeof(out->rotation_seed));
-	return 0;
+	int err = 0;
+	for (uint32_t i = 0; !err && i < opt.non_filterable.n; i++)
+		err = vf_config_exempt(out, opt.non_filterable.at[i]);
+	return err;
 }
 
 static int create_index(const struct vf_target *t,
@@ -94,6 +99,10 @@ const struct vf_verb vf_verb_create = {
 		"  --metric M         cosine (default), euclidean or dot\n"
 		"  --dtype T          how vectors are stored: f32 (default) or "
 		"f16\n"
+		"  --non-filterable KEY\n"
+		"                     of metadata that filters never name, so "
+		"that it costs no\n"
+		"                     room beside the records; up to ten times\n"
 		"  --seed N           of the rotation of codes (random)\n\n"
 		"Example:\n"
 		"  vectool create s3://bucket/prefix/products --dim 1024 "

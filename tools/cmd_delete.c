@@ -2,8 +2,11 @@
 #include <stdio.h>
 
 #include "store/change.h"
+#include "store/filter.h"
+#include "store/line.h"
 #include "tools/keyfile.h"
 #include "tools/progress.h"
+#include "tools/records.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
@@ -11,12 +14,13 @@
 enum { KEYS_LEN = 4 << 20 };
 
 static struct {
-	const char *keys, *cache_dir;
+	const char *keys, *cache_dir, *filter;
 	uint64_t if_version;
 } opt = {.if_version = UINT64_MAX};
 
 static const struct vf_arg options[] = {
 	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
+	{"filter", 0, VF_ARG_STRING, &opt.filter, 0, 0},
 	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
 	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
 	{0}};
@@ -29,6 +33,57 @@ static int show_reading(void *arg, uint64_t done, uint64_t total)
 	vf_progress_update(&progress, done);
 	return vf_interrupted() ? -ECANCELED : 0;
 }
+
+/* ---- keys that a filter means ------------------------------------------------- */
+
+struct gather {
+	struct vf_filter *filter;
+	struct vf_buf *keys;
+	struct vf_buf key, scratch;
+	uint64_t n_keys;
+};
+
+static int gather_key(void *arg, const char *place, const char *line,
+		      size_t len)
+{
+	struct gather *g = arg;
+	struct vf_line l;
+	int rc = vf_line_split(line, len, &l);
+
+	if (!rc)
+		rc = vf_filter_match(g->filter, l.metadata, l.metadata_len,
+				     &g->scratch);
+	if (rc == 1) {
+		g->key.len = 0;
+		rc = vf_line_key(&l, &g->key);
+		if (!rc)
+			rc = vf_keys_append(g->keys, g->key.data, g->key.len);
+		g->n_keys++;
+	}
+	return rc == -EBADMSG ? vf_fail(rc, "%s: a damaged record line", place)
+			      : rc;
+}
+
+/*
+ * They are those of the state, and deleted only as long as nobody else has
+ * written: what has new metadata may be meant no more.
+ */
+static int find_keys(const struct vf_target *t, const struct vf_state *s,
+		     struct vf_buf *store, struct vf_delete *out)
+{
+	struct gather g = {.keys = store};
+	int err = vf_filter_open(opt.filter, t->name, &s->config, &g.filter);
+
+	if (!err)
+		err = vf_records_each(t, s, gather_key, &g);
+	*out = (struct vf_delete){g.n_keys, store->data, store->len};
+	vf_filter_free(g.filter);
+	vf_buf_fini(&g.key);
+	vf_buf_fini(&g.scratch);
+	return err;
+}
+
+/* ---- deleting ------------------------------------------------------------------ */
 
 /* As many keys as one record takes, from @cursor on. */
 static struct vf_delete next_part(const struct vf_delete *all, size_t *cursor)
@@ -48,8 +103,10 @@ static struct vf_delete next_part(const struct vf_delete *all, size_t *cursor)
 static int delete_all(struct vf_changer *c, const struct vf_delete *keys,
 		      struct vf_changed *sum)
 {
-	struct vf_condition cond = {.at_version = opt.if_version != UINT64_MAX,
-				    .version = opt.if_version};
+	struct vf_condition cond = {
+		.at_version = opt.filter || opt.if_version != UINT64_MAX,
+		.version = opt.if_version != UINT64_MAX ? opt.if_version
+							: c->state->head};
 	size_t cursor = 0;
 	int err = 0;
 
@@ -80,14 +137,27 @@ static void say_so_far(const struct vf_changed *sum, int err, const char *name)
 		vf_log(VF_ERROR, "interrupted; %s is as it was", name);
 }
 
+/* With a filter they are found later. */
+static int read_keys(const struct vf_args *a, struct vf_buf *store,
+		     struct vf_delete *out)
+{
+	*out = (struct vf_delete){0};
+	if (!opt.filter)
+		return vf_keyfile_read(a->operands + 1, a->n_operands - 1,
+				       opt.keys, store, out);
+	if (a->n_operands > 1 || opt.keys)
+		return vf_fail(-EINVAL,
+			       "delete: give keys or --filter, not both");
+	return 0;
+}
+
 static int run_delete(const struct vf_args *a)
 {
 	VF_AUTO_BUF struct vf_buf store = {0};
 	struct vf_delete keys;
 	struct vf_target t;
 	struct vf_changed sum = {0};
-	int err = vf_keyfile_read(a->operands + 1, a->n_operands - 1, opt.keys,
-				  &store, &keys);
+	int err = read_keys(a, &store, &keys);
 
 	if (!err)
 		err = vf_target_open(a->operands[0], &a->common, &t);
@@ -99,6 +169,8 @@ static int run_delete(const struct vf_args *a)
 			       .progress = show_reading};
 	vf_progress_begin(&progress, "reading keys", 0, 0, a->common.quiet);
 	err = vf_target_state(&t, &c.state);
+	if (!err && opt.filter)
+		err = find_keys(&t, c.state, &store, &keys);
 	if (!err)
 		err = delete_all(&c, &keys, &sum);
 	vf_progress_end(&progress);
@@ -119,18 +191,24 @@ const struct vf_verb vf_verb_delete = {
 	.name = "delete",
 	.summary = "delete rows by their keys",
 	.help = "usage: vectool delete TARGET KEY... [OPTIONS]\n"
-		"       vectool delete TARGET --keys FILE [OPTIONS]\n\n"
+		"       vectool delete TARGET --keys FILE [OPTIONS]\n"
+		"       vectool delete TARGET --filter JSON [OPTIONS]\n\n"
 		"Deletes the rows of these keys; keys that are not there are "
 		"counted, not refused.\n"
 		"More than fits into one record (4 MiB of keys) takes several "
 		"commits.\n\n"
 		"  --keys FILE        one key per line\n"
+		"  --filter JSON      rows whose metadata match, see "
+		"vecfs-filters(7); refused\n"
+		"                     when somebody else writes meanwhile\n"
 		"  --if-version N     refuse unless the index is at version N\n"
 		"  --cache-dir DIR    of the map from keys to rows "
 		"(~/.cache/vecfs)\n\n"
 		"Examples:\n"
 		"  vectool delete /data/bucket/products 4711 4712\n"
-		"  vectool delete s3://bucket/prefix/products --keys gone.txt\n",
+		"  vectool delete s3://bucket/prefix/products --keys gone.txt\n"
+		"  vectool delete /data/bucket/films --filter "
+		"'{\"year\":{\"$lt\":1930}}'\n",
 	.min_operands = 1,
 	.max_operands = VF_ARGS_OPERANDS_MAX,
 	.options = options,

@@ -6,119 +6,80 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "store/recordfile.h"
-#include "store/util.h"
+#include "store/filter.h"
+#include "store/line.h"
 #include "tools/jsonl.h"
+#include "tools/records.h"
 #include "tools/target.h"
 #include "tools/verb.h"
-
-enum { WINDOW = 4 << 20 };
 
 static struct {
 	bool json;
 	uint64_t n_max;
+	const char *filter;
 } opt = {.n_max = UINT64_MAX};
 
 static const struct vf_arg options[] = {
 	{"json", 0, VF_ARG_FLAG, &opt.json, 0, 0},
+	{"filter", 0, VF_ARG_STRING, &opt.filter, 0, 0},
 	{"limit", 'n', VF_ARG_COUNT, &opt.n_max, 0, 0},
 	{0}};
 
 /* ---- keys of an index ------------------------------------------------------------ */
 
-static int print_line(const char *place, const char *line, size_t len)
+struct keys {
+	uint64_t left;
+	struct vf_filter *filter; /* NULL: none */
+	struct vf_buf scratch;
+};
+
+/* 1: it is not to be listed. */
+static int filter_line(struct keys *k, const char *line, size_t len)
+{
+	struct vf_line l;
+	int rc = k->filter ? vf_line_split(line, len, &l) : 1;
+
+	if (!rc)
+		rc = vf_filter_match(k->filter, l.metadata, l.metadata_len,
+				     &k->scratch);
+	return rc < 0 ? rc : !rc;
+}
+
+static int list_line(void *arg, const char *place, const char *line, size_t len)
 {
 	VF_AUTO_FREE char *key = NULL;
+	struct keys *k = arg;
 	size_t key_len;
+	int rc = filter_line(k, line, len);
 
-	if (opt.json) {
+	if (!rc && opt.json)
 		fwrite(line, 1, len, stdout);
+	else if (!rc && vf_record_line_key(line, len, &key, &key_len))
+		rc = -EBADMSG;
+	if (rc == -EBADMSG)
+		return vf_fail(rc, "%s: a damaged record line", place);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	if (!opt.json) {
+		vf_print_escaped(key, key_len);
 		putchar('\n');
-		return 0;
 	}
-	if (vf_record_line_key(line, len, &key, &key_len))
-		return vf_fail(-EBADMSG, "%s: a damaged record line", place);
-	vf_print_escaped(key, key_len);
-	putchar('\n');
-	return 0;
-}
-
-/* Print whole lines of @text that live and drop them from it. */
-static int print_lines(const struct vf_shard_ref *ref,
-		       const struct vf_dead *dead, struct vf_buf *text,
-		       uint64_t *row, uint64_t *left)
-{
-	const char *at = (const char *)text->data, *end = at + text->len;
-	const char *newline;
-	int err = 0;
-
-	while (!err && *left && *row < ref->n_rows &&
-	       (newline = memchr(at, '\n', (size_t)(end - at)))) {
-		if (!vf_dead_has(dead, (*row)++)) {
-			err = print_line(ref->name, at, (size_t)(newline - at));
-			--*left;
-		}
-		at = newline + 1;
-	}
-	text->len = (size_t)(end - at);
-	memmove(text->data, at, text->len);
-	return err;
-}
-
-static int list_shard(const struct vf_target *t, const struct vf_shard_ref *ref,
-		      const struct vf_dead *dead, uint64_t *left)
-{
-	VF_AUTO_BUF struct vf_buf text = {0};
-	struct vf_recordfile *f;
-	uint64_t off = 0, row = 0;
-	int err = vf_recordfile_open(t->bucket, t->index, ref, WINDOW, &f);
-
-	if (err)
-		return err;
-	while (!err && *left && off < vf_recordfile_len(f)) {
-		const uint8_t *p;
-		size_t n;
-		err = vf_recordfile_read(f, off, &p, &n);
-		if (!err && vf_buf_append(&text, p, n))
-			err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-		off += n;
-		if (!err)
-			err = print_lines(ref, dead, &text, &row, left);
-		if (!err && vf_interrupted())
-			err = -ECANCELED;
-		if (ferror(stdout)) /* nobody reads any more: head(1) */
-			*left = 0;
-	}
-	vf_recordfile_close(f);
-	return err;
-}
-
-static int list_tail(const struct vf_tail *t, uint64_t *left)
-{
-	const struct vf_inline *r = t->rows;
-	int err = 0;
-
-	for (uint64_t i = 0; !err && *left && i < r->n_rows; i++) {
-		if (vf_dead_has(t->dead, i))
-			continue;
-		/* Without the newline. */
-		err = print_line("the log", r->lines + r->line_offs[i],
-				 r->line_offs[i + 1] - r->line_offs[i] - 1);
-		--*left;
-	}
-	return err;
+	/* Or nobody reads any more: head(1). */
+	return !--k->left || ferror(stdout);
 }
 
 static int list_keys(const struct vf_target *t, const struct vf_state *s)
 {
-	uint64_t left = opt.n_max;
-	int err = 0;
+	struct keys k = {.left = opt.n_max};
+	int rc = opt.filter ? vf_filter_open(opt.filter, t->name, &s->config,
+					     &k.filter)
+			    : 0;
 
-	for (size_t i = 0; !err && left && i < s->n_shards; i++)
-		err = list_shard(t, &s->shards[i], s->dead[i], &left);
-	for (size_t i = 0; !err && left && i < s->n_tail; i++)
-		err = list_tail(&s->tail[i], &left);
-	return err;
+	if (!rc && k.left)
+		rc = vf_records_each(t, s, list_line, &k);
+	vf_filter_free(k.filter);
+	vf_buf_fini(&k.scratch);
+	return VF_MIN(rc, 0);
 }
 
 /* ---- indexes of a bucket ----------------------------------------------------------- */
@@ -233,6 +194,10 @@ static int run_ls(const struct vf_args *a)
 		return err;
 	if (may_be_index(url))
 		err = try_index(url, a, &is_index);
+	if (!err && !is_index && opt.filter)
+		err = vf_fail(-EINVAL,
+			      "%s: no index, whose keys --filter is of",
+			      a->operands[0]);
 	if (!err && !is_index)
 		err = list_bucket(url, a);
 	return err;
@@ -242,16 +207,21 @@ const struct vf_verb vf_verb_ls = {
 	.name = "ls",
 	.summary = "list the indexes of a bucket or the keys of an index",
 	.help = "usage: vectool ls BUCKET [--json]\n"
-		"       vectool ls TARGET [-n N] [--json]\n\n"
+		"       vectool ls TARGET [-n N] [--filter JSON] [--json]\n\n"
 		"Of a bucket: its indexes with rows, dimension and metric.  Of "
 		"an index: its keys,\n"
 		"one per line, in the order of its shards.\n\n"
 		"  -n, --limit N      at most N lines\n"
+		"  --filter JSON      of an index: only rows whose metadata "
+		"match, see\n"
+		"                     vecfs-filters(7)\n"
 		"  --json             one JSON object per line; of an index, "
 		"its records\n\n"
 		"Examples:\n"
 		"  vectool ls s3://bucket/prefix\n"
-		"  vectool ls -n 10 s3://bucket/prefix/products\n",
+		"  vectool ls -n 10 s3://bucket/prefix/products\n"
+		"  vectool ls s3://bucket/prefix/films --filter "
+		"'{\"genre\":\"drama\"}'\n",
 	.min_operands = 1,
 	.max_operands = 1,
 	.options = options,

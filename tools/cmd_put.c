@@ -13,6 +13,7 @@ static struct {
 	uint64_t if_version;
 	const char *cache_dir, *scratch;
 	bool compress, if_absent;
+	struct vf_arg_list non_filterable;
 } opt = {.seed = UINT64_MAX, .if_version = UINT64_MAX};
 
 static const struct vf_arg options[] = {
@@ -28,6 +29,7 @@ static const struct vf_arg options[] = {
 	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
 	{"if-absent", 0, VF_ARG_FLAG, &opt.if_absent, 0, 0},
+	{"non-filterable", 0, VF_ARG_LIST, &opt.non_filterable, 0, 0},
 	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
 	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
 	{0}};
@@ -35,7 +37,8 @@ static const struct vf_arg options[] = {
 static int read_wish(struct vf_wish *out)
 {
 	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX,
-				.bits = (uint32_t)opt.bits};
+				.bits = (uint32_t)opt.bits,
+				.non_filterable = opt.non_filterable};
 	if (out->has_seed)
 		out->seed = opt.seed;
 	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
@@ -156,6 +159,10 @@ const struct vf_verb vf_verb_put = {
 		"  --compress         store vectors as zstd too\n"
 		"  --if-absent        refuse, whole, when one of the keys is "
 		"there\n"
+		"  --non-filterable KEY\n"
+		"                     of a new index: a metadata key that filters "
+		"never name; up\n"
+		"                     to ten times\n"
 		"  --if-version N     refuse unless the index is at version N\n"
 		"  --cache-dir DIR    of the map from keys to rows "
 		"(~/.cache/vecfs)\n"

@@ -23,6 +23,36 @@ static int refuse(const char *target, const char *what, const char *has,
 		       asked);
 }
 
+int vf_config_exempt(struct vf_index_config *c, const char *key)
+{
+	if (strlen(key) > VF_NON_FILTERABLE_LEN)
+		return vf_fail(-EINVAL,
+			       "--non-filterable: \"%.20s...\" is longer than "
+			       "%d bytes",
+			       key, VF_NON_FILTERABLE_LEN);
+	for (uint32_t i = 0; i < c->n_non_filterable; i++)
+		if (!strcmp(c->non_filterable[i], key))
+			return 0;
+	if (c->n_non_filterable == VF_NON_FILTERABLE_MAX)
+		return vf_fail(-EINVAL, "--non-filterable: more than %d keys",
+			       VF_NON_FILTERABLE_MAX);
+	strcpy(c->non_filterable[c->n_non_filterable++], key);
+	return 0;
+}
+
+/* Which keys are filterable is settled when an index is made. */
+static int check_exempt(const char *target, const struct vf_index_config *c,
+			const char *key)
+{
+	for (uint32_t i = 0; i < c->n_non_filterable; i++)
+		if (!strcmp(c->non_filterable[i], key))
+			return 0;
+	return vf_fail(-EINVAL,
+		       "%s: its key \"%s\" is filterable, which "
+		       "--non-filterable cannot change",
+		       target, key);
+}
+
 static int check_wish(const char *target, const struct vf_index_config *c,
 		      const struct vf_wish *w)
 {
@@ -41,7 +71,10 @@ static int check_wish(const char *target, const struct vf_index_config *c,
 		return refuse(target, "embedder",
 			      c->embedder[0] ? c->embedder : "none",
 			      w->embedder);
-	return 0;
+	int err = 0;
+	for (uint32_t i = 0; !err && i < w->non_filterable.n; i++)
+		err = check_exempt(target, c, w->non_filterable.at[i]);
+	return err;
 }
 
 int vf_config_settle(const char *target, const struct vf_state *s,
@@ -69,5 +102,8 @@ int vf_config_settle(const char *target, const struct vf_state *s,
 		vf_random(&out->rotation_seed, sizeof(out->rotation_seed));
 	if (w->embedder)
 		strncpy(out->embedder, w->embedder, sizeof(out->embedder) - 1);
-	return 0;
+	int err = 0;
+	for (uint32_t i = 0; !err && i < w->non_filterable.n; i++)
+		err = vf_config_exempt(out, w->non_filterable.at[i]);
+	return err;
 }

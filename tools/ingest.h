@@ -7,6 +7,7 @@
 #define VF_TOOLS_INGEST_H
 
 #include "store/change.h"
+#include "tools/args.h"
 #include "tools/source.h"
 
 /* What the user asked for; zero: nothing said. */
@@ -16,7 +17,9 @@ struct vf_wish {
 	bool has_seed;
 	uint64_t seed;
 	const char *embedder; /* NULL: rows are vectors already */
-	uint32_t bits;	      /* of the codes of this put's shards; 0: 1 */
+	/* Keys of metadata that filters may not name. */
+	struct vf_arg_list non_filterable;
+	uint32_t bits; /* of the codes of this put's shards; 0: 1 */
 };
 
 struct vf_ingest {
@@ -52,6 +55,9 @@ uint64_t vf_shard_rows_default(uint32_t dim, enum vf_dtype dtype);
  */
 int vf_index_find(struct vf_bucket *b, const char *index,
 		  struct vf_state **out);
+
+/* Declare a key.  Returns 0; -EINVAL, logged. */
+int vf_config_exempt(struct vf_index_config *c, const char *key);
 
 /*
  * Check @wish and the shape of the rows against what is there, or settle what

@@ -3,6 +3,7 @@
  * user's own, so that 0.1 stays 0.1 and big integers stay whole.
  */
 #include "tools/jsonl.h"
+#include "store/metadata.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -82,6 +83,11 @@ static int check_flat(json_t *o, char reason[128])
 
 	if (!json_is_object(o)) {
 		snprintf(reason, 128, "is not an object");
+		return -EINVAL;
+	}
+	if (json_object_size(o) > VF_METADATA_KEYS_MAX) {
+		snprintf(reason, 128, "has %zu keys, more than %d",
+			 json_object_size(o), VF_METADATA_KEYS_MAX);
 		return -EINVAL;
 	}
 	json_object_foreach(o, name, v)
