@@ -237,8 +237,7 @@ static bool splits_leaves(const struct vf_index *ix, struct vf_scan_part part)
 }
 
 static bool is_leaf_wanted(const struct vf_index *ix, uint64_t base,
-			   struct vf_scan_part part, uint32_t leaf,
-			   const struct vf_topk *top)
+			   uint32_t leaf, const struct vf_topk *top)
 {
 	const struct vf_leaf_disk *l = ix->c.section[VF_SEC_LEAVES];
 
