@@ -4,9 +4,9 @@
 #include "store/change.h"
 #include "store/filter.h"
 #include "store/line.h"
+#include "tools/each_record.h"
 #include "tools/keyfile.h"
 #include "tools/progress.h"
-#include "tools/records.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 

@@ -8,8 +8,8 @@
 
 #include "store/filter.h"
 #include "store/line.h"
+#include "tools/each_record.h"
 #include "tools/jsonl.h"
-#include "tools/records.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 

@@ -2,8 +2,8 @@
  * The living record lines of an index, in the order of its shards, then those
  * of the log.
  */
-#ifndef VF_TOOLS_RECORDS_H
-#define VF_TOOLS_RECORDS_H
+#ifndef VF_TOOLS_EACH_RECORD_H
+#define VF_TOOLS_EACH_RECORD_H
 
 #include "tools/target.h"
 

@@ -1,5 +1,5 @@
 /* One window of a shard's records in memory at a time. */
-#include "tools/records.h"
+#include "tools/each_record.h"
 
 #include "store/recordfile.h"
 #include "tools/verb.h"
