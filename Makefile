@@ -56,6 +56,7 @@ endif
 fuse_cflags := $(call pc,--cflags,fuse3)
 fuse_libs   := $(call pc,--libs,fuse3)
 cunit_libs  := $(call pc,--libs,cunit)
+format_libs := $(call pc,--libs,hdf5-serial zlib)
 
 Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
@@ -71,11 +72,14 @@ all: deps-check $(programs) $(example)
 # name of the package: what proves that it is there (a pkg-config module, a header
 # or a program)
 
+# (libhdf5, zlib: only vectool, for import and export of HDF5 and .npz; there is
+# no other reader of HDF5)
 PACKAGES := libfuse3-dev=pc:fuse3 fuse3=bin:fusermount3 \
 	libcurl4-openssl-dev=pc:libcurl libssl-dev=pc:libcrypto \
 	libzstd-dev=pc:libzstd liburing-dev=pc:liburing liblmdb-dev=h:lmdb.h \
 	libcunit1-dev=pc:cunit libexpat1-dev=pc:expat libjansson-dev=pc:jansson \
-	libxxhash-dev=pc:libxxhash pkg-config=bin:pkg-config gcc=bin:gcc \
+	libxxhash-dev=pc:libxxhash libhdf5-dev=pc:hdf5-serial \
+	zlib1g-dev=pc:zlib pkg-config=bin:pkg-config gcc=bin:gcc \
 	libc6-dev=h:stdio.h
 
 # What the tests and the demo run besides the programs.
@@ -125,6 +129,8 @@ endif
 
 $(B)/fs/%.o $(B)/bench/null_fs.o: ours_cflags += $(fuse_cflags)
 
+$(B)/tools/format_hdf5.o: ours_cflags += $(call pc,--cflags,hdf5-serial)
+
 $(B)/%.o: %.c $(flags_file)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
@@ -145,7 +151,7 @@ $(BIN)/vecquery: $(call obj,$(vecquery_src)) $(B)/libvecfs.a
 	$(link)
 $(BIN)/vectool: $(call obj,$(vectool_src)) $(B)/libvecfs.a
 	$(call say,LD,$@)
-	$(link)
+	$(link) $(format_libs)
 $(BIN)/example: $(call obj,tools/example.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
@@ -175,6 +181,11 @@ $(BIN)/null_fs: $(call obj,bench/null_fs.c) $(B)/libvecfs.a
 $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c $(wildcard tools/format*.c) \
+		tools/zip.c tools/scratchfile.c tools/lines.c tools/jsonl.c \
+		tools/rows.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link) $(format_libs)
 $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)

@@ -106,7 +106,7 @@ static const char *parse_descr(const char *s, enum vf_dtype *out)
 }
 
 struct header {
-	enum vf_dtype dtype;
+	char descr[32];
 	bool fortran;
 	uint64_t shape[2];
 	unsigned n_shape;
@@ -115,8 +115,7 @@ struct header {
 static const char *parse_dict(struct text *t, struct header *h)
 {
 	bool have_descr = false, have_order = false, have_shape = false;
-	const char *reason;
-	char name[32], descr[32];
+	char name[32];
 
 	if (!take(t, "{"))
 		return "its header is damaged";
@@ -124,11 +123,8 @@ static const char *parse_dict(struct text *t, struct header *h)
 		if (!take_string(t, name, sizeof(name)) || !take(t, ":"))
 			return "its header is damaged";
 		if (!strcmp(name, "descr")) {
-			if (!take_string(t, descr, sizeof(descr)))
+			if (!take_string(t, h->descr, sizeof(h->descr)))
 				return "its elements are not plain numbers";
-			reason = parse_descr(descr, &h->dtype);
-			if (reason)
-				return reason;
 			have_descr = true;
 		} else if (!strcmp(name, "fortran_order")) {
 			h->fortran = take(t, "True");
@@ -150,27 +146,28 @@ static const char *parse_dict(struct text *t, struct header *h)
 
 static const char *fill(const struct header *h, struct vf_npy *out)
 {
+	const char *reason = parse_descr(h->descr, &out->dtype);
 	uint64_t n;
 
+	if (reason)
+		return reason;
 	if (h->n_shape < 1 || h->n_shape > 2)
 		return "it is not a matrix of one or two dimensions";
 	if (h->fortran && h->n_shape == 2)
 		return "Fortran order; write it with numpy.ascontiguousarray";
-	out->dtype = h->dtype;
 	out->n_rows = h->n_shape == 2 ? h->shape[0] : 1;
 	out->dim = h->shape[h->n_shape - 1];
 	if (VF_MUL(out->n_rows, out->dim, &n) ||
-	    VF_MUL(n, (uint64_t)vf_dtype_size(h->dtype), &out->data_len) ||
+	    VF_MUL(n, (uint64_t)vf_dtype_size(out->dtype), &out->data_len) ||
 	    out->data_len > INT64_MAX - VF_NPY_HEADER_MAX)
 		return "its shape is impossible";
 	return NULL;
 }
 
-int vf_npy_parse(const void *p, size_t len, struct vf_npy *out,
-		 const char **out_reason)
+static int parse_header(const void *p, size_t len, struct header *h,
+			size_t *out_len, const char **out_reason)
 {
 	const uint8_t *b = p;
-	struct header h = {0};
 	struct text t;
 	size_t n, head;
 
@@ -193,14 +190,44 @@ int vf_npy_parse(const void *p, size_t len, struct vf_npy *out,
 	if (len < head + n)
 		return -ENODATA;
 	t = (struct text){(const char *)b + head, (const char *)b + head + n};
-	*out_reason = parse_dict(&t, &h);
-	if (!*out_reason) {
-		skip_space(&t);
-		*out_reason =
-			t.at == t.end ? fill(&h, out) : "its header is damaged";
-	}
-	out->data_off = head + n;
+	*h = (struct header){0};
+	*out_reason = parse_dict(&t, h);
+	skip_space(&t);
+	if (!*out_reason && t.at != t.end)
+		*out_reason = "its header is damaged";
+	*out_len = head + n;
 	return *out_reason ? -EINVAL : 0;
+}
+
+int vf_npy_parse(const void *p, size_t len, struct vf_npy *out,
+		 const char **out_reason)
+{
+	struct header h;
+	size_t off;
+	int err = parse_header(p, len, &h, &off, out_reason);
+
+	if (err)
+		return err;
+	*out_reason = fill(&h, out);
+	out->data_off = off;
+	return *out_reason ? -EINVAL : 0;
+}
+
+int vf_npy_parse_array(const void *p, size_t len, struct vf_npy_array *out,
+		       const char **out_reason)
+{
+	struct header h;
+	size_t off;
+	int err = parse_header(p, len, &h, &off, out_reason);
+
+	if (err)
+		return err;
+	*out = (struct vf_npy_array){.fortran = h.fortran,
+				     .shape = {h.shape[0], h.shape[1]},
+				     .n_shape = h.n_shape,
+				     .data_off = off};
+	memcpy(out->descr, h.descr, sizeof(out->descr));
+	return 0;
 }
 
 /* ---- writing -------------------------------------------------------------------- */

@@ -34,6 +34,19 @@ struct vf_npy {
 int vf_npy_parse(const void *p, size_t len, struct vf_npy *out,
 		 const char **out_reason);
 
+/* Any array, of elements that only its reader may know. */
+struct vf_npy_array {
+	char descr[32]; /* "<f8" */
+	bool fortran;
+	unsigned n_shape;  /* dimensions; only the first two are kept */
+	uint64_t shape[2]; /* not checked */
+	uint64_t data_off;
+};
+
+/* The same of any array of plain elements; returns as vf_npy_parse. */
+int vf_npy_parse_array(const void *p, size_t len, struct vf_npy_array *out,
+		       const char **out_reason);
+
 /*
  * The header of ours for @npy's dtype, n_rows and dim: exactly
  * VF_NPY_DATA_OFF bytes into @out.  Deterministic, so that a reader can

@@ -1,10 +1,11 @@
-/* vectool import: texts into an index, through an embedder. */
+/* vectool import: files of vectors, or texts through an embedder. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <xxhash.h>
 
 #include "index/tree.h"
 #include "store/util.h"
+#include "tools/import_files.h"
 #include "tools/ingest.h"
 #include "tools/target.h"
 #include "tools/verb.h"
@@ -13,9 +14,9 @@ enum { EMBEDDER_DATA_MAX = 1 << 30 };
 
 static struct {
 	const char *texts, *embed, *metric, *dtype;
-	const char *scratch;
-	uint64_t bits, shard_rows, seed, leaves, ram;
-	bool compress, skip_empty;
+	const char *array, *keys, *metadata, *cache_dir, *scratch;
+	uint64_t bits, shard_rows, seed, leaves, ram, part_rows, first_key;
+	bool compress, skip_empty, resume, check;
 } opt = {.seed = UINT64_MAX};
 
 static const struct vf_arg options[] = {
@@ -31,7 +32,38 @@ static const struct vf_arg options[] = {
 	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
 	{"skip-empty", 0, VF_ARG_FLAG, &opt.skip_empty, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
+	{"array", 0, VF_ARG_STRING, &opt.array, 0, 0},
+	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
+	{"metadata", 0, VF_ARG_STRING, &opt.metadata, 0, 0},
+	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
+	{"part-rows", 0, VF_ARG_COUNT, &opt.part_rows, 1, 0},
+	{"resume", 0, VF_ARG_FLAG, &opt.resume, 0, 0},
+	{"first-key", 0, VF_ARG_COUNT, &opt.first_key, 0, 0},
+	{"check", 0, VF_ARG_FLAG, &opt.check, 0, 0},
 	{0}};
+
+static int check_usage(const struct vf_args *a)
+{
+	bool files = a->n_operands > 1, texts = opt.texts || opt.embed;
+
+	if (files && texts)
+		return vf_fail(
+			-EINVAL,
+			"import: either files of vectors, or --texts and "
+			"--embed");
+	if (!files && (!opt.texts || !opt.embed))
+		return vf_fail(-EINVAL,
+			       "import: no file given; --texts and --embed are "
+			       "needed for texts");
+	if (a->n_operands > 2 && (opt.keys || opt.metadata))
+		return vf_fail(-EINVAL,
+			       "import: --keys and --metadata are of one file");
+	if (texts && (opt.keys || opt.metadata || opt.resume || opt.check))
+		return vf_fail(-EINVAL,
+			       "import: --keys, --metadata, --resume and "
+			       "--check are of files of vectors");
+	return 0;
+}
 
 static int read_wish(struct vf_wish *out)
 {
@@ -40,10 +72,7 @@ static int read_wish(struct vf_wish *out)
 				.bits = (uint32_t)opt.bits};
 	if (out->has_seed)
 		out->seed = opt.seed;
-	if (!opt.texts || !opt.embed)
-		return vf_fail(-EINVAL,
-			       "import: --texts and --embed are needed");
-	if (strlen(opt.embed) >= VF_EMBEDDER_MAX)
+	if (opt.embed && strlen(opt.embed) >= VF_EMBEDDER_MAX)
 		return vf_fail(-EINVAL, "import: --embed \"%s\" is too long",
 			       opt.embed);
 	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
@@ -216,50 +245,119 @@ static int import_texts(const struct vf_args *a, const struct vf_target *t,
 	return 0;
 }
 
-static int run_import(const struct vf_args *a)
+static int import_vectors(const struct vf_args *a, const struct vf_target *t,
+			  const struct vf_wish *wish)
+{
+	struct vf_import_files o = {
+		.target = t,
+		.paths = a->operands + 1,
+		.n_paths = a->n_operands - 1,
+		.part = opt.array,
+		.keys = opt.keys,
+		.metadata = opt.metadata,
+		.part_rows = opt.part_rows,
+		.first_key = opt.first_key,
+		.resume = opt.resume,
+		.check = opt.check,
+		.put = {.wish = *wish,
+			.shard_rows = opt.shard_rows,
+			.cache_dir = opt.cache_dir,
+			.compress = opt.compress,
+			.n_leaves = (uint32_t)opt.leaves,
+			.ram = opt.ram,
+			.scratch = opt.scratch,
+			.quiet = a->common.quiet,
+			.n_threads = (unsigned)a->common.n_threads}};
+
+	return vf_import_files_run(&o);
+}
+
+static int import_through(const struct vf_args *a, const struct vf_target *t,
+			  const struct vf_wish *wish)
 {
 	struct vf_embedder *e = NULL;
+	bool learn;
+	int err = open_embedder(t, &e, &learn);
+
+	if (err)
+		return err;
+	err = import_texts(a, t, wish, e, learn);
+	vf_embedder_free(e);
+	return err;
+}
+
+static int run_import(const struct vf_args *a)
+{
 	struct vf_wish wish;
 	struct vf_target t;
-	bool learn;
-	int err = read_wish(&wish);
+	int err = check_usage(a);
 
+	if (!err)
+		err = read_wish(&wish);
 	if (!err)
 		err = vf_target_open(a->operands[0], &a->common, &t);
 	if (err)
 		return err;
-	err = open_embedder(&t, &e, &learn);
-	if (!err) {
-		err = import_texts(a, &t, &wish, e, learn);
-		vf_embedder_free(e);
-	}
+	err = opt.texts ? import_through(a, &t, &wish)
+			: import_vectors(a, &t, &wish);
 	vf_target_close(&t);
 	return err;
 }
 
 const struct vf_verb vf_verb_import = {
 	.name = "import",
-	.summary = "turn texts into vectors and add them",
-	.help = "usage: vectool import TARGET --texts FILE.jsonl --embed "
+	.summary = "add files of vectors, or texts through an embedder",
+	.help = "usage: vectool import TARGET FILE... [OPTIONS]\n"
+		"       vectool import TARGET --texts FILE.jsonl --embed "
 		"hash:DIM [OPTIONS]\n\n"
-		"Each line is {\"key\": \"...\", \"text\": \"...\", "
-		"\"metadata\": {...}}; metadata may be\n"
-		"absent, other members are passed over.  The first import "
-		"learns how rare words\n"
-		"are, and the index keeps that: later imports and vecquery "
-		"--text embed alike.\n\n"
+		"Files of vectors: npy, npz, fvecs, bvecs, ivecs, HDF5 (as "
+		"ann-benchmarks), FAISS\n"
+		"(flat, id map), JSON lines ({\"key\", \"vector\", "
+		"\"metadata\"}), CSV.  What a file\n"
+		"is, its content says.  Rows of keys that are there are "
+		"replaced.  A file with\n"
+		"many rows is put in parts, each one commit.\n\n"
+		"  --array NAME       of an npz or HDF5 file (vectors, train, or "
+		"the only one)\n"
+		"  --keys FILE        line i is the key of row i (default: what "
+		"the file has, else\n"
+		"                     numbers that go on from the last put)\n"
+		"  --metadata FILE    line i is a JSON object for row i\n"
+		"  --part-rows N      rows of one commit (default: 4 full "
+		"shards)\n"
+		"  --resume           go on behind what an import that was "
+		"stopped has put: behind\n"
+		"                     the rows whose keys are there, or, "
+		"without keys, as many rows\n"
+		"                     as keys were given out since --first-key "
+		"N (0)\n"
+		"  --check            afterwards, compare every row of the file "
+		"with the index\n\n"
+		"Texts: each line is {\"key\": \"...\", \"text\": "
+		"\"...\", \"metadata\": {...}};\n"
+		"metadata may be absent, other members are passed over.  The "
+		"first import learns\n"
+		"how rare words are, and the index keeps that: later imports "
+		"and vecquery --text\n"
+		"embed alike.\n\n"
 		"  --texts FILE       - is standard input\n"
 		"  --embed hash:DIM   words and character n-grams hashed into "
 		"DIM dimensions\n"
-		"  --skip-empty       pass over texts without a word\n"
-		"  --metric M, --dtype T, --bits N, --shard-rows N, "
-		"--compress, --seed N,\n"
-		"  --leaves N, --ram SIZE, --scratch DIR: as for put\n\n"
-		"Example:\n"
+		"  --skip-empty       pass over texts without a word\n\n"
+		"Both take --metric, --dtype, --bits, --shard-rows, "
+		"--compress, --seed, --leaves,\n"
+		"--ram, --scratch and --cache-dir as put does; a FAISS or HDF5 "
+		"file brings the\n"
+		"metric of a new index.\n\n"
+		"Examples:\n"
+		"  vectool import /data/bucket/glove glove-100-angular.hdf5 "
+		"--check\n"
+		"  vectool import s3://bucket/prefix/sift base.fvecs "
+		"--part-rows 100000\n"
 		"  vectool import /data/bucket/articles --texts articles.jsonl "
 		"--embed hash:1024\n",
 	.min_operands = 1,
-	.max_operands = 1,
+	.max_operands = VF_ARGS_OPERANDS_MAX,
 	.options = options,
 	.run = run_import,
 };

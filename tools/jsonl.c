@@ -251,9 +251,8 @@ static const char *skip_value(const char *s, const char *end)
 	return end;
 }
 
-/* Where the value of member @name is in the valid object @json, as written. */
-static const char *find_member(const char *json, size_t len, const char *name,
-			       size_t *out_len)
+const char *vf_json_member(const char *json, size_t len, const char *name,
+			   size_t *out_len)
 {
 	const char *s = memchr(json, '{', len), *end = json + len;
 	size_t n = strlen(name);
@@ -287,8 +286,8 @@ static int parse_members(json_t *o, const char *line, size_t len,
 	else if (!json_is_string(text))
 		bad = "has no string \"text\"";
 	else if (metadata &&
-		 !(out->metadata = find_member(line, len, "metadata",
-					       &out->metadata_len)))
+		 !(out->metadata = vf_json_member(line, len, "metadata",
+						  &out->metadata_len)))
 		bad = "spells \"metadata\" with escapes";
 	if (bad) {
 		snprintf(reason, 128, "%s", bad);

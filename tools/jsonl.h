@@ -36,6 +36,13 @@ int vf_record_line_append(const char *key, size_t key_len, const char *metadata,
 int vf_record_line_key(const char *line, size_t len, char **out_key,
 		       size_t *out_len);
 
+/*
+ * Where the value of member @name is in @json, which is a valid object: as it
+ * is spelled.  NULL when there is none, or its name is written with escapes.
+ */
+const char *vf_json_member(const char *json, size_t len, const char *name,
+			   size_t *out_len);
+
 /* One line of a file of texts: {"key","text","metadata"}, others ignored. */
 struct vf_text_line {
 	char *key, *text; /* owned */

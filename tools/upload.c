@@ -46,7 +46,9 @@ static int make_flat_encoder(struct vf_attempt *a,
 		float m = (float)(mean[j] / (double)n);
 		rows[j] = isfinite(m) ? m : 0;
 	}
-	return vf_encoder_new(params, rows, &a->encoder);
+	err = vf_encoder_new(params, rows, &a->encoder);
+	return err ? vf_fail(err, "%s: %s", a->in->target, vf_strerror(err))
+		   : 0;
 }
 
 static int make_encoder(struct vf_attempt *a)
@@ -56,10 +58,11 @@ static int make_encoder(struct vf_attempt *a)
 					.rotation_seed =
 						a->config.rotation_seed,
 					.bits = a->in->wish.bits};
-	int err = a->follow.tree ? vf_encoder_new_tree(&params, a->follow.tree,
-						       &a->encoder)
-				 : make_flat_encoder(a, &params);
+	int err;
 
+	if (!a->follow.tree)
+		return make_flat_encoder(a, &params);
+	err = vf_encoder_new_tree(&params, a->follow.tree, &a->encoder);
 	return err ? vf_fail(err, "%s: %s", a->in->target, vf_strerror(err))
 		   : 0;
 }

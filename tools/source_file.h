@@ -1,0 +1,40 @@
+/*
+ * A file of any format that is known, with files of keys and metadata beside
+ * it, as a source; also a part of its rows, so that many are put bit by bit.
+ */
+#ifndef VF_TOOLS_SOURCE_FILE_H
+#define VF_TOOLS_SOURCE_FILE_H
+
+#include "tools/format.h"
+#include "tools/source.h"
+
+struct vf_source_file_options {
+	const char *path;
+	const char *part;     /* array or data set; NULL: the usual one */
+	const char *keys;     /* file, a key per line; NULL: the format's */
+	const char *metadata; /* file, a JSON object per line; likewise */
+	bool quiet;
+};
+
+/*
+ * All keys are read and checked here: 16 bytes of memory and more per row.
+ * Strings of @opt are borrowed.  Returns 0; -EINVAL and others, logged.
+ */
+int vf_source_file_open(const struct vf_source_file_options *opt,
+			struct vf_source **out);
+
+/* From now on the source is rows from..from+n of the file; samples are still
+ * of all. */
+void vf_source_file_window(struct vf_source *s, uint64_t from, uint64_t n);
+
+/* Of the file. */
+uint64_t vf_source_file_rows(const struct vf_source *s);
+const struct vf_intake *vf_source_file_intake(const struct vf_source *s);
+bool vf_source_file_has_metadata(const struct vf_source *s);
+
+/* One row of the file: vector, and appended its key (none when there are no
+ * keys) and metadata as it is there.  Returns 0; -errno, logged. */
+int vf_source_file_row(struct vf_source *s, uint64_t row, float *x,
+		       struct vf_buf *key, struct vf_buf *metadata);
+
+#endif
