@@ -132,14 +132,33 @@ static int print_json(const struct vf_target *t, const struct vf_state *s,
 
 /* ---- text ---------------------------------------------------------------------- */
 
+enum { BAR_LEN = 20 };
+
+/* Rows of a full shard: '#' that live, 'x' that died. */
+static void draw_fill(const struct vf_state *s, size_t i, char out[BAR_LEN + 1])
+{
+	double cap =
+		(double)vf_shard_rows_default(s->config.dim, s->config.dtype);
+	double rows = (double)s->shards[i].n_rows / cap;
+	double dead = (double)vf_dead_count(s->dead[i]) / cap;
+	size_t end = (size_t)(VF_MIN(rows, 1.) * BAR_LEN + .5);
+	size_t live = (size_t)(VF_MIN(rows - dead, 1.) * BAR_LEN + .5);
+
+	memset(out, '.', BAR_LEN);
+	memset(out, 'x', VF_MAX(end, live));
+	memset(out, '#', live);
+	out[BAR_LEN] = '\0';
+}
+
 static void print_shard(const struct vf_state *s, size_t i)
 {
 	const struct vf_shard_ref *r = &s->shards[i];
-	char a[24], b[24], c[24], d[24], e[24];
+	char a[24], b[24], c[24], d[24], e[24], fill[BAR_LEN + 1];
 
+	draw_fill(s, i, fill);
 	printf("%5zu %10" PRIu64 " %8" PRIu64
-	       "  %10s %10s  %10s %10s  %10s  %s\n",
-	       i, r->n_rows, vf_dead_count(s->dead[i]),
+	       " [%s]  %10s %10s  %10s %10s  %10s  %s\n",
+	       i, r->n_rows, vf_dead_count(s->dead[i]), fill,
 	       vf_format_size(r->vectors.stored_len, a),
 	       vf_format_size(r->vectors.len, b),
 	       vf_format_size(r->records.stored_len, c),
@@ -186,14 +205,17 @@ static void print_text(const struct vf_target *t, const struct vf_state *s,
 	       vf_format_size(sum->stored, a), vf_format_size(sum->plain, b),
 	       sum->row_stored, s->n_shards, 100 * sum->fill);
 	printf("dead rows  %" PRIu64 "\ntail       %" PRIu64
-	       " rows in %zu records, %s\n",
-	       sum->counts.shard_dead, sum->counts.tail_rows, s->n_tail,
+	       " row%s in %zu record%s, %s\n",
+	       sum->counts.shard_dead, sum->counts.tail_rows,
+	       sum->counts.tail_rows == 1 ? "" : "s", s->n_tail,
+	       s->n_tail == 1 ? "" : "s",
 	       vf_format_size(sum->counts.tail_len, a));
 	print_leaves(s, &sum->leaves);
 	if (s->n_shards)
-		printf("%5s %10s %8s  %10s %10s  %10s %10s  %10s  %s\n",
-		       "shard", "rows", "dead", "vectors", "(plain)", "records",
-		       "(plain)", "codes", "name");
+		printf("%5s %10s %8s %-22s  %10s %10s  %10s %10s  %10s  %s\n",
+		       "shard", "rows", "dead", "fill: # alive, x dead",
+		       "vectors", "(plain)", "records", "(plain)", "codes",
+		       "name");
 	for (size_t i = 0; i < s->n_shards; i++)
 		print_shard(s, i);
 }
