@@ -66,9 +66,9 @@ static void print_summary(const struct vf_ingest_result *r, const char *target,
 	if (r->n_replaced)
 		snprintf(replaced, sizeof(replaced), " (%llu replaced)",
 			 (unsigned long long)r->n_replaced);
-	printf("%llu rows%s in %s, %.2f s: version %llu of %s\n",
-	       (unsigned long long)r->n_rows, replaced, where, s,
-	       (unsigned long long)r->head, target);
+	printf("%llu row%s%s in %s, %.2f s: version %llu of %s\n",
+	       (unsigned long long)r->n_rows, r->n_rows == 1 ? "" : "s",
+	       replaced, where, s, (unsigned long long)r->head, target);
 }
 
 static int put_rows(const struct vf_args *a, const struct vf_target *t,

@@ -6,6 +6,7 @@
 #include "store/change.h"
 #include "tools/jsonl.h"
 #include "tools/lines.h"
+#include "tools/verb.h"
 
 static int add_key(const char *key, size_t len, const char *where,
 		   uint64_t number, struct vf_buf *store)
@@ -49,13 +50,16 @@ int vf_keyfile_read(const char *const *keys, size_t n, const char *path,
 	int err = 0;
 
 	*out = (struct vf_delete){.n_keys = n};
+	if (!n && !path)
+		return vf_fail(VF_ERR_USAGE,
+			       "no keys: name some, or --keys FILE");
 	for (size_t i = 0; !err && i < n; i++)
 		err = add_key(keys[i], strlen(keys[i]), "operand", i + 2,
 			      store);
 	if (!err && path)
 		err = read_file(path, store, &out->n_keys);
 	if (!err && !out->n_keys)
-		err = vf_fail(-EINVAL, "no keys: name some, or --keys FILE");
+		err = vf_fail(-EINVAL, "%s: holds no keys", path);
 	out->keys = store->data;
 	out->len = store->len;
 	return err;

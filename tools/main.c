@@ -118,6 +118,8 @@ static int exit_status(int err)
 	switch (err) {
 	case 0:
 		return VF_EXIT_OK;
+	case VF_ERR_USAGE:
+		return VF_EXIT_USAGE;
 	case -EINPROGRESS:
 		return VF_EXIT_UNKNOWN;
 	case -ECANCELED:

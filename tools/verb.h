@@ -15,6 +15,9 @@ enum {
 	VF_EXIT_INTERRUPTED = 130,
 };
 
+/* What a verb returns when what it was given makes no sense: VF_EXIT_USAGE. */
+#define VF_ERR_USAGE (-EDESTADDRREQ)
+
 struct vf_verb {
 	const char *name;
 	const char *summary; /* one line of the verb list */
