@@ -83,6 +83,20 @@ is "in one" "$(rows "$src/i")" '[12987,0,0,1]'
 check "which is right" model "${all[@]}" -0-12 @ "$src/i"
 fails "not an index" "no such index" vectool compact "$src/none"
 
+# ---- writers fold the log themselves -------------------------------------------------------
+vectool gen --rows 500 --dim 1024 --seed 6 -q batch.npy
+vectool create "$src/t" --dim 1024 -q
+for i in $(seq 1 21); do
+	keys $((i * 400)) $((i * 400 + 499)) >batch.keys
+	vectool put "$src/t" batch.npy --keys batch.keys -q || not_ok "batch $i" failed
+	[ $i != 5 ] || is "a log that is not too long yet" "$(rows "$src/t")" '[2100,0,2100,0]'
+	[ $i != 6 ] || is "the next one folds it" "$(rows "$src/t")" '[2500,100,500,1]'
+done
+is "small shards that are alike are merged" "$(vectool stat --json "$src/t" | jq -c '[.rows, (.shards | length)]')" '[8500,1]'
+batches=()
+for i in $(seq 1 21); do batches+=(batch.npy $((i * 400))); done
+check "the rows are all there" model "${batches[@]}" @ "$src/t"
+
 # ---- recall as of one put --------------------------------------------------------------
 keys 0 15999 >base.keys
 vectool put "$src/one" base.npy --keys base.keys -q --seed 3

@@ -26,6 +26,11 @@ check "delete" vectool delete "$src/i" k1 k2049 k1951
 is "deleted rows died" "$(rows "$src/i")" '[2047,951,98,2]'
 check "delete again: nothing to do" bash -c "vectool delete '$src/i' k1 k2049 | grep -q '0 rows deleted, 2 keys'"
 is "and no commit" "$(vectool stat --json "$src/i" | jq .version)" 4
+is "a key given twice is one key" "$(vectool delete "$src/i" k1 k1 nobody nobody)" "0 rows deleted, 2 keys were not there: version 4 of $src/i"
+for verb in get delete; do
+	vectool $verb "$src/i" 2>err
+	is "$verb without keys is a mistake of usage" "$? $(cat err)" "2 vectool: no keys: name some, or --keys FILE"
+done
 vectool log "$src/i" --json >log
 is "the log tells" "$(jq -c '[.inline,.deleted,.died]' log | tr -d '\n')" '[0,3,3][0,0,900][100,0,50][0,0,0]'
 is "ls shows the living" "$(vectool ls "$src/i" | sort -u | wc -l)" 2047

@@ -1,11 +1,14 @@
 /* vectool delete: rows by their keys. */
 #include <stdio.h>
 
+#include "index/index.h"
 #include "store/change.h"
 #include "store/filter.h"
 #include "store/line.h"
+#include "tools/compaction.h"
 #include "tools/each_record.h"
 #include "tools/keyfile.h"
+#include "tools/keyset.h"
 #include "tools/progress.h"
 #include "tools/target.h"
 #include "tools/verb.h"
@@ -124,6 +127,57 @@ static int delete_all(struct vf_changer *c, const struct vf_delete *keys,
 	return err;
 }
 
+struct same_key {
+	const struct vf_delete *keys;
+	const char *key;
+	size_t len;
+};
+
+/* @off: of another key of the same hash */
+static int compare_key(void *arg, uint64_t off)
+{
+	const struct same_key *s = arg;
+	size_t cursor = off, len;
+	const char *key;
+
+	return vf_delete_next(s->keys, &cursor, &key, &len) && len == s->len &&
+	       !memcmp(key, s->key, len);
+}
+
+/* How many keys there are, each counted once. */
+static int count_keys(const struct vf_delete *keys, uint64_t *out)
+{
+	struct same_key s = {.keys = keys};
+	struct vf_keyset set = {0};
+	size_t cursor = 0, off = 0;
+	uint64_t same;
+	int err = 0;
+
+	for (*out = 0; !err && vf_delete_next(keys, &cursor, &s.key, &s.len);
+	     off = cursor) {
+		uint64_t hash = vf_key_hash(s.key, s.len);
+		if (vf_keyset_each(&set, hash, compare_key, &s))
+			continue;
+		++*out;
+		err = vf_keyset_add(&set, hash, off, &same);
+	}
+	vf_keyset_fini(&set);
+	return err ? vf_fail(err, "%s", vf_strerror(err)) : 0;
+}
+
+/* A long tail first: whoever finds it folds it. */
+static int fold_tail(const struct vf_args *a, const struct vf_target *t,
+		     struct vf_changer *c)
+{
+	struct vf_fold f = {.bucket = t->bucket,
+			    .target = t->name,
+			    .index = t->index,
+			    .n_threads = (unsigned)a->common.n_threads,
+			    .quiet = a->common.quiet};
+
+	return opt.if_version == UINT64_MAX ? vf_tail_fold(&f, &c->state) : 0;
+}
+
 /* After an error: what was deleted before it stays deleted. */
 static void say_so_far(const struct vf_changed *sum, int err, const char *name)
 {
@@ -151,12 +205,25 @@ static int read_keys(const struct vf_args *a, struct vf_buf *store,
 	return 0;
 }
 
+static void print_summary(const struct vf_changed *sum, uint64_t n_keys,
+			  uint64_t head, const char *name)
+{
+	uint64_t n = sum->n_killed, absent = n_keys - VF_MIN(n, n_keys);
+
+	printf("%llu row%s deleted, %llu key%s not there: version %llu of "
+	       "%s\n",
+	       (unsigned long long)n, n == 1 ? "" : "s",
+	       (unsigned long long)absent, absent == 1 ? " was" : "s were",
+	       (unsigned long long)head, name);
+}
+
 static int run_delete(const struct vf_args *a)
 {
 	VF_AUTO_BUF struct vf_buf store = {0};
 	struct vf_delete keys;
 	struct vf_target t;
 	struct vf_changed sum = {0};
+	uint64_t n_keys = 0;
 	int err = read_keys(a, &store, &keys);
 
 	if (!err)
@@ -172,16 +239,16 @@ static int run_delete(const struct vf_args *a)
 	if (!err && opt.filter)
 		err = find_keys(&t, c.state, &store, &keys);
 	if (!err)
+		err = count_keys(&keys, &n_keys);
+	if (!err)
+		err = fold_tail(a, &t, &c);
+	if (!err)
 		err = delete_all(&c, &keys, &sum);
 	vf_progress_end(&progress);
 	if (err)
 		say_so_far(&sum, err, t.name);
 	if (!err && !a->common.quiet)
-		printf("%llu rows deleted, %llu keys were not there: version "
-		       "%llu of %s\n",
-		       (unsigned long long)sum.n_killed,
-		       (unsigned long long)(keys.n_keys - sum.n_killed),
-		       (unsigned long long)c.state->head, t.name);
+		print_summary(&sum, n_keys, c.state->head, t.name);
 	vf_changer_fini(&c);
 	vf_target_close(&t);
 	return err;

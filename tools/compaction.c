@@ -429,3 +429,30 @@ int vf_compact_run(const struct vf_compact *c, struct vf_compacted *out)
 		vf_log(VF_ERROR, "interrupted; %s is as it was", c->target);
 	return err;
 }
+
+int vf_tail_fold(const struct vf_fold *f, struct vf_state **state)
+{
+	struct vf_compact c = {.bucket = f->bucket,
+			       .target = f->target,
+			       .index = f->index,
+			       .ram = f->ram,
+			       .scratch = f->scratch,
+			       .n_threads = f->n_threads,
+			       .quiet = f->quiet};
+	struct vf_state *next;
+	struct vf_compacted done;
+
+	if (!vf_tail_is_long(*state))
+		return 0;
+	int err = vf_compact_run(&c, &done);
+	if (err == -ECANCELED || err == -EINPROGRESS)
+		return err;
+	if (err)
+		vf_log(VF_WARN, "%s: its log stays long", f->target);
+	err = vf_state_refresh(f->bucket, *state, &next);
+	if (!err && next) {
+		vf_state_free(*state);
+		*state = next;
+	}
+	return err;
+}

@@ -36,4 +36,24 @@ struct vf_compacted {
  */
 int vf_compact_run(const struct vf_compact *c, struct vf_compacted *out);
 
+/* What a writer does on its way. */
+struct vf_fold {
+	struct vf_bucket *bucket; /* borrowed, as all below */
+	const char *target;	  /* for messages */
+	const char *index;
+	uint64_t ram;
+	const char *scratch;
+	unsigned n_threads;
+	bool quiet;
+};
+
+/*
+ * When the tail of *state is long: fold it, with small shards that are alike,
+ * and set *state to what is there then.  A fold that fails is said, and left to
+ * the next writer.
+ * Returns 0; -ECANCELED after a signal; -EINPROGRESS; -errno of reading the
+ * state again; logged.
+ */
+int vf_tail_fold(const struct vf_fold *f, struct vf_state **state);
+
 #endif

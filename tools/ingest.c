@@ -10,17 +10,14 @@
 #include <stdio.h>
 
 #include "store/change.h"
+#include "tools/compaction.h"
 #include "tools/verb.h"
 #include "tools/writer.h"
 
 enum { ATTEMPTS = 5, COMMITS = 20 };
 
-/* Bounds of rows that go into a record, and of all such rows together. */
-enum {
-	INLINE_ROWS = 512,
-	TAIL_LEN = 8 << 20,
-	TAIL_RECORDS = 256,
-};
+/* Rows that go into a record, VF_INLINE_LEN too. */
+enum { INLINE_ROWS = 512 };
 
 /* An attempt that cannot be saved, though the next one may be. */
 #define START_OVER (-ERESTART)
@@ -275,11 +272,29 @@ uint64_t vf_attempt_ram(uint64_t want)
 	return want ? want : VF_MIN(half, UINT64_C(2) << 30);
 }
 
+/* Not when a version was asked for: ours would be another. */
+static int fold_tail(struct vf_attempt *a)
+{
+	const struct vf_ingest *in = a->in;
+	struct vf_fold f = {.bucket = in->bucket,
+			    .target = in->target,
+			    .index = in->index,
+			    .ram = in->ram,
+			    .scratch = in->scratch,
+			    .n_threads = in->n_threads,
+			    .quiet = in->quiet};
+
+	return a->state && !in->cond.at_version ? vf_tail_fold(&f, &a->state)
+						: 0;
+}
+
 static int prepare(struct vf_attempt *a)
 {
 	const struct vf_ingest *in = a->in;
 	int err = vf_index_find(in->bucket, in->index, &a->state);
 
+	if (!err)
+		err = fold_tail(a);
 	if (!err)
 		err = vf_config_settle(in->target, a->state, &in->wish,
 				       in->source, &a->config);
@@ -312,13 +327,11 @@ static bool fits_inline(const struct vf_attempt *a)
 {
 	uint64_t rows = a->in->source->n_rows;
 	uint64_t len = rows * a->config.dim * vf_dtype_size(a->config.dtype);
-	struct vf_state_counts n;
 
 	if (a->configures || a->in->shard_rows || a->in->wish.bits > 1 ||
 	    a->in->n_leaves > 1 || rows > INLINE_ROWS || len > VF_INLINE_LEN)
 		return false;
-	vf_state_count(a->state, &n);
-	return n.tail_len + len <= TAIL_LEN && a->state->n_tail < TAIL_RECORDS;
+	return !vf_tail_is_long(a->state);
 }
 
 void vf_attempt_fini(struct vf_attempt *a)
