@@ -183,7 +183,6 @@ refused "a bucket that is not there" "$WORK/nowhere" vectool put "$WORK/nowhere/
 refused "keys that are not there" "nokeys: No such file" ./put new base.npy --keys nokeys
 refused "an index that is not there: stat" "no index" vectool stat "$src/nothere"
 refused "an unknown verb" "there are: create" vectool frob
-refused "a verb that is not built" "verify: not built yet" vectool verify "$src/keyed"
 refused "an unknown option" "no such option: --frob" vectool put "$src/new" base.npy --frob
 refused "a number that is none" "not a whole number" vectool put "$src/new" base.npy --shard-rows 1x
 refused "a metric that is none" "none of cosine" vectool put "$src/new" base.npy --metric manhattan

@@ -40,10 +40,8 @@ static const struct vf_verb *const verbs[] = {
 	&vf_verb_stat,	  &vf_verb_gen,	  &vf_verb_pin,	    &vf_verb_unpin,
 	&vf_verb_warm,	  &vf_verb_evict, &vf_verb_top,	    &vf_verb_get,
 	&vf_verb_delete,  &vf_verb_log,	  &vf_verb_recall,  &vf_verb_gc,
-	&vf_verb_restore, &vf_verb_drop,  &vf_verb_compact, &vf_verb_export};
-
-/* Part of the plan, not of this version. */
-static const char *const unbuilt[] = {"verify"};
+	&vf_verb_restore, &vf_verb_drop,  &vf_verb_compact, &vf_verb_export,
+	&vf_verb_verify};
 
 static const char common_help[] =
 	"\nEvery verb takes:\n"
@@ -66,12 +64,7 @@ static void print_verbs(FILE *to)
 	      to);
 	for (size_t i = 0; i < VF_N(verbs); i++)
 		fprintf(to, "  %-8s %s\n", verbs[i]->name, verbs[i]->summary);
-	fputs("  help     vectool help VERB: options and examples\n\n"
-	      "Not built yet:",
-	      to);
-	for (size_t i = 0; i < VF_N(unbuilt); i++)
-		fprintf(to, " %s", unbuilt[i]);
-	fputs("\n", to);
+	fputs("  help     vectool help VERB: options and examples\n", to);
 }
 
 static const struct vf_verb *find_verb(const char *name)
@@ -86,15 +79,11 @@ static const struct vf_verb *find_verb(const char *name)
 static int refuse_verb(const char *name)
 {
 	char have[256] = "";
-	const char *why = "no such verb";
 
-	for (size_t i = 0; i < VF_N(unbuilt); i++)
-		if (!strcmp(unbuilt[i], name))
-			why = "not built yet";
 	for (size_t i = 0, n = 0; i < VF_N(verbs) && n < sizeof(have); i++)
 		n += (size_t)snprintf(have + n, sizeof(have) - n, " %s",
 				      verbs[i]->name);
-	vf_log(VF_ERROR, "%s: %s; there are:%s help", name, why, have);
+	vf_log(VF_ERROR, "%s: no such verb; there are:%s help", name, have);
 	return VF_EXIT_USAGE;
 }
 

@@ -32,7 +32,7 @@ extern const struct vf_verb vf_verb_create, vf_verb_put, vf_verb_ls,
 	vf_verb_stat, vf_verb_gen, vf_verb_import, vf_verb_pin, vf_verb_unpin,
 	vf_verb_warm, vf_verb_evict, vf_verb_top, vf_verb_delete, vf_verb_get,
 	vf_verb_log, vf_verb_recall, vf_verb_gc, vf_verb_restore, vf_verb_drop,
-	vf_verb_compact, vf_verb_export;
+	vf_verb_compact, vf_verb_export, vf_verb_verify;
 
 /* True once SIGINT or SIGTERM came.  Threads: any. */
 bool vf_interrupted(void);

@@ -1,0 +1,147 @@
+/* vectool verify: is the index in the bucket what its log says? */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "store/change.h"
+#include "store/util.h"
+#include "tools/audit.h"
+#include "tools/target.h"
+#include "tools/verb.h"
+
+static struct {
+	const char *cache_dir;
+	bool deep, repair;
+} opt;
+
+static const struct vf_arg options[] = {
+	{"deep", 0, VF_ARG_FLAG, &opt.deep, 0, 0},
+	{"repair", 0, VF_ARG_FLAG, &opt.repair, 0, 0},
+	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
+	{0}};
+
+static void print_finding(void *arg, const char *what)
+{
+	vf_print_escaped(what, strlen(what));
+	putchar('\n');
+	fflush(stdout);
+}
+
+static void print_summary(const struct vf_audit *a, const char *target)
+{
+	char size[24], other[24];
+
+	printf("%s: ", target);
+	if (a->state)
+		printf("version %" PRIu64 ", %" PRIu64 " rows in %zu shards; ",
+		       a->state->head, a->state->n_rows, a->state->n_shards);
+	printf("%" PRIu64 " records, %" PRIu64 " checkpoints, %" PRIu64
+	       " objects (%s)",
+	       a->n_records, a->n_checkpoints, a->n_objects,
+	       vf_format_size(a->n_bytes, size));
+	if (a->n_other)
+		printf("; %" PRIu64 " others (%s), of older versions or of "
+		       "none",
+		       a->n_other, vf_format_size(a->other_bytes, other));
+	if (a->n_rows)
+		printf("; %" PRIu64 " rows read, sum %016" PRIx64, a->n_rows,
+		       a->sum);
+	if (a->n_found)
+		printf(": %" PRIu64 " findings\n", a->n_found);
+	else
+		puts(opt.deep ? ": all is well"
+			      : ": no finding (--deep reads vectors and "
+				"records too)");
+}
+
+/* The catalog is a cache: forgotten, and built again from the bucket. */
+static int rebuild_catalog(const struct vf_target *t)
+{
+	struct vf_changer ch = {.bucket = t->bucket,
+				.index = t->index,
+				.cache_dir = opt.cache_dir};
+	struct vf_catalog_view *v = NULL;
+	int err = vf_changer_load(&ch);
+
+	if (!err)
+		err = vf_changer_look(&ch, &v);
+	vf_catalog_done(VF_STEAL(v));
+	if (!err)
+		err = vf_catalog_reset(ch.catalog);
+	if (!err)
+		err = vf_changer_look(&ch, &v);
+	vf_catalog_done(v);
+	vf_changer_fini(&ch);
+	return err;
+}
+
+static int verify(const struct vf_args *args, const struct vf_target *t)
+{
+	struct vf_audit a = {.bucket = t->bucket,
+			     .index = t->index,
+			     .cache_dir = opt.cache_dir,
+			     .deep = opt.deep,
+			     .quiet = args->common.quiet,
+			     .found = print_finding};
+	int err = vf_audit_run(&a);
+
+	if (!err && opt.repair && a.state && a.state->configured) {
+		err = rebuild_catalog(t);
+		if (!err)
+			puts("the catalog of this machine was built again");
+		if (!err && a.catalog_wrong)
+			a.n_found--;
+	}
+	if (!err && !args->common.quiet)
+		print_summary(&a, t->name);
+	if (!err && a.n_found)
+		err = -EBADMSG;
+	vf_audit_fini(&a);
+	return err;
+}
+
+static int run_verify(const struct vf_args *a)
+{
+	struct vf_target t;
+	int err = vf_target_open(a->operands[0], &a->common, &t);
+
+	if (err)
+		return err;
+	err = verify(a, &t);
+	vf_target_close(&t);
+	return err;
+}
+
+const struct vf_verb vf_verb_verify = {
+	.name = "verify",
+	.summary = "compare what is in the bucket with its checksums",
+	.help = "usage: vectool verify TARGET [OPTIONS]\n\n"
+		"Reads the log, its checkpoints, the tree and all codes, and "
+		"compares names, sizes\n"
+		"and checksums of every object of the newest version.  Each "
+		"finding is a line on\n"
+		"standard output, \"OBJECT: what is wrong\"; the exit status "
+		"is 1 when there is one.\n\n"
+		"  --deep             read vectors, records and the catalog "
+		"too: every row and record\n"
+		"                     line against its checksum, no key twice, "
+		"as many rows as the\n"
+		"                     log says; prints a sum of all rows that "
+		"compaction keeps\n"
+		"  --repair           build the catalog of this machine again; "
+		"what is in the\n"
+		"                     bucket is never touched\n"
+		"  --cache-dir DIR    of the map from keys to rows "
+		"(~/.cache/vecfs)\n\n"
+		"Of a shard that is damaged in the bucket: an older version "
+		"may not need it (see:\n"
+		"vectool log, vectool help restore), or put its rows again; "
+		"the other shards are\n"
+		"not touched by it.\n\n"
+		"Examples:\n"
+		"  vectool verify /data/bucket/products\n"
+		"  vectool verify s3://bucket/prefix/products --deep -q\n",
+	.min_operands = 1,
+	.max_operands = 1,
+	.options = options,
+	.run = run_verify,
+};
