@@ -37,6 +37,8 @@ static uint64_t section_len(const struct vf_codes *c, enum vf_section s)
 	case VF_SEC_TREE:
 		return sizeof(struct vf_tree_section) +
 		       (uint64_t)c->n_leaves * sizeof(uint32_t);
+	case VF_SEC_LEAF_CRCS:
+		return (uint64_t)c->n_leaves * sizeof(struct vf_leaf_crcs);
 	case VF_N_SECTIONS_MAX:
 		break;
 	}
@@ -56,8 +58,14 @@ static uint32_t header_crc(const uint8_t *b, size_t len)
 
 static bool has_section(const struct vf_codes *c, int s)
 {
-	return s < VF_N_SECTIONS ||
-	       (s == VF_SEC_TREE ? c->follows_tree : c->bits > 1);
+	switch (s) {
+	case VF_SEC_EXTRA_CODES:
+	case VF_SEC_EXTRA_FACTORS:
+		return c->bits > 1;
+	case VF_SEC_TREE:
+		return c->follows_tree;
+	}
+	return true;
 }
 
 static int count_sections(const struct vf_codes *c)
@@ -72,8 +80,10 @@ static int count_sections(const struct vf_codes *c)
 /* Extra bits may be passed over: all is found without them, less sharply. */
 static uint32_t section_flags(int s)
 {
-	return s == VF_SEC_EXTRA_CODES || s == VF_SEC_EXTRA_FACTORS ? MAY_IGNORE
-								    : 0;
+	return s == VF_SEC_EXTRA_CODES || s == VF_SEC_EXTRA_FACTORS ||
+			       s == VF_SEC_LEAF_CRCS
+		       ? MAY_IGNORE
+		       : 0;
 }
 
 static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
@@ -112,22 +122,72 @@ static void append_section(const struct vf_codes *c, enum vf_section s,
 	vf_buf_append(out, c->section[s], len);
 }
 
-int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out)
+/* The order in the file. */
+static const enum vf_section order[] = {VF_SEC_ORIGIN,	     VF_SEC_LEAVES,
+					VF_SEC_CENTROIDS,    VF_SEC_TREE,
+					VF_SEC_LEAF_CRCS,    VF_SEC_CODES,
+					VF_SEC_FACTORS,	     VF_SEC_KEY_HASHES,
+					VF_SEC_LINE_OFFS,    VF_SEC_ROW_CRCS,
+					VF_SEC_LINE_CRCS,    VF_SEC_EXTRA_CODES,
+					VF_SEC_EXTRA_FACTORS};
+static_assert(VF_N(order) == VF_N_SECTIONS_MAX, "each once");
+
+static uint32_t rows_crc(const struct vf_codes *c, enum vf_section s,
+			 uint64_t row, uint64_t n, size_t len)
 {
+	const uint8_t *p = c->section[s];
+
+	return p ? vf_crc32c(0, p + row * len, n * len) : 0;
+}
+
+static void sum_leaf(const struct vf_codes *c, uint64_t row, uint64_t n,
+		     struct vf_leaf_crcs *out)
+{
+	*out = (struct vf_leaf_crcs){
+		.factors = rows_crc(c, VF_SEC_FACTORS, row, n,
+				    sizeof(struct vf_factors)),
+		.extra_factors = rows_crc(c, VF_SEC_EXTRA_FACTORS, row, n,
+					  sizeof(struct vf_extra_factors)),
+		.line_offs = rows_crc(c, VF_SEC_LINE_OFFS, row, n + 1,
+				      sizeof(uint64_t)),
+		.row_crcs =
+			rows_crc(c, VF_SEC_ROW_CRCS, row, n, sizeof(uint32_t)),
+		.line_crcs = rows_crc(c, VF_SEC_LINE_CRCS, row, n,
+				      sizeof(uint32_t))};
+}
+
+static struct vf_leaf_crcs *sum_leaves(const struct vf_codes *c)
+{
+	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
+	struct vf_leaf_crcs *crcs = calloc(c->n_leaves, sizeof(*crcs));
+
+	for (uint32_t i = 0; crcs && i < c->n_leaves; i++)
+		sum_leaf(c, leaf[i].first_row, leaf[i].n_rows, &crcs[i]);
+	return crcs;
+}
+
+int vf_codes_encode(const struct vf_codes *codes, struct vf_buf *out)
+{
+	VF_AUTO_FREE struct vf_leaf_crcs *crcs = sum_leaves(codes);
+	struct vf_codes all = *codes, *c = &all;
 	int n = count_sections(c), err;
 	uint32_t head = VF_CODES_HEADER_LEN + n * VF_CODES_SECTION_LEN;
 	uint64_t total = head, start = out->len;
 
-	for (int s = 0; s < VF_N_SECTIONS_MAX; s++)
-		if (has_section(c, s))
-			total = vf_round_up(total, ALIGN) + section_len(c, s);
+	if (!crcs)
+		return -ENOMEM;
+	c->section[VF_SEC_LEAF_CRCS] = crcs;
+	for (size_t i = 0; i < VF_N(order); i++)
+		if (has_section(c, order[i]))
+			total = vf_round_up(total, ALIGN) +
+				section_len(c, order[i]);
 	err = vf_buf_reserve(out, total);
 	if (err)
 		return err;
 	vf_buf_append(out, NULL, head);
-	for (int s = 0, slot = 0; s < VF_N_SECTIONS_MAX; s++)
-		if (has_section(c, s))
-			append_section(c, s, slot++, start, out);
+	for (int i = 0, slot = 0; i < (int)VF_N(order); i++)
+		if (has_section(c, order[i]))
+			append_section(c, order[i], slot++, start, out);
 	put_header(c, total, out->data + start, head);
 	vf_put_le32(out->data + start + CRC_OFF,
 		    header_crc(out->data + start, head));
@@ -143,7 +203,7 @@ static bool all_zero(const uint8_t *b, size_t len)
 	return !len;
 }
 
-static const char *check_header(const uint8_t *b, size_t len,
+static const char *check_header(const uint8_t *b, size_t len, uint64_t file_len,
 				struct vf_codes *c, int *out_err)
 {
 	uint32_t header_len, n_sections;
@@ -161,7 +221,7 @@ static const char *check_header(const uint8_t *b, size_t len,
 	    header_len !=
 		    VF_CODES_HEADER_LEN + n_sections * VF_CODES_SECTION_LEN)
 		return "its header is damaged";
-	if (vf_le64(b + 16) != len)
+	if (vf_le64(b + 16) != file_len)
 		return "it is cut short";
 	if (vf_le32(b + CRC_OFF) != header_crc(b, header_len))
 		return "its header is damaged";
@@ -198,14 +258,14 @@ static void learn_bits(struct vf_codes *c, uint64_t len)
 }
 
 /* Both of extra bits or neither; of 1 bit there are none. */
-static const char *check_all_there(const struct vf_codes *c)
+static const char *check_all_there(const struct vf_codes *c,
+				   const struct vf_section_ref *ref)
 {
-	for (int s = 0; s < VF_N_SECTIONS; s++)
-		if (!c->section[s])
-			return "a section is missing";
-	for (int s = VF_N_SECTIONS; s < VF_N_SECTIONS_MAX; s++)
-		if (!c->section[s] == has_section(c, s))
-			return "a section of extra bits is missing";
+	for (int s = 0; s < VF_N_SECTIONS_MAX; s++)
+		if (s != VF_SEC_LEAF_CRCS && !ref[s].off == has_section(c, s))
+			return s < VF_N_SECTIONS
+				       ? "a section is missing"
+				       : "a section of extra bits is missing";
 	return NULL;
 }
 
@@ -218,45 +278,90 @@ static bool is_listed(const uint8_t *b, enum vf_section s)
 	return false;
 }
 
-/* Sections in the order of the file, nothing but zeros between them. */
-static const char *check_sections(const uint8_t *b, size_t len,
-				  struct vf_codes *c, int *out_err)
+/* Entry @i of the table; its type is not known when it is none of ours. */
+static uint32_t read_entry(const uint8_t *b, uint32_t i,
+			   struct vf_section_ref *out)
+{
+	const uint8_t *e = b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
+
+	*out = (struct vf_section_ref){vf_le64(e + 8), vf_le64(e + 16),
+				       vf_le32(e + 24)};
+	return vf_le32(e) - 1;
+}
+
+static bool is_known(const uint8_t *b, uint32_t i, uint32_t type)
+{
+	const uint8_t *e = b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
+	uint32_t flags = vf_le32(e + 4);
+
+	return type < VF_N_SECTIONS_MAX
+		       ? flags == section_flags((int)type) && !vf_le32(e + 28)
+		       : flags & MAY_IGNORE;
+}
+
+/* Sections in the order of the file, each at the next place it can be. */
+static const char *check_table(const uint8_t *b, uint64_t file_len,
+			       struct vf_codes *c, struct vf_section_ref *ref,
+			       int *out_err)
 {
 	uint64_t end = vf_le32(b + 12);
+	struct vf_section_ref r;
 
 	*out_err = -EBADMSG;
 	c->follows_tree = is_listed(b, VF_SEC_TREE);
 	for (uint32_t i = 0; i < vf_le32(b + 64); i++) {
-		const uint8_t *e =
-			b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
-		uint32_t type = vf_le32(e) - 1, flags = vf_le32(e + 4);
-		uint64_t off = vf_le64(e + 8), n = vf_le64(e + 16);
-
-		if (off != vf_round_up(end, ALIGN) || off > len ||
-		    n > len - off || !all_zero(b + end, off - end))
+		uint32_t type = read_entry(b, i, &r);
+		if (r.off != vf_round_up(end, ALIGN) || r.off > file_len ||
+		    r.len > file_len - r.off)
 			return "its sections do not add up";
-		if (vf_crc32c(0, b + off, n) != vf_le32(e + 24))
-			return "a section is damaged";
-		end = off + n;
-		bool known = type < VF_N_SECTIONS_MAX;
-		if (known ? flags != section_flags((int)type) || vf_le32(e + 28)
-			  : !(flags & MAY_IGNORE)) {
+		end = r.off + r.len;
+		if (!is_known(b, i, type)) {
 			*out_err = -ENOTSUP;
 			return "it has a section this version does not know";
 		}
-		if (!known)
+		if (type >= VF_N_SECTIONS_MAX)
 			continue;
-		if (type == VF_SEC_EXTRA_CODES && !c->section[type])
-			learn_bits(c, n);
-		if (c->section[type] || n != section_len(c, type))
+		if (type == VF_SEC_EXTRA_CODES && !ref[type].off)
+			learn_bits(c, r.len);
+		if (ref[type].off || r.len != section_len(c, type))
 			return "a section has the wrong length";
-		c->section[type] = b + off;
+		ref[type] = r;
 	}
-	if (end != len)
+	if (end != file_len)
 		return "it has a tail";
-	const char *missing = check_all_there(c);
+	const char *missing = check_all_there(c, ref);
 	*out_err = missing ? -EBADMSG : 0;
 	return missing;
+}
+
+int vf_codes_table(const void *p, size_t len, uint64_t file_len,
+		   struct vf_codes *out, struct vf_section_ref *ref,
+		   const char **out_reason)
+{
+	int err;
+
+	memset(ref, 0, VF_N_SECTIONS_MAX * sizeof(*ref));
+	*out_reason = check_header(p, len, file_len, out, &err);
+	if (!err)
+		*out_reason = check_table(p, file_len, out, ref, &err);
+	return err;
+}
+
+/* Checksums of all sections, and nothing but zeros between them. */
+static const char *check_bytes(const uint8_t *b)
+{
+	uint64_t end = vf_le32(b + 12);
+	struct vf_section_ref r;
+
+	for (uint32_t i = 0; i < vf_le32(b + 64); i++) {
+		read_entry(b, i, &r);
+		if (!all_zero(b + end, r.off - end))
+			return "its sections do not add up";
+		if (vf_crc32c(0, b + r.off, r.len) != r.crc)
+			return "a section is damaged";
+		end = r.off + r.len;
+	}
+	return NULL;
 }
 
 int vf_codes_find(const void *p, size_t len, enum vf_section s,
@@ -273,15 +378,9 @@ int vf_codes_find(const void *p, size_t len, enum vf_section s,
 	    vf_le32(b + 12) > len ||
 	    vf_le32(b + CRC_OFF) != header_crc(b, vf_le32(b + 12)))
 		return -EBADMSG;
-	for (uint32_t i = 0; i < n; i++) {
-		const uint8_t *e =
-			b + VF_CODES_HEADER_LEN + i * VF_CODES_SECTION_LEN;
-		if (vf_le32(e) != (uint32_t)s + 1)
-			continue;
-		*out = (struct vf_section_ref){vf_le64(e + 8), vf_le64(e + 16),
-					       vf_le32(e + 24)};
-		return 0;
-	}
+	for (uint32_t i = 0; i < n; i++)
+		if (read_entry(b, i, out) == (uint32_t)s)
+			return 0;
 	return -ENOENT;
 }
 
@@ -293,15 +392,16 @@ static bool all_finite(const float *x, uint64_t n)
 	return true;
 }
 
-static bool extra_is_good(const struct vf_codes *c)
+const char *vf_codes_check_extra(const struct vf_codes *c, uint64_t row,
+				 uint64_t n)
 {
 	const struct vf_extra_factors *f = c->section[VF_SEC_EXTRA_FACTORS];
 
-	for (uint64_t i = 0; f && i < c->n_rows; i++)
+	for (uint64_t i = row; f && i < row + n; i++)
 		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
 		    !isfinite(f[i].err) || f[i].err < 0)
-			return false;
-	return true;
+			return "its factors of extra bits are off";
+	return NULL;
 }
 
 static bool leaves_ascend(const struct vf_codes *c)
@@ -314,39 +414,19 @@ static bool leaves_ascend(const struct vf_codes *c)
 	return true;
 }
 
-/* What the inner loops trust: offsets ascend, leaves cover rows, no NaN. */
-static const char *check_contents(const struct vf_codes *c)
+const char *vf_codes_check_leaves(const struct vf_codes *c)
 {
 	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
-	const uint64_t *off = c->section[VF_SEC_LINE_OFFS];
-	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
-	const uint8_t *codes = c->section[VF_SEC_CODES];
 	uint64_t row = 0;
 
-	if (off[0])
-		return "its line offsets are off";
-	for (uint64_t i = 0; i < c->n_rows; i++) {
-		if (off[i + 1] <= off[i] || off[i + 1] - off[i] > UINT32_MAX)
-			return "its line offsets are off";
-		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
-		    !isfinite(f[i].err) || f[i].err < 0 ||
-		    f[i].ones > c->padded)
-			return "its factors are off";
-	}
 	for (uint32_t i = 0; i < c->n_leaves; i++, leaf++) {
 		if (leaf->first_row != row || leaf->n_rows > c->n_rows - row ||
 		    leaf->zero || !isfinite(leaf->radius))
 			return "its leaves do not cover its rows";
-		if (vf_crc32c(0, codes + row * (c->padded / 8),
-			      leaf->n_rows * (c->padded / 8)) !=
-		    leaf->codes_crc)
-			return "the codes of a leaf are damaged";
 		row += leaf->n_rows;
 	}
 	if (row != c->n_rows)
 		return "its leaves do not cover its rows";
-	if (!extra_is_good(c))
-		return "its factors of extra bits are off";
 	if (!leaves_ascend(c))
 		return "its leaves are in no order";
 	return all_finite(c->section[VF_SEC_ORIGIN], c->padded) &&
@@ -357,16 +437,63 @@ static const char *check_contents(const struct vf_codes *c)
 		       : "its centroids are off";
 }
 
+/* What the inner loops trust: offsets ascend, no NaN. */
+const char *vf_codes_check_rows(const struct vf_codes *c, uint64_t row,
+				uint64_t n)
+{
+	const uint64_t *off = c->section[VF_SEC_LINE_OFFS];
+	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
+
+	if (!row && off[0])
+		return "its line offsets are off";
+	for (uint64_t i = row; i < row + n; i++) {
+		if (off[i + 1] <= off[i] || off[i + 1] - off[i] > UINT32_MAX)
+			return "its line offsets are off";
+		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
+		    !isfinite(f[i].err) || f[i].err < 0 ||
+		    f[i].ones > c->padded)
+			return "its factors are off";
+	}
+	return NULL;
+}
+
+static const char *check_codes(const struct vf_codes *c)
+{
+	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
+	const uint8_t *codes = c->section[VF_SEC_CODES];
+	size_t len = c->padded / 8;
+
+	for (uint32_t i = 0; i < c->n_leaves; i++, leaf++)
+		if (vf_crc32c(0, codes + leaf->first_row * len,
+			      leaf->n_rows * len) != leaf->codes_crc)
+			return "the codes of a leaf are damaged";
+	return NULL;
+}
+
+static const char *check_contents(const struct vf_codes *c)
+{
+	const char *why = vf_codes_check_rows(c, 0, c->n_rows);
+
+	if (!why)
+		why = vf_codes_check_leaves(c);
+	if (!why)
+		why = check_codes(c);
+	return why ? why : vf_codes_check_extra(c, 0, c->n_rows);
+}
+
 int vf_codes_validate(const void *p, size_t len, struct vf_codes *out,
 		      const char **out_reason)
 {
-	int err;
+	struct vf_section_ref ref[VF_N_SECTIONS_MAX];
+	int err = vf_codes_table(p, len, len, out, ref, out_reason);
 
-	*out_reason = check_header(p, len, out, &err);
-	if (!err)
-		*out_reason = check_sections(p, len, out, &err);
+	for (int s = 0; !err && s < VF_N_SECTIONS_MAX; s++)
+		out->section[s] =
+			ref[s].off ? (const uint8_t *)p + ref[s].off : NULL;
 	if (!err) {
-		*out_reason = check_contents(out);
+		*out_reason = check_bytes(p);
+		if (!*out_reason)
+			*out_reason = check_contents(out);
 		err = *out_reason ? -EBADMSG : 0;
 	}
 	return err;

@@ -18,6 +18,9 @@
  *             length u64, CRC32C u32, zero u32
  *             sections, each at a multiple of 64, zeros between them
  *
+ * Sections that tell where the rest is come first: origin, leaves, centroids,
+ * tree and checksums of leaves are one read from the beginning.
+ *
  * Flag 1 of a section: a reader that does not know its type may pass over it.
  * Extra bits have it; how many there are follows from their section's length.
  */
@@ -48,8 +51,22 @@ enum vf_section {
 	 * leaf.  Their section of centroids is empty: the tree has them.
 	 */
 	VF_SEC_TREE, /* struct vf_tree_section */
+	/*
+	 * struct vf_leaf_crcs[leaves], flag 1: without it a file is read whole.
+	 * It is not needed to be right, but to be sure of a part.
+	 */
+	VF_SEC_LEAF_CRCS,
 	VF_N_SECTIONS_MAX,
 };
+
+/* CRC32C of what a leaf has of each section, besides its codes. */
+struct vf_leaf_crcs {
+	uint32_t factors, extra_factors;
+	uint32_t line_offs; /* of its rows, and the end of the last */
+	uint32_t row_crcs, line_crcs;
+	uint32_t zero;
+};
+static_assert(sizeof(struct vf_leaf_crcs) == 24, "on disk");
 
 struct vf_tree_section {
 	uint8_t id[16];
@@ -93,6 +110,30 @@ struct vf_section_ref {
 	uint64_t off, len;
 	uint32_t crc; /* CRC32C */
 };
+
+/* Longest header and table that are read. */
+enum { VF_CODES_TABLE_MAX = VF_CODES_HEADER_LEN + 64 * VF_CODES_SECTION_LEN };
+
+/*
+ * The header and the table alone of a file of @file_len bytes.
+ * @p    its first @len bytes; all of it or VF_CODES_TABLE_MAX suffice
+ * @out  no section is set
+ * @ref  [VF_N_SECTIONS_MAX]: where each is, lengths checked; 0, 0: not there
+ * Returns as vf_codes_validate.
+ */
+int vf_codes_table(const void *p, size_t len, uint64_t file_len,
+		   struct vf_codes *out, struct vf_section_ref *ref,
+		   const char **out_reason);
+
+/*
+ * Parts of what validate checks, of views that are set: of what is not by row,
+ * of rows [@row, @row + @n), of extra bits of those.  NULL, or what is wrong.
+ */
+const char *vf_codes_check_leaves(const struct vf_codes *c);
+const char *vf_codes_check_rows(const struct vf_codes *c, uint64_t row,
+				uint64_t n);
+const char *vf_codes_check_extra(const struct vf_codes *c, uint64_t row,
+				 uint64_t n);
 
 /*
  * @p  the first @len bytes of a file, its header and table at least

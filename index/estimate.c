@@ -165,8 +165,7 @@ int vf_index_scan(const struct vf_index *ix, const float *q,
 	return err;
 }
 
-/* The shard's leaf that is @id of the tree; n_leaves when it has none. */
-static uint32_t find_tree_leaf(const struct vf_index *ix, uint32_t id)
+uint32_t vf_index_tree_leaf(const struct vf_index *ix, uint32_t id)
 {
 	const uint32_t *ids = leaf_ids(ix);
 	uint32_t lo = 0, hi = ix->c.n_leaves;
@@ -195,7 +194,7 @@ int vf_index_scan_probes(const struct vf_index *ix, const float *q,
 		return err;
 	struct vf_query_code qc = s->code;
 	for (uint32_t i = 0; !err && i < n; i++) {
-		uint32_t at = find_tree_leaf(ix, probes[i].leaf);
+		uint32_t at = vf_index_tree_leaf(ix, probes[i].leaf);
 		if (at == ix->c.n_leaves)
 			continue;
 		qc.base = probes[i].base;
@@ -257,7 +256,7 @@ static size_t list_visits(const struct vf_index *ix, uint64_t base,
 	for (uint32_t i = part.number; i < n; i += part.of) {
 		struct visit v = {i, job, 0};
 		if (has_probes(ix, j)) {
-			v.leaf = find_tree_leaf(ix, j->probes[i].leaf);
+			v.leaf = vf_index_tree_leaf(ix, j->probes[i].leaf);
 			v.base = j->probes[i].base;
 		} else if (is_leaf_wanted(ix, base, i, j->top)) {
 			v.base = leaf_base(ix, j->scratch->rotated, i,
@@ -374,11 +373,11 @@ int vf_index_scan_hamming(const struct vf_index *ix, const float *q,
 
 /* ---- refining -------------------------------------------------------------------------- */
 
-/* The leaf of @row: the last that begins at or before it. */
-static uint32_t find_leaf(const struct vf_codes *c, uint64_t row)
+/* The last that begins at or before it. */
+uint32_t vf_index_row_leaf(const struct vf_index *ix, uint64_t row)
 {
-	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
-	uint32_t lo = 0, hi = c->n_leaves;
+	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
+	uint32_t lo = 0, hi = ix->c.n_leaves;
 
 	while (hi - lo > 1) {
 		uint32_t mid = lo + (hi - lo) / 2;
@@ -423,7 +422,7 @@ struct fine_block {
 	uint8_t extra[MAPPED_ROWS * (VF_BITS_MAX - 1) * VF_DIM_MAX / 8];
 };
 
-static int read_factors(const struct vf_index *ix,
+static int read_factors(const struct vf_index *ix, uint32_t bits,
 			const struct vf_refined *rows, size_t n,
 			struct fine_block *b)
 {
@@ -440,7 +439,7 @@ static int read_factors(const struct vf_index *ix,
 		/* 1-bit factors say the same of 1-bit codes. */
 		b->fine[i] = (struct vf_extra_factors){
 			b->scan[i].add, b->scan[i].mul, b->scan[i].err, 0};
-		if (ix->c.bits == 1)
+		if (bits == 1)
 			continue;
 		p = read_section(ix, VF_SEC_EXTRA_FACTORS,
 				 rows[i].row * fine_len, fine_len, &b->fine[i]);
@@ -470,9 +469,9 @@ static int gather_codes(const struct vf_index *ix,
 }
 
 /* b->dots of all rows of a block. */
-static int multiply_block(const struct vf_index *ix, const int16_t *q,
-			  const struct vf_refined *rows, size_t n,
-			  struct fine_block *b)
+static int multiply_block(const struct vf_index *ix, uint32_t bits,
+			  const int16_t *q, const struct vf_refined *rows,
+			  size_t n, struct fine_block *b)
 {
 	size_t step = ix->copy ? MAPPED_ROWS : SCAN_BLOCK;
 	const void *codes = ix->c.section[VF_SEC_CODES],
@@ -494,28 +493,30 @@ static int multiply_block(const struct vf_index *ix, const int16_t *q,
 					      .rows = numbers,
 					      .n = m,
 					      .words = ix->c.padded / 64,
-					      .n_extra = ix->c.bits - 1};
+					      .n_extra = bits - 1};
 		if (!err)
 			vf_kernels()->bits_i16(&r, q, b->dots + i);
 	}
 	return err;
 }
 
+/* Rows of one number of bits. */
 static int refine_block(const struct vf_index *ix, const float *rotated,
 			struct refining *r, struct vf_refined *rows, size_t n)
 {
+	uint32_t bits = rows->bits;
 	struct fine_block b;
-	int err = read_factors(ix, rows, n, &b);
+	int err = read_factors(ix, bits, rows, n, &b);
 
 	if (!err)
-		err = multiply_block(ix, r->q.q, rows, n, &b);
+		err = multiply_block(ix, bits, r->q.q, rows, n, &b);
 	for (size_t i = 0; !err && i < n; i++) {
-		uint32_t leaf = find_leaf(&ix->c, rows[i].row);
+		uint32_t leaf = vf_index_row_leaf(ix, rows[i].row);
 		if (leaf != r->leaf)
 			measure_leaf(ix, rotated, leaf, &r->at);
 		r->leaf = leaf;
 		float d = (float)vf_fine_estimate(&r->q, &r->at, &b.fine[i],
-						  ix->c.bits, b.dots[i]);
+						  bits, b.dots[i]);
 		rows[i].dist = isnan(d) ? INFINITY : d;
 		rows[i].err = (float)(b.fine[i].err * r->at.distance);
 		rows[i].scan_err = (float)(b.scan[i].err * r->at.distance);
@@ -539,8 +540,17 @@ int vf_index_refine(const struct vf_index *ix, const float *q,
 		return err;
 	vf_fine_query_make(s->rotated, ix->c.section[VF_SEC_ORIGIN],
 			   ix->c.padded, &r.q);
-	for (size_t i = 0; !err && i < n; i += SCAN_BLOCK)
-		err = refine_block(ix, s->rotated, &r, rows + i,
-				   VF_MIN((size_t)SCAN_BLOCK, n - i));
+	for (size_t i = 0; i < n; i++)
+		rows[i].bits = vf_lazy_has_extra(
+				       ix, vf_index_row_leaf(ix, rows[i].row))
+				       ? ix->c.bits
+				       : 1;
+	for (size_t i = 0, m; !err && i < n; i += m) {
+		m = 1;
+		while (m < SCAN_BLOCK && i + m < n &&
+		       rows[i + m].bits == rows[i].bits)
+			m++;
+		err = refine_block(ix, s->rotated, &r, rows + i, m);
+	}
 	return err;
 }

@@ -2,7 +2,8 @@
  * One shard's codes in memory: opened from codes.vix, its small sections
  * looked up, its large ones left where they are mapped.
  *
- * index  bytes owned, validated once, then trusted; [fixed] after open
+ * index  bytes owned, validated once, then trusted; [fixed] after open, or
+ *        filled leaf by leaf (lazy.c)
  */
 #include "index/index_impl.h"
 
@@ -62,21 +63,24 @@ void vf_index_close(struct vf_index *ix)
 	if (!ix)
 		return;
 	vf_rotation_free(ix->rotation);
+	if (ix->lazy)
+		vf_lazy_free(ix);
 	free(ix->bytes);
 	free(ix);
 }
 
 void vf_index_info(const struct vf_index *ix, struct vf_index_info *out)
 {
-	*out = (struct vf_index_info){.dim = ix->c.dim,
-				      .padded_dim = ix->c.padded,
-				      .n_leaves = ix->c.n_leaves,
-				      .bits = ix->c.bits,
-				      .n_rows = ix->c.n_rows,
-				      .rotation_seed = ix->c.rotation_seed,
-				      .metric = ix->c.metric,
-				      .dtype = ix->c.dtype,
-				      .ram_len = ix->len};
+	*out = (struct vf_index_info){
+		.dim = ix->c.dim,
+		.padded_dim = ix->c.padded,
+		.n_leaves = ix->c.n_leaves,
+		.bits = ix->c.bits,
+		.n_rows = ix->c.n_rows,
+		.rotation_seed = ix->c.rotation_seed,
+		.metric = ix->c.metric,
+		.dtype = ix->c.dtype,
+		.ram_len = ix->lazy ? vf_lazy_len(ix->lazy) : ix->len};
 }
 
 uint32_t vf_index_row_crc(const struct vf_index *ix, uint64_t row)

@@ -250,8 +250,9 @@ VF_API int vf_index_scan_hamming(const struct vf_index *ix, const float *q,
 /* A row and what is known of its distance. */
 struct vf_refined {
 	uint32_t row;
-	float dist; /* estimate, in the metric's unit */
-	float err;  /* times eps: its bound; eps 1.9 holds for 94 % or more */
+	uint32_t bits; /* out: that were used */
+	float dist;    /* estimate, in the metric's unit */
+	float err; /* times eps: its bound; eps 1.9 holds for 94 % or more */
 	float scan_err; /* the same of the estimate by 1 bit */
 };
 

@@ -14,6 +14,19 @@ struct vf_index {
 	struct vf_rotation *rotation;
 	const struct vf_tree *tree; /* borrowed; NULL: flat */
 	vf_index_copy_fn *copy;	    /* NULL: all sections are in bytes */
+	struct vf_lazy *lazy;	    /* NULL: all bytes are there */
 };
+
+/* The shard's leaf that is @id of the tree; n_leaves when it has none. */
+uint32_t vf_index_tree_leaf(const struct vf_index *ix, uint32_t id);
+/* The leaf of @row. */
+uint32_t vf_index_row_leaf(const struct vf_index *ix, uint64_t row);
+
+/* Extra bits of @leaf can be used. */
+bool vf_lazy_has_extra(const struct vf_index *ix, uint32_t leaf);
+/* Bytes read so far. */
+size_t vf_lazy_len(const struct vf_lazy *z);
+/* With the bytes of @ix, which is being closed. */
+void vf_lazy_free(struct vf_index *ix);
 
 #endif

@@ -149,6 +149,17 @@ static uint8_t *find_section(uint8_t *p, size_t len, uint32_t i,
 	return off <= len && *out_len <= len - off ? p + off : NULL;
 }
 
+/* The entry of a type among @n; @n when it has none. */
+static uint32_t find_type(const uint8_t *p, uint32_t n, enum vf_section type)
+{
+	uint32_t i = 0;
+
+	while (i < n && vf_le32(p + VF_CODES_HEADER_LEN +
+				i * VF_CODES_SECTION_LEN) != type + 1)
+		i++;
+	return i;
+}
+
 void fuzz_fix(uint8_t *p, size_t len)
 {
 	static const uint8_t zero[4];
@@ -163,8 +174,12 @@ void fuzz_fix(uint8_t *p, size_t len)
 	vf_put_le32(p + 12, head);
 	vf_put_le64(p + 16, len);
 	vf_put_le32(p + 64, n);
-	leaves = find_section(p, len, VF_SEC_LEAVES, &leaves_len);
-	codes = find_section(p, len, VF_SEC_CODES, &codes_len);
+	uint32_t at_leaves = find_type(p, n, VF_SEC_LEAVES);
+	uint32_t at_codes = find_type(p, n, VF_SEC_CODES);
+	leaves = at_leaves == n ? NULL
+				: find_section(p, len, at_leaves, &leaves_len);
+	codes = at_codes == n ? NULL
+			      : find_section(p, len, at_codes, &codes_len);
 	if (leaves && codes)
 		fix_leaves(p, leaves, leaves_len / sizeof(struct vf_leaf_disk),
 			   codes, codes_len);

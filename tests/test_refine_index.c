@@ -149,9 +149,19 @@ static void any_dimension_and_metric_is_refined(void)
 
 /* ---- the file -------------------------------------------------------------------------- */
 
+/* The entry of a section in the table. */
+static uint8_t *find_entry(uint8_t *p, uint32_t section)
+{
+	uint8_t *e = p + 128;
+
+	while (vf_le32(e) != section + 1)
+		e += 32;
+	return e;
+}
+
 static void mend(uint8_t *p, uint32_t section)
 {
-	uint8_t *e = p + 128 + section * 32;
+	uint8_t *e = find_entry(p, section);
 
 	vf_put_le32(e + 24, vf_crc32c(0, p + vf_le64(e + 8), vf_le64(e + 16)));
 	vf_put_le32(p + 124, 0);
@@ -171,7 +181,7 @@ static int reopen(const struct vf_buf *file)
 	return err;
 }
 
-/* Sections 10 and 11, which readers of 1-bit files pass over. */
+/* Two sections more, which readers of 1-bit files pass over. */
 static void extra_bits_may_be_passed_over(void)
 {
 	VF_AUTO_BUF struct vf_buf one = {0}, five = {0};
@@ -180,18 +190,18 @@ static void extra_bits_may_be_passed_over(void)
 	make_set(300, 40, &s);
 	vf_index_close(build(&s, VF_DOT, 1, &one));
 	vf_index_close(build(&s, VF_DOT, 5, &five));
-	CU_ASSERT(vf_le32(one.data + 64) == 9 && vf_le32(five.data + 64) == 11);
+	CU_ASSERT(vf_le32(one.data + 64) == 10 &&
+		  vf_le32(five.data + 64) == 12);
 	CU_ASSERT_EQUAL(vf_le32(five.data + 48), 1);
-	for (uint32_t i = 0; i < 11; i++) {
-		const uint8_t *e = five.data + 128 + i * 32;
-		CU_ASSERT_EQUAL(vf_le32(e), i + 1);
-		CU_ASSERT_EQUAL(vf_le32(e + 4), i >= 9);
-		if (i < 9) {
-			const uint8_t *o = one.data + 128 + i * 32;
+	for (uint32_t i = 0; i < VF_SEC_TREE; i++) {
+		const uint8_t *e = find_entry(five.data, i);
+		CU_ASSERT_EQUAL(vf_le32(e + 4), i >= VF_N_SECTIONS);
+		if (i < VF_N_SECTIONS) {
+			const uint8_t *o = find_entry(one.data, i);
 			CU_ASSERT_EQUAL(vf_le32(e + 24), vf_le32(o + 24));
 		}
 	}
-	CU_ASSERT_EQUAL(vf_le64(five.data + 128 + 9 * 32 + 16),
+	CU_ASSERT_EQUAL(vf_le64(find_entry(five.data, VF_SEC_EXTRA_CODES) + 16),
 			40 * 4 * 320 / 8);
 	free_set(&s);
 }
@@ -203,7 +213,8 @@ static void damaged_extra_bits_are_refused(void)
 
 	make_set(300, 40, &s);
 	vf_index_close(build(&s, VF_DOT, 5, &file));
-	uint8_t *codes = file.data + 128 + 9 * 32, *factors = codes + 32;
+	uint8_t *codes = find_entry(file.data, VF_SEC_EXTRA_CODES),
+		*factors = codes + 32;
 	uint8_t *at = file.data + vf_le64(codes + 8);
 	at[77] ^= 4;
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
@@ -211,17 +222,17 @@ static void damaged_extra_bits_are_refused(void)
 	CU_ASSERT_EQUAL(reopen(&file), 0);
 	struct vf_extra_factors *f = (void *)(file.data + vf_le64(factors + 8));
 	f[3].mul = NAN;
-	mend(file.data, 10);
+	mend(file.data, VF_SEC_EXTRA_FACTORS);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	f[3].mul = 1;
 	f[3].err = -1;
-	mend(file.data, 10);
+	mend(file.data, VF_SEC_EXTRA_FACTORS);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	f[3].err = 1;
-	mend(file.data, 10);
+	mend(file.data, VF_SEC_EXTRA_FACTORS);
 	CU_ASSERT_EQUAL(reopen(&file), 0);
 	vf_put_le32(factors, 99); /* one of the two is missing */
-	mend(file.data, 10);
+	mend(file.data, VF_SEC_EXTRA_FACTORS);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	free_set(&s);
 }
@@ -289,7 +300,7 @@ static struct vf_index *spoil(const struct vf_buf *file, uint32_t section,
 	const char *why;
 
 	memcpy(copy, file->data, file->len);
-	uint8_t *e = copy + 128 + section * 32, *f = copy + vf_le64(e + 8);
+	uint8_t *e = find_entry(copy, section), *f = copy + vf_le64(e + 8);
 	for (size_t i = 0; i < vf_le64(e + 16); i += stride) {
 		float mul;
 		memcpy(&mul, f + i + 4, sizeof(mul));
