@@ -209,6 +209,8 @@ static void cold_rows(void)
 {
 	bench_mount("name_ttl_ms=60000,ram=2G");
 	struct vf_view *v = open_view(0);
+	if (vf_view_load(v))
+		bench_fail("codes");
 	bench_set_latency(bench.latency_ms);
 	bench_reset_counts();
 	struct pass p = run_pass(v, (struct vf_search){0});
@@ -232,28 +234,43 @@ static void cold_rows(void)
 	bench_unmount();
 }
 
+/* @right: hits that are right, of K */
+static void ask_cold(uint32_t query, uint32_t *right, double *codes_rounds)
+{
+	struct vf_view *v = open_view(0);
+	struct vf_answer *a = ask(v, query, (struct vf_search){0});
+
+	*right += count_right(query, a);
+	*codes_rounds = VF_MAX(*codes_rounds, (double)a->cost.rounds);
+	vf_answer_free(a);
+	vf_view_close(v);
+}
+
 static void cold_process(void)
 {
-	double ms[101], gets = 0, bytes = 0;
+	double ms[101], gets = 0, bytes = 0, rounds = 0;
+	uint32_t right = 0;
 
 	for (unsigned i = 0; i < bench.rounds; i++) {
 		bench_mount("name_ttl_ms=60000");
 		bench_set_latency(bench.latency_ms);
 		bench_reset_counts();
 		uint64_t at = vf_now_ns();
-		struct vf_view *v = open_view(0);
-		vf_answer_free(ask(v, i % set.queries, (struct vf_search){0}));
+		ask_cold(i % set.queries, &right, &rounds);
 		ms[i] = (double)(vf_now_ns() - at) / 1e6;
-		vf_view_close(v);
-		gets = (double)bench_counts().get;
-		bytes = (double)bench_counts().bytes / 1e6;
+		gets = VF_MAX(gets, (double)bench_counts().get);
+		bytes = VF_MAX(bytes, (double)bench_counts().bytes / 1e6);
 		bench_set_latency(0);
 		bench_unmount();
 	}
 	bench_result("all cold, opening included: p50",
 		     bench_median(ms, bench.rounds), "ms", BENCH_AT_MOST, 300);
-	bench_result("  GETs", gets, "", BENCH_AT_MOST, 80);
-	bench_result("  of bytes", bytes, "MB", BENCH_AT_MOST, 32);
+	bench_result("  recall of ten", (double)right / K / bench.rounds, "",
+		     BENCH_AT_LEAST, .92);
+	bench_result("  rounds of the query itself, most", rounds, "",
+		     BENCH_AT_MOST, 5);
+	bench_result("  GETs, most", gets, "", BENCH_AT_MOST, 80);
+	bench_result("  of bytes, most", bytes, "MB", BENCH_AT_MOST, 32);
 }
 
 /* ---- clients ------------------------------------------------------------------------------- */
@@ -358,6 +375,8 @@ static void warm(void)
 		 bench.mnt);
 	bench_run((char *[]){"/bin/sh", "-c", command, NULL});
 	struct vf_view *v = open_view(0);
+	if (vf_view_load(v))
+		bench_fail("codes");
 	struct pass p = run_pass(v, (struct vf_search){0});
 	bench_result("warm, never seen: p50", p.p50_ms, "ms", BENCH_AT_MOST, 2);
 	bench_result("  recall of ten", p.recall, "", BENCH_AT_LEAST, .95);

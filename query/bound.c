@@ -66,7 +66,6 @@ struct bounding {
 static int refine_hits(struct bounding *b, struct vf_hit *hit, uint32_t n_hits,
 		       struct vf_open *out)
 {
-	struct vf_index_info info;
 	int err = 0;
 
 	/* Those of one shard, and in it of one leaf, come together. */
@@ -77,14 +76,16 @@ static int refine_hits(struct bounding *b, struct vf_hit *hit, uint32_t n_hits,
 		uint32_t n = 0;
 		for (; n < n_hits && hit[n].id - s->base < s->n_rows; n++)
 			r[n].row = (uint32_t)(hit[n].id - s->base);
-		vf_index_info(s->ix, &info);
-		float eps = info.bits > 1 ? eps_of_more : eps_of_1_bit;
+		err = vf_stage_extra(s, r, n, true);
+		if (err)
+			return err;
 		err = vf_index_refine(s->ix, b->q, b->scratch, r, n);
 		if (err == -EREMOTEIO)
 			vf_fail(err, "%s: its codes cannot be read",
 				s->codes.path);
 		for (uint32_t i = 0; !err && i < n; i++) {
-			float bound = eps * r[i].err;
+			float bound = r[i].err * (r[i].bits > 1 ? eps_of_more
+								: eps_of_1_bit);
 			b->scan_err = fmaxf(b->scan_err, r[i].scan_err);
 			vf_topk_push(&b->upper, r[i].dist + bound, hit[i].id);
 			out->rows[out->n++] = (struct vf_open_row){

@@ -6,6 +6,7 @@
 
 #include <stdatomic.h>
 
+#include "index/lazy.h"
 #include "index/tree.h"
 #include "query/query.h"
 #include "store/commit.h"
@@ -59,15 +60,19 @@ void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
  * Returns 0; -EBADMSG; -ESTALE; -EREMOTEIO; -ENOMEM; logged.
  */
 int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out);
+/* The same not through the mapping: for many bytes in a row. */
+int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out);
 
 /* ---- the open view (view.c) ------------------------------------------------------ */
 
 struct vf_shard {
 	struct vf_index *ix;
 	struct vf_file vectors, records;
-	struct vf_file codes; /* open when they did not fit in memory */
-	uint64_t base;	      /* number of row 0 among all rows of the view */
+	/* Open unless codes were read whole: they are read by leaf. */
+	struct vf_file codes;
+	uint64_t base; /* number of row 0 among all rows of the view */
 	uint64_t n_rows;
+	bool is_mapped; /* its codes do not fit in memory */
 };
 
 struct vf_view {
@@ -78,7 +83,7 @@ struct vf_view {
 	struct vf_shard *shards;
 	uint64_t tail_base;   /* number of the first row of the tail */
 	struct vf_tree *tree; /* NULL: flat */
-	size_t ram_len, ram_max;
+	size_t ram_max;
 	struct vf_results *results; /* NULL: none are kept */
 	void *embedder_data;
 	size_t embedder_len;
@@ -155,6 +160,23 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
 /* Look into more leaves, since these had too few rows of the set. */
 int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p);
 void vf_plan_fini(struct vf_plan *p);
+
+/*
+ * Codes of all leaves that @jobs look into, in one round to the bucket; extra
+ * bits of rows of one shard, where they are at hand or in any case; hashes of
+ * keys; what is known of every row, of one row.
+ * Returns 0; -EBADMSG; -EREMOTEIO; -ENOMEM; logged.
+ */
+int vf_stage_codes(struct vf_view *v, const struct vf_scan_job *jobs, size_t n,
+		   struct vf_cost *cost);
+int vf_stage_extra(const struct vf_shard *s, const struct vf_refined *rows,
+		   size_t n, bool near);
+int vf_stage_hashes(const struct vf_shard *s);
+int vf_stage_rows(const struct vf_shard *s);
+int vf_stage_row(const struct vf_shard *s, uint64_t row);
+/* Open the codes of a shard by leaf; 1: they have to be read whole. */
+int vf_shard_open_codes(struct vf_view *v, const struct vf_shard_ref *r,
+			struct vf_shard *s);
 
 /* Candidates by plain Hamming distance into @top. */
 int vf_stage_scan_hamming(struct vf_view *v, const float *q,

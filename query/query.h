@@ -50,11 +50,18 @@ struct vf_view_info {
 /*
  * @path  folder of the index ("/mnt/v/products")
  * Returns 0; -ENOENT; -EBADMSG; -ENOTSUP; -EREMOTEIO; -ENOMEM, all logged.
- * Threads: any.  Reads every shard's codes.
+ * Threads: any.  Reads the beginning of every shard's codes; those that have
+ * no checksums of leaves, or are beyond ram_max, whole.
  */
 VF_API int vf_view_open(const char *path, const struct vf_view_options *opt,
 			struct vf_view **out);
 VF_API void vf_view_close(struct vf_view *v);
+/*
+ * Read what queries have not asked for yet: codes that are read by leaf, with
+ * their extra bits.  For a process that will search often.
+ * Returns 0; -EBADMSG; -EREMOTEIO; -ENOMEM, all logged.  Threads: any.
+ */
+VF_API int vf_view_load(struct vf_view *v);
 VF_API void vf_view_info(const struct vf_view *v, struct vf_view_info *out);
 
 /* How candidates are put in order. */

@@ -135,7 +135,7 @@ static int select_by_lines(const struct vf_view *v, size_t at,
 			   const struct vf_filter *f, uint64_t *bits)
 {
 	const struct vf_shard *s = &v->shards[at];
-	int err = 0;
+	int err = vf_stage_rows(s);
 
 	memset(bits, 0, (s->n_rows + 63) / 64 * sizeof(*bits));
 	for (uint64_t row = 0, n; !err && row < s->n_rows; row += n) {

@@ -122,7 +122,9 @@ int vf_stage_refine(struct vf_view *v, const float *q,
 		uint32_t n = 0;
 		for (; n < left && hit[n].id - s->base < s->n_rows; n++)
 			r[n].row = (uint32_t)(hit[n].id - s->base);
-		err = vf_index_refine(s->ix, q, plan->scratch, r, n);
+		err = vf_stage_extra(s, r, n, false);
+		if (!err)
+			err = vf_index_refine(s->ix, q, plan->scratch, r, n);
 		for (uint32_t i = 0; !err && i < n; i++)
 			vf_topk_push(best, r[i].dist, hit[i].id);
 		hit += n;

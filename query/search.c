@@ -78,6 +78,16 @@ static bool is_shared(const struct searching *x)
 	return !x->err && !x->is_done && !x->s->exact && !x->s->hamming;
 }
 
+/* Codes and checksums of every row, for who reads them all. */
+static int load_codes(struct searching *x)
+{
+	const struct vf_scan_job all = {0};
+
+	return x->s->exact || x->s->hamming
+		       ? vf_stage_codes(x->v, &all, 1, &x->a->cost)
+		       : 0;
+}
+
 /* How many candidates the scan keeps. */
 static uint32_t count_candidates(const struct vf_view *v,
 				 const struct vf_search *s, uint32_t k)
@@ -128,6 +138,8 @@ static int plan_query(struct searching *x)
 		return 0;
 	if (!x->s->exact)
 		err = vf_stage_plan(x->v, x->q, x->s, x->set, &x->plan);
+	if (!err)
+		err = load_codes(x);
 	/* The tail first: what it has bounds the others. */
 	if (!err)
 		err = vf_stage_tail(x->v, x->q, &x->best);
@@ -230,6 +242,7 @@ static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 {
 	VF_AUTO_FREE struct vf_scan_job *jobs = calloc(n + 1, sizeof(*jobs));
 	unsigned n_threads = 1;
+	struct vf_cost *cost = NULL; /* the first pays for all */
 	size_t n_jobs = 0;
 
 	if (!jobs)
@@ -237,6 +250,7 @@ static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		if (!is_shared(&x[i]))
 			continue;
+		cost = cost ? cost : &x[i].a->cost;
 		jobs[n_jobs++] = (struct vf_scan_job){
 			.q = x[i].q,
 			.scratch = x[i].plan.scratch,
@@ -245,10 +259,10 @@ static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 			.top = &x[i].candidates};
 		n_threads = VF_MAX(n_threads, x[i].s->threads);
 	}
-	int err =
-		n_jobs ? vf_stage_scan(v, jobs, n_jobs,
-				       VF_MIN(n_threads, (unsigned)THREADS_MAX))
-		       : 0;
+	int err = n_jobs ? vf_stage_codes(v, jobs, n_jobs, cost) : 0;
+	if (!err && n_jobs)
+		err = vf_stage_scan(v, jobs, n_jobs,
+				    VF_MIN(n_threads, (unsigned)THREADS_MAX));
 	n_jobs = 0;
 	for (size_t i = 0; i < n; i++)
 		if (is_shared(&x[i]))
@@ -382,6 +396,8 @@ static int try_row(void *arg, uint64_t row)
 	if (!err && vf_dead_has(l->v->state->dead[l->s - l->v->shards], row))
 		return 0;
 	if (!err)
+		err = vf_stage_row(l->s, row);
+	if (!err)
 		err = vf_view_record(l->v, l->s->base + row, &key, &metadata);
 
 	if (err || strcmp(key, l->key))
@@ -401,7 +417,10 @@ int vf_view_vector(struct vf_view *v, const char *key, float *out)
 
 	for (size_t i = 0; i < v->n_shards; i++) {
 		l.s = &v->shards[i];
-		int rc = vf_index_find_hash(l.s->ix, hash, try_row, &l);
+		int rc = vf_stage_hashes(l.s);
+		if (rc)
+			return rc;
+		rc = vf_index_find_hash(l.s->ix, hash, try_row, &l);
 		if (rc)
 			return rc < 0 ? rc : 0;
 	}

@@ -293,3 +293,14 @@ int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out)
 	err = vf_pread_all(f->fd, out, len, off);
 	return err ? fail_read(f, off, err) : 0;
 }
+
+int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out)
+{
+	int err;
+
+	assert(off <= f->len && len <= f->len - off);
+	if (!f->map)
+		return read_zstd(f, off, len, out);
+	err = vf_pread_all(f->fd, out, len, off);
+	return err ? fail_read(f, off, err) : 0;
+}

@@ -2,6 +2,7 @@
  * Opening one commit of an index by the path of its folder: its state from the
  * log, every shard's codes in memory, its two files ready to be read.
  */
+#include "index/crew.h"
 #include "query/engine.h"
 #include "query/guard.h"
 #include "query/results.h"
@@ -10,7 +11,11 @@
 #include <sys/mman.h>
 #include <xxhash.h>
 
-enum { EMBEDDER_MAX = 64 << 20, CODES_MAX = 1 << 30 };
+enum {
+	EMBEDDER_MAX = 64 << 20,
+	CODES_MAX = 1 << 30,
+	OPENERS = 16, /* threads: they wait for the bucket */
+};
 
 /* ---- shards ---------------------------------------------------------------------------- */
 
@@ -38,23 +43,27 @@ static bool codes_agree(const struct vf_state *st, const struct vf_shard_ref *r,
 			const struct vf_index *ix)
 {
 	struct vf_index_info info;
-	uint64_t last_off;
-	uint32_t last_len, crc;
 
 	vf_index_info(ix, &info);
-	vf_index_line(ix, r->n_rows - 1, &last_off, &last_len, &crc);
 	return info.n_rows == r->n_rows && info.dim == st->config.dim &&
 	       info.metric == st->config.metric &&
-	       info.dtype == st->config.dtype &&
-	       last_off + last_len == r->records.len;
+	       info.dtype == st->config.dtype;
 }
 
-static int open_codes(struct vf_view *v, const struct vf_shard_ref *r,
+static int fail_codes(struct vf_view *v, const struct vf_shard_ref *r, int err,
+		      const char *why)
+{
+	return vf_fail(err, "%s/%s/shard/%s/%s: %s", vf_bucket_url(v->bucket),
+		       v->state->name, r->name, r->codes.name, why);
+}
+
+static int open_whole(struct vf_view *v, const struct vf_shard_ref *r,
 		      struct vf_shard *s)
 {
 	VF_AUTO_FREE char *key =
 		vf_shard_key(v->state->name, r->name, r->codes.name);
-	struct vf_index_info info;
+	uint64_t last_off;
+	uint32_t last_len, crc;
 	const char *why;
 	void *p = NULL;
 	int err;
@@ -66,42 +75,65 @@ static int open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 		return err;
 	err = vf_index_open(p, r->codes.stored_len, &s->ix, &why);
 	if (err)
-		return vf_fail(err, "%s/%s: %s", vf_bucket_url(v->bucket), key,
-			       why);
-	vf_index_info(s->ix, &info);
-	if (info.n_rows != r->n_rows || !codes_agree(v->state, r, s->ix))
-		return vf_fail(-EBADMSG, "%s/%s: it belongs to another shard",
-			       vf_bucket_url(v->bucket), key);
-	return 0;
+		return fail_codes(v, r, err, why);
+	if (!codes_agree(v->state, r, s->ix))
+		return fail_codes(v, r, -EBADMSG,
+				  "it belongs to another shard");
+	vf_index_line(s->ix, r->n_rows - 1, &last_off, &last_len, &crc);
+	return last_off + last_len == r->records.len
+		       ? 0
+		       : fail_codes(v, r, -EBADMSG,
+				    "it belongs to another shard");
+}
+
+/* By leaf, where that is possible. */
+static int open_codes(struct vf_view *v, const struct vf_shard_ref *r,
+		      struct vf_shard *s)
+{
+	int err = s->is_mapped ? 1 : vf_shard_open_codes(v, r, s);
+
+	if (err > 0)
+		return open_whole(v, r, s);
+	if (!err && !codes_agree(v->state, r, s->ix))
+		err = fail_codes(v, r, -EBADMSG, "it belongs to another shard");
+	return err;
 }
 
 /* Codes that do not fit stay in the file. */
-static int limit_codes(struct vf_view *v, const struct vf_shard_ref *r,
-		       struct vf_shard *s)
+static int unload_codes(struct vf_view *v, const struct vf_shard_ref *r,
+			struct vf_shard *s)
 {
-	struct vf_index_info info;
-	int err = 0;
 	char byte;
+	int err = vf_file_open(vf_bucket_dir(v->bucket), v->state->name,
+			       r->name, &r->codes, &s->codes);
 
-	vf_index_info(s->ix, &info);
-	if (info.ram_len > v->ram_max - VF_MIN(v->ram_len, v->ram_max)) {
-		err = vf_file_open(vf_bucket_dir(v->bucket), v->state->name,
-				   r->name, &r->codes, &s->codes);
-		if (!err && vf_guarded_copy(&byte, s->codes.map, 1))
-			err = vf_fail(-EINVAL,
-				      "%s: to be read as needed, codes want "
-				      "vf_guard_install",
-				      s->codes.path);
-		if (!err)
-			err = vf_index_unload(s->ix, s->codes.map,
-					      vf_guarded_copy);
-		if (!err) /* a leaf is read from its first row to its last */
-			madvise((void *)s->codes.map, s->codes.len,
-				MADV_NORMAL);
-		vf_index_info(s->ix, &info);
-	}
-	v->ram_len += info.ram_len;
+	if (!err && vf_guarded_copy(&byte, s->codes.map, 1))
+		err = vf_fail(-EINVAL,
+			      "%s: to be read as needed, codes want "
+			      "vf_guard_install",
+			      s->codes.path);
+	if (!err)
+		err = vf_index_unload(s->ix, s->codes.map, vf_guarded_copy);
+	if (!err) /* a leaf is read from its first row to its last */
+		madvise((void *)s->codes.map, s->codes.len, MADV_NORMAL);
 	return err;
+}
+
+/* Which shards' codes may be held. */
+static void share_ram(struct vf_view *v)
+{
+	size_t left = v->ram_max;
+
+	if (v->tree) {
+		struct vf_tree_info info;
+		vf_tree_info(v->tree, &info);
+		left -= VF_MIN(left, info.ram_len);
+	}
+	for (size_t i = 0; i < v->n_shards; i++) {
+		uint64_t len = v->state->shards[i].codes.stored_len;
+		v->shards[i].is_mapped = len > left;
+		left -= v->shards[i].is_mapped ? 0 : len;
+	}
 }
 
 /* The header is ours and known to the byte. */
@@ -137,46 +169,56 @@ static int attach_tree(struct vf_view *v, const struct vf_shard_ref *r,
 		       vf_bucket_url(v->bucket), v->state->name, r->name);
 }
 
-static int open_shard(struct vf_view *v, const struct vf_shard_ref *r,
-		      struct vf_shard *s)
+/* What there is to open of a shard; and of the view, once, its tree. */
+enum piece { CODES, VECTORS, RECORDS, N_PIECES };
+
+static int open_piece(void *arg, size_t item)
 {
+	struct vf_view *v = arg;
+	const struct vf_shard_ref *r = &v->state->shards[item / N_PIECES];
+	struct vf_shard *s = &v->shards[item / N_PIECES];
 	const char *dir = vf_bucket_dir(v->bucket), *name = v->state->name;
 	int err;
 
-	s->n_rows = r->n_rows;
-	err = open_codes(v, r, s);
-	if (!err)
-		err = limit_codes(v, r, s);
-	if (!err)
-		err = attach_tree(v, r, s);
-	if (!err)
+	switch ((enum piece)(item % N_PIECES)) {
+	case CODES:
+		err = open_codes(v, r, s);
+		return err || !s->is_mapped ? err : unload_codes(v, r, s);
+	case VECTORS:
 		err = vf_file_open(dir, name, r->name, &r->vectors,
 				   &s->vectors);
-	if (!err)
-		err = vf_file_open(dir, name, r->name, &r->records,
-				   &s->records);
-	return err ? err : check_vectors(v, s);
+		return err ? err : check_vectors(v, s);
+	case RECORDS:
+		return vf_file_open(dir, name, r->name, &r->records,
+				    &s->records);
+	case N_PIECES:
+		break;
+	}
+	return 0;
 }
 
 static int open_shards(struct vf_view *v)
 {
 	size_t n = v->state->n_shards;
 	uint64_t base = 0;
-	int err = 0;
 
 	v->shards = calloc(n + 1, sizeof(*v->shards));
 	if (!v->shards)
 		return -ENOMEM;
-	for (size_t i = 0; i < n; i++)
-		v->shards[i].vectors.fd = v->shards[i].records.fd =
-			v->shards[i].codes.fd = -1;
 	v->n_shards = n;
-	for (size_t i = 0; !err && i < n; i++) {
-		v->shards[i].base = base;
-		err = open_shard(v, &v->state->shards[i], &v->shards[i]);
-		base += v->shards[i].n_rows;
+	for (size_t i = 0; i < n; i++) {
+		struct vf_shard *s = &v->shards[i];
+		s->vectors.fd = s->records.fd = s->codes.fd = -1;
+		s->n_rows = v->state->shards[i].n_rows;
+		s->base = base;
+		base += s->n_rows;
 	}
 	v->tail_base = base;
+	share_ram(v);
+	/* Each is a round to the bucket or several: together they are few. */
+	int err = vf_crew_run(OPENERS, n * N_PIECES, open_piece, v);
+	for (size_t i = 0; !err && i < n; i++)
+		err = attach_tree(v, &v->state->shards[i], &v->shards[i]);
 	return err;
 }
 
@@ -188,7 +230,6 @@ static int open_tree(struct vf_view *v)
 	char key[VF_INDEX_NAME_MAX + VF_OBJECT_NAME_MAX + 16];
 	VF_AUTO_FREE void *p = NULL;
 	struct vf_tree_file f;
-	struct vf_tree_info info;
 	const char *why;
 	int err;
 
@@ -209,12 +250,7 @@ static int open_tree(struct vf_view *v)
 	if (err)
 		return vf_fail(err, "%s/%s: %s", vf_bucket_url(v->bucket), key,
 			       why);
-	err = vf_tree_new(&f, v->state->config.rotation_seed, &v->tree);
-	if (err)
-		return err;
-	vf_tree_info(v->tree, &info);
-	v->ram_len += info.ram_len;
-	return 0;
+	return vf_tree_new(&f, v->state->config.rotation_seed, &v->tree);
 }
 
 static int load_state(struct vf_view *v, const char *path, const char *index,
@@ -301,9 +337,16 @@ void vf_view_info(const struct vf_view *v, struct vf_view_info *out)
 {
 	const struct vf_index_config *c = &v->state->config;
 	struct vf_tree_info tree = {0};
+	struct vf_index_info codes;
+	size_t ram_len;
 
 	if (v->tree)
 		vf_tree_info(v->tree, &tree);
+	ram_len = tree.ram_len;
+	for (size_t i = 0; i < v->n_shards; i++) {
+		vf_index_info(v->shards[i].ix, &codes);
+		ram_len += codes.ram_len;
+	}
 	*out = (struct vf_view_info){.version = v->state->head,
 				     .n_rows = v->state->n_rows,
 				     .n_shards = v->n_shards,
@@ -311,7 +354,7 @@ void vf_view_info(const struct vf_view *v, struct vf_view_info *out)
 				     .metric = c->metric,
 				     .dtype = c->dtype,
 				     .n_leaves = tree.n_leaves,
-				     .ram_len = v->ram_len,
+				     .ram_len = ram_len,
 				     .embedder = c->embedder};
 }
 

@@ -161,6 +161,7 @@ static void codes_that_do_not_fit_give_the_same_answers(void)
 
 	CU_ASSERT_EQUAL_FATAL(vf_guard_install(), 0);
 	CU_ASSERT_EQUAL_FATAL(vf_view_open(s.f->path, &little, &v), 0);
+	CU_ASSERT_EQUAL(vf_view_load(s.v), 0);
 	vf_view_info(s.v, &all);
 	vf_view_info(v, &few);
 	CU_ASSERT(few.ram_len < all.ram_len / 2);

@@ -209,6 +209,7 @@ static void a_view_says_what_it_shows(void)
 	struct vf_view *v = open_index(f);
 	struct vf_view_info info;
 
+	CU_ASSERT_EQUAL(vf_view_load(v), 0);
 	vf_view_info(v, &info);
 	CU_ASSERT(info.version == 1 && info.n_rows == ROWS);
 	CU_ASSERT(info.n_shards == VF_FIX_SHARDS && info.dim == DIM);
