@@ -260,12 +260,15 @@ static int run_near(const struct bench *b, const struct vf_cluster *c,
 	t = cpu_seconds() - t;
 	for (size_t i = 0; exact && i < b->base.n; i++)
 		same += leaf[i] == exact[i];
-	printf("assign, %u nodes near: %.2f s, %.1f us a row", n_near, t,
+	if (n_near)
+		snprintf(name, sizeof(name), "near %u", n_near);
+	else
+		snprintf(name, sizeof(name), "default");
+	printf("assign, %s: %.2f s, %.1f us a row", name, t,
 	       t * 1e6 / (double)b->base.n);
 	if (exact)
 		printf(", %.4f as exact", (double)same / (double)b->base.n);
 	printf("\n");
-	snprintf(name, sizeof(name), "near %u", n_near);
 	return print_quality(b, name, &c->leaves, leaf);
 }
 
@@ -290,6 +293,8 @@ static int run_tree(const struct bench *b, const float *sample, size_t n,
 	       c->leaves.n, c->nodes.n, cpu_seconds() - t);
 	if (exact)
 		err = run_near(b, c, c->nodes.n, NULL, leaf);
+	if (!err)
+		err = run_near(b, c, 0, exact ? leaf : NULL, other);
 	for (unsigned near = 4; !err && near <= 32; near *= 2)
 		err = run_near(b, c, near, exact ? leaf : NULL, other);
 	vf_cluster_free(c);

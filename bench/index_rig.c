@@ -140,7 +140,7 @@ static uint32_t count_right(const struct bench_exam *e, size_t query,
 
 static void ask_once(struct vf_view *v, const struct bench_exam *e,
 		     const struct vf_search *s, double *ms, double *scan,
-		     struct bench_found *out)
+		     double *fetch, struct bench_found *out)
 {
 	double n = (double)e->q.n;
 
@@ -152,6 +152,7 @@ static void ask_once(struct vf_view *v, const struct bench_exam *e,
 			bench_fail("search");
 		ms[i] = a->cost.total_ms;
 		scan[i] = a->cost.scan_ms;
+		fetch[i] = a->cost.fetch_ms;
 		out->recall += count_right(e, i, a) / (BENCH_TOP * n);
 		out->scanned += (double)a->cost.scanned / n;
 		out->read += (double)a->cost.rows_read / n;
@@ -159,6 +160,7 @@ static void ask_once(struct vf_view *v, const struct bench_exam *e,
 	}
 	out->p50_ms = bench_median(ms, e->q.n);
 	out->scan_ms = bench_median(scan, e->q.n);
+	out->fetch_ms = bench_median(fetch, e->q.n);
 }
 
 struct bench_found bench_ask(struct vf_view *v, const struct bench_exam *e,
@@ -166,14 +168,15 @@ struct bench_found bench_ask(struct vf_view *v, const struct bench_exam *e,
 {
 	VF_AUTO_FREE double *ms = calloc(e->q.n, sizeof(*ms));
 	VF_AUTO_FREE double *scan = calloc(e->q.n, sizeof(*scan));
+	VF_AUTO_FREE double *fetch = calloc(e->q.n, sizeof(*fetch));
 	struct bench_found best = {0}, f;
 
-	if (!ms || !scan)
+	if (!ms || !scan || !fetch)
 		bench_fail("memory");
 	s.k = BENCH_TOP;
 	s.no_metadata = true;
 	for (unsigned i = 0; i < rounds; i++) {
-		ask_once(v, e, &s, ms, scan, &f);
+		ask_once(v, e, &s, ms, scan, fetch, &f);
 		double p50 = i ? VF_MIN(best.p50_ms, f.p50_ms) : f.p50_ms;
 		double scan_ms =
 			i ? VF_MIN(best.scan_ms, f.scan_ms) : f.scan_ms;

@@ -42,6 +42,7 @@ void bench_truth(const char *npy, enum vf_metric metric, struct bench_exam *e);
 
 struct bench_found {
 	double recall, scanned, read, p50_ms, scan_ms;
+	double fetch_ms; /* of p50: rows, and lines of records for keys */
 };
 /* All queries once; the least of @rounds medians. */
 struct bench_found bench_ask(struct vf_view *v, const struct bench_exam *e,

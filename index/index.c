@@ -7,6 +7,8 @@
  */
 #include "index/index_impl.h"
 
+#include <math.h>
+
 /* ---- opening --------------------------------------------------------------------------- */
 
 int vf_index_open(void *p, size_t len, struct vf_index **out,
@@ -34,9 +36,10 @@ int vf_index_open(void *p, size_t len, struct vf_index **out,
 	return err;
 }
 
-int vf_index_attach(struct vf_index *ix, const struct vf_tree *t)
+int vf_index_attach(struct vf_index *ix, struct vf_tree *t)
 {
 	const struct vf_tree_section *own = ix->c.section[VF_SEC_TREE];
+	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
 	struct vf_tree_info info;
 
 	if (!own)
@@ -50,6 +53,9 @@ int vf_index_attach(struct vf_index *ix, const struct vf_tree *t)
 	    own->leaves[ix->c.n_leaves - 1] >= info.n_leaves)
 		return -EINVAL;
 	ix->tree = t;
+	for (uint32_t i = 0; i < ix->c.n_leaves; i++)
+		if (isfinite(leaf[i].radius))
+			vf_tree_learn(t, own->leaves[i], leaf[i].radius);
 	return 0;
 }
 

@@ -146,9 +146,10 @@ VF_API int vf_index_unload(struct vf_index *ix, const void *map,
 
 /*
  * Give a shard that follows a tree its tree, before it is searched; others
- * need none.  @t is borrowed until close.  Returns 0; -EINVAL another tree.
+ * need none.  @t is borrowed until close, and learns how large its leaves are.
+ * Returns 0; -EINVAL another tree.
  */
-VF_API int vf_index_attach(struct vf_index *ix, const struct vf_tree *t);
+VF_API int vf_index_attach(struct vf_index *ix, struct vf_tree *t);
 VF_API bool vf_index_has_tree(const struct vf_index *ix);
 
 struct vf_index_info {

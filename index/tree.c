@@ -10,6 +10,7 @@
 #include "index/scratch.h"
 
 #include <math.h>
+#include <stdatomic.h>
 
 enum { VERSION = 1, CRC_OFF = 60, BLOCK = 64 };
 
@@ -25,6 +26,13 @@ struct vf_tree {
 	float *nodes;	 /* [n_nodes][padded] */
 	float *leaf_sq;	 /* [n_leaves]: |c|^2 */
 	float *extra_sq; /* [n_leaves]: of the completing coordinate */
+	/*
+	 * [atomic][n_leaves]: largest |x - c| of the rows of shards seen so
+	 * far; has_radius once there was one.  Relaxed: an older value only
+	 * ranks a leaf as it was ranked before.
+	 */
+	_Atomic(float) *radius;
+	atomic_bool has_radius;
 	uint32_t *first; /* [n_nodes + 1] */
 	uint8_t *codes;	 /* [n_leaves][padded / 8] */
 	struct vf_factors *factors;
@@ -150,13 +158,15 @@ static int alloc_tree(struct vf_tree *t)
 	t->nodes = malloc(m * row * sizeof(float));
 	t->leaf_sq = malloc(n * sizeof(float));
 	t->extra_sq = malloc(n * sizeof(float));
+	t->radius = calloc(n, sizeof(*t->radius));
 	t->first = malloc((m + 1) * sizeof(*t->first));
 	t->codes = malloc(n * (row / 8));
 	t->factors = malloc(n * sizeof(*t->factors));
 	t->info.ram_len = (n + m + 1) * row * sizeof(float) + n * (row / 8) +
-			  n * (sizeof(*t->factors) + 2 * sizeof(float));
+			  n * (sizeof(*t->factors) + 3 * sizeof(float));
 	return t->origin && t->leaves && t->nodes && t->leaf_sq &&
-			       t->extra_sq && t->first && t->codes && t->factors
+			       t->extra_sq && t->radius && t->first &&
+			       t->codes && t->factors
 		       ? 0
 		       : -ENOMEM;
 }
@@ -251,6 +261,7 @@ void vf_tree_free(struct vf_tree *t)
 	free(t->nodes);
 	free(t->leaf_sq);
 	free(t->extra_sq);
+	free((void *)t->radius);
 	free(t->first);
 	free(t->codes);
 	free(t->factors);
@@ -270,6 +281,18 @@ const float *vf_tree_origin(const struct vf_tree *t)
 const float *vf_tree_leaf(const struct vf_tree *t, uint32_t leaf)
 {
 	return t->leaves + (size_t)leaf * t->padded;
+}
+
+void vf_tree_learn(struct vf_tree *t, uint32_t leaf, float radius)
+{
+	_Atomic(float) *r = &t->radius[leaf];
+	float old = atomic_load_explicit(r, memory_order_relaxed);
+
+	while (radius > old && !atomic_compare_exchange_weak_explicit(
+				       r, &old, radius, memory_order_relaxed,
+				       memory_order_relaxed))
+		;
+	atomic_store_explicit(&t->has_radius, true, memory_order_relaxed);
 }
 
 /* ---- choosing --------------------------------------------------------------------- */
@@ -295,12 +318,30 @@ void vf_tree_measure(const struct vf_tree *t, const float *rotated,
 struct ranking {
 	const struct vf_tree *t;
 	double q_sq;
-	double gain; /* dot: the query is as long as completed rows are */
+	double gain;  /* dot: the query is as long as completed rows are */
+	double reach; /* dot: times a leaf's radius: what its best row adds */
 };
 
 /*
+ * Of random directions in d dimensions the best of a leaf's hundred rows lies
+ * so far towards the query, as a share of the radius.  Rows that lie in fewer
+ * dimensions than they have reach farther.
+ *
+ * Measured, 199 k rows of glove-50, share of the true ten by inner product in
+ * 2 / 6 / 12.5 / 25 k rows scanned: by distance to the completed centroid .802
+ * .898 .941 .970; with a reach of .2 .792 .911 .955 .981; .3 .759 .913 .962
+ * .988; .4 .703 .885 .960 .988.
+ */
+static double reach_of(uint32_t dim)
+{
+	return fmax(.1, fmin(.3, sqrt(4.5 / dim)));
+}
+
+/*
  * Cosine: the angle to the centroid, which is shorter than its rows.  Dot: the
- * distance to the completed centroid of a query that is not completed.
+ * product that the best of its rows may have; while no shard has told how far
+ * they are from it, the distance to the completed centroid of a query that is
+ * not completed.
  */
 static float score(const struct ranking *r, uint32_t leaf, double sq)
 {
@@ -310,6 +351,10 @@ static float score(const struct ranking *r, uint32_t leaf, double sq)
 		return (float)sq;
 	if (r->t->info.metric == VF_COSINE)
 		return c_sq > 0 ? (float)(-dot / sqrt(c_sq)) : 0;
+	if (r->reach > 0)
+		return (float)(-dot - r->reach * (double)atomic_load_explicit(
+							 &r->t->radius[leaf],
+							 memory_order_relaxed));
 	c_sq += r->t->extra_sq[leaf];
 	return (float)(c_sq / 2 - r->gain * dot);
 }
@@ -321,6 +366,9 @@ static struct ranking rank_by(const struct vf_tree *t, const float *rotated)
 
 	vf_kernels()->dot_f32(rotated, rotated, 1, t->padded, &dot, &r.q_sq);
 	r.gain = r.q_sq > 0 ? t->norm_max / sqrt(r.q_sq) : 0;
+	if (t->info.metric == VF_DOT &&
+	    atomic_load_explicit(&t->has_radius, memory_order_relaxed))
+		r.reach = reach_of(t->info.dim) * sqrt(r.q_sq);
 	return r;
 }
 

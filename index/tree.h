@@ -58,6 +58,12 @@ struct vf_tree_info {
 };
 void vf_tree_info(const struct vf_tree *t, struct vf_tree_info *out);
 
+/*
+ * Rows of @leaf, of one shard, lie up to @radius from its centroid; the largest
+ * counts.  Threads: any.
+ */
+void vf_tree_learn(struct vf_tree *t, uint32_t leaf, float radius);
+
 /* Rotated, float[padded]; valid until free. */
 const float *vf_tree_origin(const struct vf_tree *t);
 const float *vf_tree_leaf(const struct vf_tree *t, uint32_t leaf);

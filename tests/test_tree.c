@@ -285,6 +285,29 @@ static void scanning_all_leaves_is_scanning_each(void)
 	close_lab(&l);
 }
 
+/* What the best of a leaf's rows may have of a query counts, not their mean. */
+static void under_dot_leaves_that_reach_far_come_first(void)
+{
+	struct lab l = open_lab(VF_DOT, 1);
+	struct vf_scan_scratch *s;
+	struct vf_probe before[LEAVES], after[LEAVES];
+	const float *q = l.x;
+
+	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(DIM, &s), 0);
+	for (uint32_t i = 0; i < l.view.n_leaves; i++)
+		vf_tree_learn(l.tree, i, .001f);
+	CU_ASSERT_EQUAL(vf_tree_choose(l.tree, q, s, 10, before), 0);
+	uint32_t far = before[9].leaf;
+	vf_tree_learn(l.tree, far, 1e6f);
+	vf_tree_learn(l.tree, far, 1); /* the largest counts */
+	CU_ASSERT_EQUAL(vf_tree_choose(l.tree, q, s, 10, after), 0);
+	CU_ASSERT_EQUAL(after[0].leaf, far);
+	CU_ASSERT_EQUAL(after[1].leaf, before[0].leaf);
+	CU_ASSERT(after[0].score < after[1].score);
+	vf_scan_scratch_free(s);
+	close_lab(&l);
+}
+
 static void another_tree_is_not_attached(void)
 {
 	struct lab l = open_lab(VF_DOT, 1), other = open_lab(VF_COSINE, 1);
@@ -365,6 +388,8 @@ static CU_TestInfo tests[] = {
 	 shards_of_one_tree_find_what_one_shard_finds},
 	{"scanning all leaves is scanning each",
 	 scanning_all_leaves_is_scanning_each},
+	{"under dot leaves that reach far come first",
+	 under_dot_leaves_that_reach_far_come_first},
 	{"another tree is not attached", another_tree_is_not_attached},
 	{"damaged trees are refused", damaged_trees_are_refused},
 	CU_TEST_INFO_NULL,
