@@ -96,6 +96,52 @@ else
 	skip "live/ of a mount" "no FUSE here"
 fi
 
+# ---- a stream ---------------------------------------------------------------
+/usr/bin/python3 -c "
+import json, numpy as np
+x = np.load('base.npy')[:1500]
+with open('rows.jsonl', 'w') as f:
+    for i, v in enumerate(x):
+        f.write(json.dumps({'key': 'k%d' % (98 if i == 1499 else i % 1400), 'metadata': {'n': i}, 'vector': [float(e) for e in v]}) + '\n')
+np.save('streamed.npy', np.concatenate([x[1400:1498], x[1499:], x[99:1400]]))"
+seq -f 'k%g' 0 1399 >streamed.keys
+vectool create "$src/s" --dim 16 -q
+vectool put "$src/s" - <rows.jsonl >acks || not_ok "a stream" "exit $?"
+is "a stream is committed in groups" "$(jq -c '[.line, .rows, .replaced]' acks | tr -d '\n')" '[512,512,0][1024,512,0][1499,475,99][1500,1,1]'
+vectool get "$src/s" --keys streamed.keys --npy got.npy
+check "later lines win" /usr/bin/python3 -c "import numpy as n; assert n.array_equal(n.load('got.npy'), n.load('streamed.npy'))"
+is "metadata too" "$(vectool get "$src/s" k7)" $'k7\t{"n":1407}'
+{ head -n 3 rows.jsonl && echo '{"key":"bad","vector":[1,2]}' && tail -n 2 rows.jsonl; } >bad.jsonl
+vectool create "$src/b" --dim 16 -q
+vectool put "$src/b" - <bad.jsonl >acks 2>err
+is "a bad line ends it" "$? $(cat err)" "1 vectool: standard input: line 4 has a vector of 2 numbers, not 16
+vectool: warning: $src/b: committed up to line 3"
+is "what came before is there" "$(rows "$src/b") $(cat acks)" '[3,0,3,0] {"line":3,"rows":3,"replaced":0,"version":2}'
+vectool put "$src/b" - --on-error skip <bad.jsonl >acks 2>err
+is "or is passed over" "$? $(vectool stat --json "$src/b" | jq .rows) $(grep -c 'passed over' err)" "0 5 1"
+for bad in 'no json' '[]' '{"key":1}' '{"key":"","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}' \
+	'{"key":"z","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}' '{"key":"z","vector":"x"}' \
+	'{"key":"z","metadata":{"a":{}},"vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}' \
+	'{"key":"z","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"1"]}'; do
+	echo "$bad" | vectool put "$src/b" - >out 2>err && not_ok "a bad line" "$bad"
+	grep -q "line 1 " err || not_ok "a bad line" "$bad: $(cat err)"
+done
+is "none of them is there" "$(vectool stat --json "$src/b" | jq .version)" 3
+mkfifo pipe
+vectool put "$src/b" - --every 50 <pipe >acks 2>err &
+pid=$!
+exec 8>pipe
+tail -n 4 rows.jsonl >&8
+for _ in $(seq 200); do [ -s acks ] && break || sleep 0.05; done
+is "rows do not wait for more" "$(jq -c '[.line, .rows]' acks)" '[4,4]'
+printf '{"key":"half' >&8
+kill -INT $pid
+wait $pid
+is "interrupted, half a line is nothing" "$? $(cat err)" "130 vectool: interrupted; $src/b: committed up to line 4"
+exec 8>&-
+fails "a stream into nothing" "no index" vectool put "$src/nothing" -
+fails "a stream with --keys" "only --every" vectool put "$src/b" - --keys base.keys
+
 # ---- many writers, over a server with latency
 with_s3sim --latency-ms 1 || { not_ok "s3sim" "does not start"; exit; }
 url=s3://test/w

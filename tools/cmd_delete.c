@@ -175,7 +175,10 @@ static int fold_tail(const struct vf_args *a, const struct vf_target *t,
 			    .n_threads = (unsigned)a->common.n_threads,
 			    .quiet = a->common.quiet};
 
-	return opt.if_version == UINT64_MAX ? vf_tail_fold(&f, &c->state) : 0;
+	/* Not where a version is asked for, as a filter does. */
+	return opt.filter || opt.if_version != UINT64_MAX
+		       ? 0
+		       : vf_tail_fold(&f, &c->state);
 }
 
 /* After an error: what was deleted before it stays deleted. */

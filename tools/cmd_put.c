@@ -4,13 +4,14 @@
 #include "index/tree.h"
 #include "store/util.h"
 #include "tools/ingest.h"
+#include "tools/put_stream.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
 static struct {
-	const char *keys, *metadata, *metric, *dtype;
+	const char *keys, *metadata, *metric, *dtype, *on_error;
 	uint64_t bits, shard_rows, seed, leaves, ram;
-	uint64_t if_version;
+	uint64_t if_version, every_ms;
 	const char *cache_dir, *scratch;
 	bool compress, if_absent;
 	struct vf_arg_list non_filterable;
@@ -28,6 +29,8 @@ static const struct vf_arg options[] = {
 	{"ram", 0, VF_ARG_SIZE, &opt.ram, 64 << 20, 0},
 	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
 	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
+	{"every", 0, VF_ARG_COUNT, &opt.every_ms, 1, 3600000},
+	{"on-error", 0, VF_ARG_STRING, &opt.on_error, 0, 0},
 	{"if-absent", 0, VF_ARG_FLAG, &opt.if_absent, 0, 0},
 	{"non-filterable", 0, VF_ARG_LIST, &opt.non_filterable, 0, 0},
 	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
@@ -104,17 +107,58 @@ static int put_rows(const struct vf_args *a, const struct vf_target *t,
 	return err;
 }
 
+static int put_stream(const struct vf_args *a, const struct vf_target *t)
+{
+	const struct vf_put_stream s = {
+		.target = t,
+		.cache_dir = opt.cache_dir,
+		.scratch = opt.scratch,
+		.every_ms = opt.every_ms,
+		.if_absent = opt.if_absent,
+		.skip_bad = opt.on_error && !strcmp(opt.on_error, "skip"),
+		.quiet = a->common.quiet,
+		.n_threads = (unsigned)a->common.n_threads};
+
+	return vf_put_stream_run(&s);
+}
+
+static int check_stream(bool stream)
+{
+	bool others = opt.keys || opt.metadata || opt.metric || opt.dtype ||
+		      opt.bits || opt.shard_rows || opt.leaves ||
+		      opt.compress || opt.if_version != UINT64_MAX ||
+		      opt.seed != UINT64_MAX;
+
+	if (opt.on_error && strcmp(opt.on_error, "stop") &&
+	    strcmp(opt.on_error, "skip"))
+		return vf_fail(VF_ERR_USAGE,
+			       "put: --on-error \"%s\" is none of stop, skip",
+			       opt.on_error);
+	if (stream && others)
+		return vf_fail(VF_ERR_USAGE,
+			       "put: with \"-\" only --every, --on-error, "
+			       "--if-absent, --cache-dir, --scratch");
+	if (!stream && (opt.every_ms || opt.on_error))
+		return vf_fail(VF_ERR_USAGE,
+			       "put: --every and --on-error are for \"-\"");
+	return 0;
+}
+
 static int run_put(const struct vf_args *a)
 {
+	bool stream = !strcmp(a->operands[1], "-");
 	struct vf_wish wish;
 	struct vf_target t;
-	int err = read_wish(&wish);
+	int err = check_stream(stream);
+
+	if (!err)
+		err = read_wish(&wish);
 
 	if (!err)
 		err = vf_target_open(a->operands[0], &a->common, &t);
 	if (err)
 		return err;
-	err = put_rows(a, &t, &wish);
+	err = stream ? put_stream(a, &t) : put_rows(a, &t, &wish);
 	vf_target_close(&t);
 	return err;
 }
@@ -122,7 +166,8 @@ static int run_put(const struct vf_args *a)
 const struct vf_verb vf_verb_put = {
 	.name = "put",
 	.summary = "add or replace the rows of a .npy file",
-	.help = "usage: vectool put TARGET FILE.npy [OPTIONS]\n\n"
+	.help = "usage: vectool put TARGET FILE.npy [OPTIONS]\n"
+		"       vectool put TARGET - [OPTIONS]\n\n"
 		"Adds all rows of a NumPy file (<f4, <f2 or |u1) in one "
 		"commit: all of them\n"
 		"appear, or, after any error, none.  Rows of keys that are "
@@ -130,6 +175,14 @@ const struct vf_verb vf_verb_put = {
 		"vector and metadata.  Makes the index when it is absent.  A "
 		"few rows (up to\n"
 		"512) go into the log, more become shards.\n\n"
+		"With \"-\", rows are lines of standard input, "
+		"{\"key\", \"vector\", \"metadata\"},\n"
+		"committed in groups (512 rows, 4 MiB or one second); a line "
+		"of JSON after each\ncommit says up to where they are there to "
+		"stay.\n\n"
+		"  --every MS         with -: a row waits no longer (1000)\n"
+		"  --on-error WHAT    with -: stop (default) at a bad line, or "
+		"skip it\n"
 		"  --keys FILE        line i is the key of row i (default: "
 		"numbers that go on\n"
 		"                     from the last put)\n"

@@ -317,6 +317,65 @@ int vf_text_line_parse(const char *line, size_t len, struct vf_text_line *out,
 	return err;
 }
 
+/* NULL, or what is wrong, in @reason. */
+static const char *read_vector(json_t *v, uint32_t dim, float *x,
+			       char reason[128])
+{
+	if (!json_is_array(v))
+		return "has no list \"vector\"";
+	if (json_array_size(v) != dim) {
+		snprintf(reason, 128, "has a vector of %zu numbers, not %u",
+			 json_array_size(v), dim);
+		return reason;
+	}
+	for (uint32_t i = 0; i < dim; i++) {
+		json_t *n = json_array_get(v, i);
+		if (!json_is_number(n))
+			return "has a vector of more than numbers";
+		x[i] = (float)json_number_value(n);
+	}
+	return NULL;
+}
+
+static int parse_row(json_t *o, const char *line, size_t len, uint32_t dim,
+		     float *x, struct vf_text_line *out, char reason[128])
+{
+	json_t *key = json_object_get(o, "key");
+	const char *bad = NULL;
+
+	if (!json_is_string(key))
+		bad = "has no string \"key\"";
+	else if (json_object_get(o, "metadata") &&
+		 !(out->metadata = vf_json_member(line, len, "metadata",
+						  &out->metadata_len)))
+		bad = "spells \"metadata\" with escapes";
+	else
+		bad = read_vector(json_object_get(o, "vector"), dim, x, reason);
+	if (bad && bad != reason)
+		snprintf(reason, 128, "%s", bad);
+	return bad ? -EINVAL : copy_string(key, &out->key, &out->key_len);
+}
+
+int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
+		      struct vf_text_line *out, char reason[128])
+{
+	json_error_t e;
+	json_t *o = json_loadb(line, len, PARSE, &e);
+	int err = -EINVAL;
+
+	*out = (struct vf_text_line){0};
+	if (!o)
+		snprintf(reason, 128, "is not JSON: %.90s", e.text);
+	else if (!json_is_object(o))
+		snprintf(reason, 128, "is not an object");
+	else
+		err = parse_row(o, line, len, dim, x, out, reason);
+	json_decref(o);
+	if (err)
+		vf_text_line_fini(out);
+	return err;
+}
+
 void vf_text_line_fini(struct vf_text_line *t)
 {
 	free(t->key);

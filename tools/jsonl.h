@@ -53,6 +53,14 @@ struct vf_text_line {
 /* Returns 0; -EINVAL with @reason; -ENOMEM.  Threads: any. */
 int vf_text_line_parse(const char *line, size_t len, struct vf_text_line *out,
 		       char reason[128]);
+
+/*
+ * One line of a stream of rows: {"key","vector","metadata"}, others ignored.
+ * @x  float[dim], gets the vector; out->text stays NULL
+ * Returns as vf_text_line_parse.
+ */
+int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
+		      struct vf_text_line *out, char reason[128]);
 void vf_text_line_fini(struct vf_text_line *t);
 
 #endif
