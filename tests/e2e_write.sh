@@ -111,7 +111,7 @@ is "a stream is committed in groups" "$(jq -c '[.line, .rows, .replaced]' acks |
 vectool get "$src/s" --keys streamed.keys --npy got.npy
 check "later lines win" /usr/bin/python3 -c "import numpy as n; assert n.array_equal(n.load('got.npy'), n.load('streamed.npy'))"
 is "metadata too" "$(vectool get "$src/s" k7)" $'k7\t{"n":1407}'
-{ head -n 3 rows.jsonl && echo '{"key":"bad","vector":[1,2]}' && tail -n 2 rows.jsonl; } >bad.jsonl
+{ head -n 3 rows.jsonl && echo '{"key":"bad","vector":[1,2]}' && sed -n 1390,1391p rows.jsonl; } >bad.jsonl
 vectool create "$src/b" --dim 16 -q
 vectool put "$src/b" - <bad.jsonl >acks 2>err
 is "a bad line ends it" "$? $(cat err)" "1 vectool: standard input: line 4 has a vector of 2 numbers, not 16
@@ -131,7 +131,7 @@ mkfifo pipe
 vectool put "$src/b" - --every 50 <pipe >acks 2>err &
 pid=$!
 exec 8>pipe
-tail -n 4 rows.jsonl >&8
+sed -n 1390,1393p rows.jsonl >&8
 for _ in $(seq 200); do [ -s acks ] && break || sleep 0.05; done
 is "rows do not wait for more" "$(jq -c '[.line, .rows]' acks)" '[4,4]'
 printf '{"key":"half' >&8
