@@ -111,7 +111,8 @@ static int need(struct walk *w, size_t *at, size_t len)
 	if (w->rest.len - *at >= len)
 		return 0;
 	w->rest.len -= *at;
-	memmove(w->rest.data, w->rest.data + *at, w->rest.len);
+	if (w->rest.len)
+		memmove(w->rest.data, w->rest.data + *at, w->rest.len);
 	*at = 0;
 	while (!err && w->rest.len < len) {
 		const uint8_t *p;
