@@ -186,6 +186,9 @@ $(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c $(wildcard tools/format*.c)
 		tools/rows.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(format_libs)
+$(BIN)/model_%: $(B)/tests/model_%.o $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
 $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
@@ -197,12 +200,13 @@ $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
 unit: $(BIN)/unit
 	$(Q)$(WRAP) $(BIN)/unit $(SUITE)
 
-e2e: $(programs) $(example) $(BIN)/s3sim
+e2e: $(programs) $(example) $(BIN)/s3sim $(BIN)/model_commit
 	$(Q)BIN=$(BIN) tests/e2e.sh $(E2E)
 
 # Sanitized programs are some ten times slower: fewer queries there.
 check: export VF_E2E_QUERIES ?= $(if $(SAN),20,0)
-check: deps-test-check $(programs) $(example) $(BIN)/unit $(BIN)/s3sim
+check: deps-test-check $(programs) $(example) $(BIN)/unit $(BIN)/s3sim \
+		$(BIN)/model_commit
 	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
 
 # What differs on another CPU, built for it and run in an emulator.

@@ -7,15 +7,7 @@
 #include <stdio.h>
 #include <time.h>
 
-enum {
-	COMMIT_TRIES = 6,
-	/*
-	 * A state that was the end of the log so short a time ago is in front of
-	 * nothing deleted: gc waits longer (VF_GC_WAIT_S) between boundary and
-	 * deletes.  What is older asks the boundary.
-	 */
-	TRUST_MS = 300 * 1000,
-};
+enum { COMMIT_TRIES = 6 };
 
 /* ---- names ----------------------------------------------------------------------------- */
 
@@ -158,7 +150,7 @@ static int check_boundary(struct vf_bucket *b, const char *index,
 {
 	uint64_t now_ms = vf_boot_ms(), boundary;
 
-	if (*checked_ms && now_ms - *checked_ms <= TRUST_MS)
+	if (*checked_ms && now_ms - *checked_ms <= VF_TRUST_MS)
 		return 0;
 	int err = vf_log_boundary(b, index, &boundary);
 	if (err)

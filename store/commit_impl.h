@@ -6,7 +6,15 @@
 
 #include "store/commit.h"
 
-enum { VF_LOG_KEY_LEN = 128 }; /* of an index's name, a folder and a number */
+enum {
+	VF_LOG_KEY_LEN = 128, /* of an index's name, a folder and a number */
+	/*
+	 * What was the end of the log so short a time ago is in front of nothing
+	 * deleted: gc waits longer (VF_GC_WAIT_S) between boundary and deletes.
+	 * What is older asks the boundary.
+	 */
+	VF_TRUST_MS = 300 * 1000,
+};
 
 /* "<index>/<folder>/<20 digits>" */
 void vf_log_key(const char *index, const char *folder, uint64_t number,
