@@ -46,7 +46,10 @@ int vf_bucket_open(const char *url, const struct vf_bucket_options *opt,
 			       "%s: not a bucket; use s3://bucket/prefix or "
 			       "file:///directory",
 			       url);
-	return err ? err : name_bucket(*out, VF_STEAL(u), out);
+	if (err)
+		return err;
+	(*out)->single_writer = opt->single_writer;
+	return name_bucket(*out, VF_STEAL(u), out);
 }
 
 void vf_bucket_stop(struct vf_bucket *b)
@@ -128,12 +131,27 @@ int vf_bucket_open_file(struct vf_bucket *b, const char *key, const char *etag,
 				 : -ENOTSUP;
 }
 
+/* Looking first, where nobody else writes.  -EEXIST; 0: it is absent. */
+static int look_first(struct vf_bucket *b, const char *key)
+{
+	struct vf_object o;
+	int err = vf_bucket_head(b, key, &o);
+
+	if (!err)
+		return -EEXIST;
+	return err == -ENOENT ? 0 : err;
+}
+
 int vf_bucket_put(struct vf_bucket *b, const char *key, const void *data,
 		  size_t len, unsigned flags, struct vf_object *out)
 {
 	struct vf_object unused;
 	int err = check_key(b, key);
 
+	if (!err && b->single_writer && flags & VF_PUT_IF_ABSENT) {
+		err = look_first(b, key);
+		flags &= ~(unsigned)VF_PUT_IF_ABSENT;
+	}
 	return err ? err
 		   : b->ops->put(b, key, data, len, flags, out ? out : &unused);
 }

@@ -35,6 +35,11 @@ struct vf_bucket_options {
 	unsigned
 		virtual_host; /* 1: bucket.host/key instead of host/bucket/key */
 	unsigned create;      /* file://: make the directory when absent */
+	/*
+	 * 1: the server does not create objects only if absent; nobody else
+	 * writes, so that looking first is as good.
+	 */
+	unsigned single_writer;
 	void *reserved[4];
 };
 
@@ -134,6 +139,14 @@ enum { VF_PUT_IF_ABSENT = 1 };
  */
 VF_API int vf_bucket_put(struct vf_bucket *b, const char *key, const void *data,
 			 size_t len, unsigned flags, struct vf_object *out);
+
+/*
+ * Prove that the server creates objects only if they are absent: of some at
+ * once one creates, and a second one is refused.  Nothing to do for a directory
+ * or a single writer.  Returns 0; -ENOTSUP it does not (logged); as put.
+ * Threads: any.  Blocks.
+ */
+VF_API int vf_bucket_prove(struct vf_bucket *b);
 
 /*
  * Write an object as a stream, in order; it appears at commit, not before.

@@ -35,6 +35,7 @@ struct vf_bucket {
 	char *dir;	    /* [fixed] file:// only, owned likewise */
 	const char *server; /* [fixed] s3:// only, the implementation's */
 	char *identity;	    /* [fixed] owned, by bucket.c */
+	bool single_writer; /* [fixed] by bucket.c */
 };
 
 struct vf_upload {

@@ -43,9 +43,14 @@ int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 	char key[VF_LOG_KEY_LEN];
 	int err;
 
+	err = vf_log_identity(b, name, out_uuid);
+	if (err != -ENOENT)
+		return err;
 	snprintf(key, sizeof(key), "_vecfs/indexes/%s", name);
 	vf_random(out_uuid, 16);
 	err = vf_identity_encode(out_uuid, &text);
+	if (!err)
+		err = vf_bucket_prove(b);
 	if (err)
 		return err;
 	for (int try = 0; try < COMMIT_TRIES; try++) {

@@ -31,7 +31,10 @@ VF_API int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
 VF_API int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 			    struct vf_state **out_state);
 
-/* Create _vecfs/indexes/@name when absent; gives the UUID that is there. */
+/*
+ * Create _vecfs/indexes/@name when absent, in a bucket that is proved to create
+ * only then; gives the UUID that is there.
+ */
 VF_API int vf_index_create(struct vf_bucket *b, const char *name,
 			   uint8_t out_uuid[16]);
 

@@ -223,7 +223,8 @@ static void hint(const struct vf_s3_request *r, const struct vf_http_answer *a,
 	if (a->status == 501 && r->if_absent)
 		snprintf(out, cap,
 			 "; this server cannot create objects only if absent "
-			 "(If-None-Match), which commits need");
+			 "(If-None-Match), which commits need; "
+			 "--single-writer, if nobody else ever writes here");
 	else if (region[0] && strcmp(region, r->s3->region))
 		snprintf(out, cap,
 			 "; the bucket is in region %s: "

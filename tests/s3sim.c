@@ -61,6 +61,8 @@ static const char help[] =
 	"                   long    200 and the whole object for a range\n"
 	"                   length  one byte less than asked for, headers agreeing\n"
 	"                   none    no more\n"
+	"                 conditional=KIND   PUT with If-None-Match:\n"
+	"                   on, ignored (the condition), refused (501)\n"
 	"                 silent_after=N   N more requests are carried out, the last\n"
 	"                   of them without an answer; later ones are not even\n"
 	"                   carried out, until silent_after is set again\n";

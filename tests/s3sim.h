@@ -146,6 +146,13 @@ enum sim_wrong {
 	SIM_WRONG_LENGTH, /* one byte less than asked for, headers agreeing */
 };
 
+/* What becomes of a PUT with If-None-Match. */
+enum sim_conditional {
+	SIM_CONDITIONAL_ON,
+	SIM_CONDITIONAL_IGNORED, /* created, whatever is there */
+	SIM_CONDITIONAL_REFUSED, /* 501 */
+};
+
 struct sim_stats {
 	uint64_t get, put, head, list, delete, post;
 	uint64_t bytes_in, bytes_out;	 /* of bodies */
@@ -162,7 +169,8 @@ struct sim {
 	double error_rate, reset_rate;
 	enum sim_wrong wrong;
 	uint64_t n_wrong; /* how many more lies */
-	uint64_t n_left;  /* requests until all is silent */
+	enum sim_conditional conditional;
+	uint64_t n_left; /* requests until all is silent */
 	/* */
 	struct sim_stats stats;
 	uint64_t in_flight; /* object GETs */

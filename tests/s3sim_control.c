@@ -40,6 +40,21 @@ static int set_wrong(struct sim *s, const char *v)
 	return -EINVAL;
 }
 
+static int set_conditional(struct sim *s, const char *v)
+{
+	static const char *const names[] = {
+		[SIM_CONDITIONAL_ON] = "on",
+		[SIM_CONDITIONAL_IGNORED] = "ignored",
+		[SIM_CONDITIONAL_REFUSED] = "refused"};
+
+	for (unsigned i = 0; i < VF_N(names); i++)
+		if (!strcmp(v, names[i])) {
+			s->conditional = i;
+			return 0;
+		}
+	return -EINVAL;
+}
+
 static int parse_rate(const char *v, double *out)
 {
 	char *end;
@@ -65,6 +80,8 @@ static int set_one(struct sim *s, const char *name, const char *v)
 
 	if (!strcmp(name, "wrong"))
 		return set_wrong(s, v);
+	if (!strcmp(name, "conditional"))
+		return set_conditional(s, v);
 	if (!strcmp(name, "error_rate"))
 		return parse_rate(v, &s->error_rate);
 	if (!strcmp(name, "reset_rate"))

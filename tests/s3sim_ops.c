@@ -205,6 +205,11 @@ int sim_check_write(struct sim *s, const struct sim_request *r,
 	const char *none = sim_request_header(r, "if-none-match");
 	const char *match = sim_request_header(r, "if-match");
 
+	if (none && s->conditional == SIM_CONDITIONAL_REFUSED)
+		return sim_refuse(res, 501, "NotImplemented",
+				  "If-None-Match is not implemented");
+	if (s->conditional == SIM_CONDITIONAL_IGNORED)
+		none = NULL;
 	if (none && strcmp(none, "*"))
 		return sim_refuse(res, 501, "NotImplemented",
 				  "If-None-Match of a write must be *");

@@ -110,6 +110,7 @@ int vf_args_parse(struct vf_args *a, const struct vf_arg *table, int argc,
 		{"ca-file", 0, VF_ARG_STRING, &c->bucket.ca_file, 0, 0},
 		{"connections", 0, VF_ARG_COUNT, &c->n_connections, 1, 1024},
 		{"threads", 'j', VF_ARG_COUNT, &c->n_threads, 1, 256},
+		{"single-writer", 0, VF_ARG_FLAG, &c->single_writer, 0, 0},
 		{"quiet", 'q', VF_ARG_FLAG, &c->quiet, 0, 0},
 		{"help", 'h', VF_ARG_FLAG, &c->help, 0, 0},
 		{0}};
@@ -130,6 +131,7 @@ int vf_args_parse(struct vf_args *a, const struct vf_arg *table, int argc,
 			a->operands[a->n_operands++] = argv[i];
 		}
 	}
+	c->bucket.single_writer = c->single_writer;
 	c->bucket.max_connections = (unsigned)c->n_connections;
 	if (!c->n_threads) {
 		long n = sysconf(_SC_NPROCESSORS_ONLN);

@@ -37,7 +37,7 @@ struct vf_args_common {
 	struct vf_bucket_options bucket;
 	uint64_t n_connections;
 	uint64_t n_threads; /* at least 1 */
-	bool quiet, help;
+	bool quiet, help, single_writer;
 };
 
 enum { VF_ARGS_OPERANDS_MAX = 1024 };

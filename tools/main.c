@@ -51,6 +51,8 @@ static const char common_help[] =
 	"  --ca-file FILE     PEM certificates to trust\n"
 	"  --connections N    to the server (64)\n"
 	"  -j, --threads N    worker threads (one per CPU)\n"
+	"  --single-writer    the server does not create objects only if absent, and\n"
+	"                     nobody else writes to this bucket\n"
 	"  -q, --quiet        no progress, no summary\n"
 	"\nExit status: 0 done, 1 error, 2 usage, 4 it is unknown whether the\n"
 	"commit landed, 130 interrupted.\n";
