@@ -5,6 +5,10 @@
  *
  * All fields of filters  [lock], which is held while a set is made, reading
  * included: the others most often wait for the very same set.
+ *
+ * A process may have an LMDB environment open but once, and more than one view
+ * of an index: the catalog is open only while a set is made, under the one
+ * catalog_lock.
  */
 #include "query/engine.h"
 #include "store/catalog.h"
@@ -18,11 +22,13 @@ enum {
 	LINES_LEN = 4 << 20, /* bytes of records read at a time */
 };
 
+static pthread_mutex_t catalog_lock = PTHREAD_MUTEX_INITIALIZER;
+
 struct vf_filters {
 	pthread_mutex_t lock;
 	char *cache_dir; /* owned; NULL: the default */
 	bool use_catalog, was_synced;
-	struct vf_catalog *catalog; /* NULL: not open */
+	struct vf_catalog *catalog; /* [catalog_lock]; NULL: not open */
 	struct vf_rowset *kept[KEPT];
 	uint64_t used[KEPT], n_uses; /* when each was asked for last */
 };
@@ -63,7 +69,6 @@ void vf_filters_free(struct vf_filters *f)
 		return;
 	for (size_t i = 0; i < KEPT; i++)
 		vf_rowset_put(f->kept[i]);
-	vf_catalog_close(f->catalog);
 	free(f->cache_dir);
 	pthread_mutex_destroy(&f->lock);
 	free(f);
@@ -290,8 +295,11 @@ static int make_set(struct vf_filters *f, const struct vf_view *v,
 						     &v->state->config, &filter)
 				    : -ENOMEM;
 	if (!err) {
+		pthread_mutex_lock(&catalog_lock);
 		for (size_t i = 0; !err && i < r->n_places; i++)
 			err = fill_place(f, v, i, filter, r);
+		vf_catalog_close(VF_STEAL(f->catalog));
+		pthread_mutex_unlock(&catalog_lock);
 		vf_filter_free(filter);
 	}
 	if (err)

@@ -210,6 +210,26 @@ static void threads_share_sets(void)
 	vf_fixture_free(f);
 }
 
+/* LMDB would not bear two of one environment in a process. */
+static void two_views_share_a_catalog(void)
+{
+	const char *dir = vf_test_dir();
+	struct vf_fixture *f = write_index();
+	struct vf_view *a = open_index(f, dir), *b = open_index(f, dir);
+
+	for (size_t i = 0; i < VF_N(lines); i++) {
+		CU_ASSERT(is_right(f, a, i, f->x[3],
+				   (struct vf_search){.k = 10, .exact = true}));
+		CU_ASSERT(is_right(f, b, i, f->x[3],
+				   (struct vf_search){.k = 10, .exact = true}));
+	}
+	vf_view_close(a);
+	CU_ASSERT(is_right(f, b, 1, f->x[9],
+			   (struct vf_search){.k = 7, .exact = true}));
+	vf_view_close(b);
+	vf_fixture_free(f);
+}
+
 /* More filters than are kept: the oldest are made again. */
 static void sets_come_and_go(void)
 {
@@ -242,6 +262,7 @@ static CU_TestInfo tests[] = {
 	{"wrong filters are refused", wrong_filters_are_refused},
 	{"a batch mixes filters", a_batch_mixes_filters},
 	{"threads share sets", threads_share_sets},
+	{"two views share a catalog", two_views_share_a_catalog},
 	{"sets come and go", sets_come_and_go},
 	CU_TEST_INFO_NULL,
 };
