@@ -48,6 +48,11 @@ int vf_postings_new(const char *const *skip, size_t n_skip, size_t run_len,
 	*out = calloc(1, sizeof(**out));
 	if (!*out)
 		return -ENOMEM;
+	/* So that an empty text has an address. */
+	if (vf_buf_reserve(&(*out)->texts, 1)) {
+		free(VF_STEAL(*out));
+		return -ENOMEM;
+	}
 	(*out)->skip = skip;
 	(*out)->n_skip = n_skip;
 	(*out)->run_len = run_len ? run_len : RUN_LEN;

@@ -369,7 +369,10 @@ int vf_postings_select(const struct vf_postings_to *at, uint64_t n_rows,
 		return err == -ENOENT ? -EUCLEAN : err;
 	s.n_runs = vf_le32((uint8_t *)v.mv_data + 4);
 	memset(bits, 0, s.n_words * sizeof(*bits));
-	err = select_node(&s, 0, bits);
+	/* So that an empty text has an address. */
+	err = vf_buf_reserve(&s.text, 1);
+	if (!err)
+		err = select_node(&s, 0, bits);
 	vf_buf_fini(&s.text);
 	return err;
 }
