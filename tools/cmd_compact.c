@@ -31,8 +31,7 @@ static void print_summary(const struct vf_compacted *r, const char *name,
 		return;
 	}
 	printf("%" PRIu64 " row%s of %zu shard%s", p->n_rows,
-	       p->n_rows == 1 ? "" : "s", p->n_shards,
-	       p->n_shards == 1 ? "" : "s");
+	       vf_plural(p->n_rows), p->n_shards, vf_plural(p->n_shards));
 	if (r->n_tail)
 		printf(" and the tail (%" PRIu64 ")", r->n_tail);
 	if (opt.dry_run) {
@@ -41,7 +40,7 @@ static void print_summary(const struct vf_compacted *r, const char *name,
 		return;
 	}
 	printf(" into %zu shard%s%s, %.2f s: version %" PRIu64 " of %s\n",
-	       r->n_written, r->n_written == 1 ? "" : "s",
+	       r->n_written, vf_plural(r->n_written),
 	       p->new_tree ? " along a new tree" : "", s, r->head, name);
 }
 

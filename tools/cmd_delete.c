@@ -215,9 +215,8 @@ static void print_summary(const struct vf_changed *sum, uint64_t n_keys,
 
 	printf("%llu row%s deleted, %llu key%s not there: version %llu of "
 	       "%s\n",
-	       (unsigned long long)n, n == 1 ? "" : "s",
-	       (unsigned long long)absent, absent == 1 ? " was" : "s were",
-	       (unsigned long long)head, name);
+	       (unsigned long long)n, vf_plural(n), (unsigned long long)absent,
+	       absent == 1 ? " was" : "s were", (unsigned long long)head, name);
 }
 
 static int run_delete(const struct vf_args *a)

@@ -233,7 +233,7 @@ static int import_texts(const struct vf_args *a, const struct vf_target *t,
 	char where[48] = "the log";
 	if (r.n_shards)
 		snprintf(where, sizeof(where), "%zu shard%s", r.n_shards,
-			 r.n_shards == 1 ? "" : "s");
+			 vf_plural(r.n_shards));
 	printf("%llu texts in %s, %.2f s: version %llu of %s",
 	       (unsigned long long)r.n_rows, where,
 	       (double)(vf_now_ns() - start) / 1e9, (unsigned long long)r.head,

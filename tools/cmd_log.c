@@ -86,8 +86,8 @@ static void print_line(const struct vf_record *r, const struct summary *s)
 		printf(" configured");
 	if (s->shards)
 		printf(" added %" PRIu64 " row%s in %" PRIu64 " shard%s",
-		       s->shard_rows, s->shard_rows == 1 ? "" : "s", s->shards,
-		       s->shards == 1 ? "" : "s");
+		       s->shard_rows, vf_plural(s->shard_rows), s->shards,
+		       vf_plural(s->shards));
 	print_count("inline", s->inline_rows);
 	print_count("deleted", s->deleted);
 	print_count("died", s->killed);

@@ -65,13 +65,13 @@ static void print_summary(const struct vf_ingest_result *r, const char *target,
 
 	if (r->n_shards)
 		snprintf(where, sizeof(where), "%zu shard%s", r->n_shards,
-			 r->n_shards == 1 ? "" : "s");
+			 vf_plural(r->n_shards));
 	if (r->n_replaced)
 		snprintf(replaced, sizeof(replaced), " (%llu replaced)",
 			 (unsigned long long)r->n_replaced);
 	printf("%llu row%s%s in %s, %.2f s: version %llu of %s\n",
-	       (unsigned long long)r->n_rows, r->n_rows == 1 ? "" : "s",
-	       replaced, where, s, (unsigned long long)r->head, target);
+	       (unsigned long long)r->n_rows, vf_plural(r->n_rows), replaced,
+	       where, s, (unsigned long long)r->head, target);
 }
 
 static int put_rows(const struct vf_args *a, const struct vf_target *t,

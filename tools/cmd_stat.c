@@ -207,9 +207,8 @@ static void print_text(const struct vf_target *t, const struct vf_state *s,
 	printf("dead rows  %" PRIu64 "\ntail       %" PRIu64
 	       " row%s in %zu record%s, %s\n",
 	       sum->counts.shard_dead, sum->counts.tail_rows,
-	       sum->counts.tail_rows == 1 ? "" : "s", s->n_tail,
-	       s->n_tail == 1 ? "" : "s",
-	       vf_format_size(sum->counts.tail_len, a));
+	       vf_plural(sum->counts.tail_rows), s->n_tail,
+	       vf_plural(s->n_tail), vf_format_size(sum->counts.tail_len, a));
 	print_leaves(s, &sum->leaves);
 	if (s->n_shards)
 		printf("%5s %10s %8s %-22s  %10s %10s  %10s %10s  %10s  %s\n",

@@ -32,21 +32,27 @@ static void print_summary(const struct vf_audit *a, const char *target)
 
 	printf("%s: ", target);
 	if (a->state)
-		printf("version %" PRIu64 ", %" PRIu64 " rows in %zu shards; ",
-		       a->state->head, a->state->n_rows, a->state->n_shards);
-	printf("%" PRIu64 " records, %" PRIu64 " checkpoints, %" PRIu64
-	       " objects (%s)",
-	       a->n_records, a->n_checkpoints, a->n_objects,
-	       vf_format_size(a->n_bytes, size));
+		printf("version %" PRIu64 ", %" PRIu64 " row%s in %zu "
+		       "shard%s; ",
+		       a->state->head, a->state->n_rows,
+		       vf_plural(a->state->n_rows), a->state->n_shards,
+		       vf_plural(a->state->n_shards));
+	printf("%" PRIu64 " record%s, %" PRIu64 " checkpoint%s, %" PRIu64
+	       " object%s (%s)",
+	       a->n_records, vf_plural(a->n_records), a->n_checkpoints,
+	       vf_plural(a->n_checkpoints), a->n_objects,
+	       vf_plural(a->n_objects), vf_format_size(a->n_bytes, size));
 	if (a->n_other)
-		printf("; %" PRIu64 " others (%s), of older versions or of "
-		       "none",
-		       a->n_other, vf_format_size(a->other_bytes, other));
+		printf("; %" PRIu64 " object%s of older versions or of none "
+		       "(%s)",
+		       a->n_other, vf_plural(a->n_other),
+		       vf_format_size(a->other_bytes, other));
 	if (a->n_rows)
-		printf("; %" PRIu64 " rows read, sum %016" PRIx64, a->n_rows,
-		       a->sum);
+		printf("; %" PRIu64 " row%s read, sum %016" PRIx64, a->n_rows,
+		       vf_plural(a->n_rows), a->sum);
 	if (a->n_found)
-		printf(": %" PRIu64 " findings\n", a->n_found);
+		printf(": %" PRIu64 " finding%s\n", a->n_found,
+		       vf_plural(a->n_found));
 	else
 		puts(opt.deep ? ": all is well"
 			      : ": no finding (--deep reads vectors and "

@@ -26,5 +26,10 @@ void vf_print_escaped(const char *s, size_t len);
 
 /* "1.5 GiB", into @out. */
 const char *vf_format_size(uint64_t n, char out[24]);
+/* What "row" takes behind it. */
+static inline const char *vf_plural(uint64_t n)
+{
+	return n == 1 ? "" : "s";
+}
 
 #endif
