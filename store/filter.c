@@ -46,7 +46,7 @@ static int refuse(struct parser *p, const struct place *at, const char *what)
 	char where[VF_FILTER_WHY_LEN - 80] = "";
 
 	print_place(at, where, sizeof(where));
-	snprintf(p->why, VF_FILTER_WHY_LEN, "%s%s%.79s", where,
+	snprintf(p->why, VF_FILTER_WHY_LEN, "%s%s%.77s", where,
 		 *where ? ": " : "", what);
 	return -EINVAL;
 }
