@@ -186,7 +186,7 @@ $(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c $(wildcard tools/format*.c)
 		tools/rows.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(format_libs)
-$(BIN)/model_%: $(B)/tests/model_%.o $(B)/libvecfs.a
+$(BIN)/model_commit: $(call obj,tests/model_commit.c tests/model_steps.c)
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
