@@ -154,9 +154,10 @@ static uint8_t *find_entry(uint8_t *p, uint32_t section)
 {
 	uint8_t *e = p + 128;
 
-	while (vf_le32(e) != section + 1)
-		e += 32;
-	return e;
+	for (uint32_t n = vf_le32(p + 64); n; n--, e += 32)
+		if (vf_le32(e) == section + 1)
+			return e;
+	abort();
 }
 
 static void mend(uint8_t *p, uint32_t section)
@@ -213,8 +214,8 @@ static void damaged_extra_bits_are_refused(void)
 
 	make_set(300, 40, &s);
 	vf_index_close(build(&s, VF_DOT, 5, &file));
-	uint8_t *codes = find_entry(file.data, VF_SEC_EXTRA_CODES),
-		*factors = codes + 32;
+	uint8_t *codes = find_entry(file.data, VF_SEC_EXTRA_CODES);
+	uint8_t *factors = find_entry(file.data, VF_SEC_EXTRA_FACTORS);
 	uint8_t *at = file.data + vf_le64(codes + 8);
 	at[77] ^= 4;
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
@@ -232,7 +233,7 @@ static void damaged_extra_bits_are_refused(void)
 	mend(file.data, VF_SEC_EXTRA_FACTORS);
 	CU_ASSERT_EQUAL(reopen(&file), 0);
 	vf_put_le32(factors, 99); /* one of the two is missing */
-	mend(file.data, VF_SEC_EXTRA_FACTORS);
+	mend(file.data, VF_SEC_EXTRA_CODES);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	free_set(&s);
 }
