@@ -187,17 +187,18 @@ struct parser {
 	uint64_t head;
 	vf_checkpoint_record_fn *record;
 	void *arg;
+	uint64_t checksum; /* of the record whose rows are read */
+	bool carried;	   /* the next operation has them */
 };
 
 /* The rows of a named record, from its bytes. */
-static const char *fold_record(struct parser *p, const void *bytes, size_t len,
-			       uint64_t checksum)
+static const char *fold_record(struct parser *p, const void *bytes, size_t len)
 {
 	const char *why = "a record it names is damaged";
 	struct vf_record r;
 
 	if (len < VF_RECORD_HEADER_LEN + 8 ||
-	    vf_record_checksum(bytes, len) != checksum)
+	    vf_record_checksum(bytes, len) != p->checksum)
 		return "a record it names is another one";
 	if (vf_record_parse(bytes, len, &r, &why))
 		return why;
@@ -215,7 +216,7 @@ static const char *fold_record(struct parser *p, const void *bytes, size_t len,
 	return why;
 }
 
-static void get_rows(struct parser *p, struct vf_reader *r, uint64_t checksum)
+static void get_rows(struct parser *p, struct vf_reader *r)
 {
 	VF_AUTO_FREE void *bytes = NULL;
 	const char *why;
@@ -228,7 +229,7 @@ static void get_rows(struct parser *p, struct vf_reader *r, uint64_t checksum)
 			  "a record it names is not to be had");
 		return;
 	}
-	why = fold_record(p, bytes, len, checksum);
+	why = fold_record(p, bytes, len);
 	if (why)
 		vf_refuse(r, -EBADMSG, why);
 }
@@ -243,8 +244,19 @@ static void fold_next(struct parser *p, struct vf_reader *r)
 		vf_refuse(r, -EBADMSG, why);
 }
 
+/* The rows of the record after head were folded: are they there? */
+static void end_rows(struct parser *p, struct vf_reader *r)
+{
+	struct vf_tail *last = p->s->tail + p->s->n_tail;
+
+	if (!r->err && (!p->s->n_tail || last[-1].record != p->s->head + 1))
+		vf_refuse(r, -EBADMSG, "its rows are missing");
+	if (!r->err)
+		last[-1].checksum = p->checksum;
+}
+
 /* "rows": the record that the next operation is of. */
-static void parse_rows(struct parser *p, struct vf_reader *r, json_t *next)
+static void parse_rows(struct parser *p, struct vf_reader *r)
 {
 	struct vf_state *s = p->s;
 	uint64_t last = s->n_tail ? s->tail[s->n_tail - 1].record : 0;
@@ -252,37 +264,24 @@ static void parse_rows(struct parser *p, struct vf_reader *r, json_t *next)
 
 	vf_take_text(r, "op", op, sizeof(op));
 	uint64_t record = vf_take_u64(r, "record", true);
-	uint64_t checksum = vf_take_hex64(r, "checksum");
-	bool carried = vf_take_bool(r, "carried");
+	p->checksum = vf_take_hex64(r, "checksum");
+	p->carried = vf_take_bool(r, "carried");
 	vf_finish_reader(r);
 	if (!r->err && (record <= last || record > p->head || !s->configured))
 		vf_refuse(r, -EBADMSG, "its rows are out of order");
 	if (r->err)
 		return;
 	s->head = record - 1;
-	if (carried) {
-		struct vf_reader in = {.obj = next,
-				       .binary = r->binary,
-				       .binary_len = r->binary_len};
-		fold_next(p, &in);
-		r->binary = in.binary;
-		r->binary_len = in.binary_len;
-		if (in.err)
-			vf_refuse(r, in.err, in.why);
-	} else {
-		get_rows(p, r, checksum);
+	if (!p->carried) {
+		get_rows(p, r);
+		end_rows(p, r);
 	}
-	if (!r->err && (!s->n_tail || s->tail[s->n_tail - 1].record != record))
-		vf_refuse(r, -EBADMSG, "its rows are missing");
-	if (!r->err)
-		s->tail[s->n_tail - 1].checksum = checksum;
 }
 
-static bool is_rows(json_t *op, bool *out_carried)
+static bool is_rows(json_t *op)
 {
 	const char *name = json_string_value(json_object_get(op, "op"));
 
-	*out_carried = json_is_true(json_object_get(op, "carried"));
 	return name && !strcmp(name, "rows");
 }
 
@@ -299,44 +298,34 @@ static bool may_stand(json_t *op)
 	return false;
 }
 
-static void parse_operations(struct parser *p, struct vf_reader *r)
+static void parse_op(void *arg, struct vf_reader *r)
 {
-	json_t *ops = vf_take_member(r, "operations");
+	struct parser *p = arg;
 
-	if (!json_is_array(ops))
-		vf_refuse(r, -EBADMSG, "the operations are missing");
-	for (size_t i = 0; !r->err && i < json_array_size(ops); i++) {
-		struct vf_reader in = {.obj = json_array_get(ops, i),
-				       .binary = r->binary,
-				       .binary_len = r->binary_len};
-		bool carried;
-		if (!may_stand(in.obj))
-			vf_refuse(&in, -ENOTSUP,
-				  "an operation that no checkpoint has");
-		else if (is_rows(in.obj, &carried))
-			parse_rows(p, &in,
-				   carried ? json_array_get(ops, ++i) : NULL);
-		else
-			fold_next(p, &in);
-		if (in.err)
-			vf_refuse(r, in.err, in.why);
-		r->binary = in.binary;
-		r->binary_len = in.binary_len;
+	if (p->carried) {
+		p->carried = false;
+		fold_next(p, r);
+		end_rows(p, r);
+	} else if (!may_stand(r->obj)) {
+		vf_refuse(r, -ENOTSUP, "an operation that no checkpoint has");
+	} else if (is_rows(r->obj)) {
+		parse_rows(p, r);
+	} else {
+		fold_next(p, r);
 	}
-	if (r->binary_len)
-		vf_refuse(r, -EBADMSG, "bytes that no operation owns");
-	json_decref(ops);
 }
 
-static void parse_state(struct parser *p, struct vf_reader *r)
+static void parse_state(void *arg, struct vf_reader *r)
 {
+	struct parser *p = arg;
 	struct vf_state *s = p->s;
 	uint64_t next_key = vf_take_u64(r, "next_key", true);
 	uint64_t oldest = vf_take_u64(r, "oldest", true);
 	bool dropped = vf_take_bool(r, "dropped");
 
-	parse_operations(p, r);
-	vf_finish_reader(r);
+	vf_take_ops(r, parse_op, p);
+	if (p->carried)
+		vf_refuse(r, -EBADMSG, "its rows are missing");
 	if (!r->err && (next_key < s->next_key || oldest > p->head ||
 			(dropped && s->configured)))
 		vf_refuse(r, -EBADMSG, "its numbers do not add up");
@@ -344,23 +333,6 @@ static void parse_state(struct parser *p, struct vf_reader *r)
 	s->oldest = oldest;
 	s->dropped = dropped;
 	s->head = p->head;
-}
-
-static int parse_frame(const struct vf_log_frame *f, struct parser *p,
-		       const char **out_reason)
-{
-	json_t *body =
-		json_loadb(f->json, f->json_len, JSON_REJECT_DUPLICATES, NULL);
-	struct vf_reader r = {
-		.obj = body, .binary = f->binary, .binary_len = f->binary_len};
-
-	if (!json_is_object(body))
-		vf_refuse(&r, -EBADMSG, "its JSON part is malformed");
-	else
-		parse_state(p, &r);
-	json_decref(body);
-	*out_reason = r.why;
-	return r.err;
 }
 
 int vf_checkpoint_parse(const void *bytes, size_t len, const char *name,
@@ -388,7 +360,7 @@ int vf_checkpoint_parse(const void *bytes, size_t len, const char *name,
 	p.head = f.number;
 	if (!p.s)
 		return -ENOMEM;
-	err = parse_frame(&f, &p, out_reason);
+	err = vf_log_body_parse(&f, parse_state, &p, out_reason);
 	p.s->head_checksum = f.checksum;
 	p.s->checkpoint = f.number;
 	if (err)

@@ -114,72 +114,52 @@ int vf_record_encode(const struct vf_record *r, struct vf_buf *out)
 
 /* ---- in -------------------------------------------------------------------------------- */
 
+struct parser {
+	struct vf_record *out;
+	size_t cap; /* of out->ops */
+};
+
 /* Grown as operations prove to be some: "[1,1,..." must not cost gigabytes. */
-static struct vf_op *next_op(struct vf_record *out, size_t *cap)
+static struct vf_op *next_op(struct parser *p)
 {
-	if (out->n_ops == *cap) {
-		size_t n = *cap ? 2 * *cap : 4;
-		struct vf_op *p = realloc(out->ops, n * sizeof(*p));
-		if (!p)
+	struct vf_record *out = p->out;
+
+	if (out->n_ops == p->cap) {
+		size_t n = p->cap ? 2 * p->cap : 4;
+		struct vf_op *ops = realloc(out->ops, n * sizeof(*ops));
+		if (!ops)
 			return NULL;
-		memset(p + *cap, 0, (n - *cap) * sizeof(*p));
-		out->ops = p;
-		*cap = n;
+		memset(ops + p->cap, 0, (n - p->cap) * sizeof(*ops));
+		out->ops = ops;
+		p->cap = n;
 	}
 	return &out->ops[out->n_ops++];
 }
 
-static void parse_ops(struct vf_reader *r, struct vf_record *out)
+static void parse_op(void *arg, struct vf_reader *r)
 {
-	json_t *ops = vf_take_member(r, "operations");
-	size_t cap = 0;
+	struct vf_op *op = next_op(arg);
 
-	if (!json_is_array(ops))
-		vf_refuse(r, -EBADMSG, "the operations are missing");
-	for (size_t i = 0; !r->err && i < json_array_size(ops); i++) {
-		struct vf_reader in = {.obj = json_array_get(ops, i),
-				       .binary = r->binary,
-				       .binary_len = r->binary_len};
-		struct vf_op *op = next_op(out, &cap);
-		if (!op)
-			vf_refuse(&in, -ENOMEM, "no memory");
-		else
-			vf_op_parse(&in, op);
-		if (in.err)
-			vf_refuse(r, in.err, in.why);
-		r->binary = in.binary;
-		r->binary_len = in.binary_len;
-	}
-	if (r->binary_len)
-		vf_refuse(r, -EBADMSG, "bytes that no operation owns");
-	json_decref(ops);
+	if (!op)
+		vf_refuse(r, -ENOMEM, "no memory");
+	else
+		vf_op_parse(r, op);
 }
 
-static int parse_body(const struct vf_log_frame *f, struct vf_record *out,
-		      const char **out_reason)
+static void parse_record(void *arg, struct vf_reader *r)
 {
-	json_t *body =
-		json_loadb(f->json, f->json_len, JSON_REJECT_DUPLICATES, NULL);
-	struct vf_reader r = {
-		.obj = body, .binary = f->binary, .binary_len = f->binary_len};
+	struct parser *p = arg;
+	struct vf_record *out = p->out;
 
-	if (!json_is_object(body)) {
-		json_decref(body);
-		*out_reason = "its JSON part is malformed";
-		return -EBADMSG;
-	}
-	vf_take_text(&r, "writer", out->writer, sizeof(out->writer));
-	out->time_s = (int64_t)vf_take_u64(&r, "time", true);
-	parse_ops(&r, out);
-	vf_finish_reader(&r);
-	json_decref(body);
-	*out_reason = r.why;
-	return r.err;
+	vf_take_text(r, "writer", out->writer, sizeof(out->writer));
+	out->time_s = (int64_t)vf_take_u64(r, "time", true);
+	vf_take_ops(r, parse_op, p);
 }
 
 int vf_record_parse(const void *p, size_t len, struct vf_record *out,
 		    const char **out_reason)
 {
+	struct parser parser = {.out = out};
 	struct vf_log_frame f;
 	int err = vf_log_frame_parse(&record_kind, p, len, &f, out_reason);
 
@@ -190,7 +170,7 @@ int vf_record_parse(const void *p, size_t len, struct vf_record *out,
 	out->number = f.number;
 	memcpy(out->nonce, f.nonce, sizeof(out->nonce));
 	out->previous = f.checksum;
-	err = parse_body(&f, out, out_reason);
+	err = vf_log_body_parse(&f, parse_record, &parser, out_reason);
 	if (err)
 		vf_record_fini(out);
 	return err;

@@ -1,7 +1,7 @@
 /*
  * The frame of what a log is made of, records and checkpoints: header, JSON,
  * binary part, checksum, as log.h draws them.  Checked before anything inside
- * is looked at.
+ * is looked at; then the JSON is opened, and its operations are handed on.
  */
 #include "store/log_impl.h"
 
@@ -100,4 +100,46 @@ int vf_log_frame_parse(const struct vf_log_kind *kind, const void *p,
 uint64_t vf_record_checksum(const void *p, size_t len)
 {
 	return vf_le64((const uint8_t *)p + len - CHECKSUM_LEN);
+}
+
+/* ---- the body ------------------------------------------------------------------ */
+
+int vf_log_body_parse(const struct vf_log_frame *f, vf_read_fn *fn, void *arg,
+		      const char **out_reason)
+{
+	json_t *body =
+		json_loadb(f->json, f->json_len, JSON_REJECT_DUPLICATES, NULL);
+	struct vf_reader r = {
+		.obj = body, .binary = f->binary, .binary_len = f->binary_len};
+
+	if (!json_is_object(body)) {
+		vf_refuse(&r, -EBADMSG, "its JSON part is malformed");
+	} else {
+		fn(arg, &r);
+		vf_finish_reader(&r);
+	}
+	json_decref(body);
+	*out_reason = r.why;
+	return r.err;
+}
+
+void vf_take_ops(struct vf_reader *r, vf_read_fn *fn, void *arg)
+{
+	json_t *ops = vf_take_member(r, "operations");
+
+	if (!json_is_array(ops))
+		vf_refuse(r, -EBADMSG, "the operations are missing");
+	for (size_t i = 0; !r->err && i < json_array_size(ops); i++) {
+		struct vf_reader in = {.obj = json_array_get(ops, i),
+				       .binary = r->binary,
+				       .binary_len = r->binary_len};
+		fn(arg, &in);
+		if (in.err)
+			vf_refuse(r, in.err, in.why);
+		r->binary = in.binary;
+		r->binary_len = in.binary_len;
+	}
+	if (r->binary_len)
+		vf_refuse(r, -EBADMSG, "bytes that no operation owns");
+	json_decref(ops);
 }

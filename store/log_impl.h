@@ -60,6 +60,17 @@ json_t *vf_hex64_json(uint64_t v);
 bool vf_take_bool(struct vf_reader *r, const char *name);
 void vf_finish_reader(struct vf_reader *r);
 
+typedef void vf_read_fn(void *arg, struct vf_reader *r);
+
+/*
+ * The JSON object of a frame, whose members @fn takes, all of them.
+ * Returns 0; the first failure; @out_reason a constant.
+ */
+int vf_log_body_parse(const struct vf_log_frame *f, vf_read_fn *fn, void *arg,
+		      const char **out_reason);
+/* The member "operations": @fn takes one after the other, and its bytes. */
+void vf_take_ops(struct vf_reader *r, vf_read_fn *fn, void *arg);
+
 /* The operation's JSON; its bytes are appended.  NULL without memory. */
 json_t *vf_op_json(const struct vf_op *op, struct vf_buf *binary);
 void vf_op_parse(struct vf_reader *r, struct vf_op *op);
