@@ -310,11 +310,26 @@ static void sweep_some(struct vf_disk *d, struct vf_disk_sweep *sweep)
 		d->sweeping = false;
 }
 
+/*
+ * At the end all is saved, or one save failed that began after the end was
+ * asked for: an earlier one may have failed on a disk that works again.
+ */
+static bool is_finished(const struct vf_disk *d, uint64_t *last_try)
+{
+	if (!d->stop_index)
+		return false;
+	if (*last_try == UINT64_MAX)
+		*last_try = d->n_saves + d->saving;
+	return !d->saving &&
+	       (!d->dirty || (d->save_err && d->n_saves > *last_try));
+}
+
 static void work(struct vf_disk *d, struct vf_disk_sweep *sweep)
 {
 	struct vf_disk_save *save = NULL;
+	uint64_t last_try = UINT64_MAX;
 
-	while (!d->stop_index || d->saving || (d->dirty && !d->save_err)) {
+	while (!is_finished(d, &last_try)) {
 		if (d->load)
 			load_files(d);
 		if (d->want_cold)

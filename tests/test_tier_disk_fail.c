@@ -444,7 +444,12 @@ static void a_failing_punch_is_tried_again(void)
 	vf_disk_close(d);
 }
 
-static void what_could_not_be_synced_is_not_saved(void)
+/*
+ * Later, or when the tier is closed.  Symptom: after an unmount blocks were
+ * damaged.  Cause: a failed save was not tried again, so that the old record
+ * claimed blocks which had left since.
+ */
+static void what_could_not_be_synced_is_saved(bool at_close)
 {
 	const char *dir = vf_test_dir();
 	struct vf_disk *d = lab_open(dir, 16 << 20);
@@ -457,13 +462,20 @@ static void what_could_not_be_synced_is_not_saved(void)
 	while (atomic_load(&plan.n))
 		usleep(1000);
 	vf_disk_file_put(f);
-	usleep(1500000); /* it is tried again */
-	CU_ASSERT_EQUAL(vf_disk_flush(d), 0);
+	usleep(at_close ? 20000 : 1500000);
+	if (!at_close)
+		CU_ASSERT_EQUAL(vf_disk_flush(d), 0);
 	vf_disk_close(d);
 	d = lab_open(dir, 16 << 20);
 	CU_ASSERT_EQUAL(count_right(d, 1, 1 << 20), 64);
 	CU_ASSERT_EQUAL(count_right(d, 2, 1 << 20), 1);
 	vf_disk_close(d);
+}
+
+static void what_could_not_be_synced_is_saved_later(void)
+{
+	what_could_not_be_synced_is_saved(false);
+	what_could_not_be_synced_is_saved(true);
 }
 
 static void a_stalling_disk_is_answered_for(void)
@@ -515,58 +527,6 @@ static void only_one_waits_for_a_stalling_index(void)
 	vf_disk_close(d);
 }
 
-/* ---- who may use it ------------------------------------------------------------------------------ */
-
-static int try_open(const char *dir, uint64_t size, uint32_t block_len,
-		    const char *policy)
-{
-	struct vf_disk_options o = {.dir = dir,
-				    .size = size,
-				    .block_len = block_len,
-				    .policy = policy};
-	struct vf_disk *d = NULL;
-	int err = vf_disk_open(&o, &d);
-
-	vf_disk_close(d);
-	return err;
-}
-
-static void folders_of_others_are_refused(void)
-{
-	const char *dir = vf_test_dir();
-	char a[300], b[300];
-	struct vf_disk *d;
-
-	snprintf(a, sizeof(a), "%s/a", dir);
-	snprintf(b, sizeof(b), "%s/b", dir);
-	CU_ASSERT_EQUAL(mkdir(a, 0755), 0);
-	CU_ASSERT_EQUAL(chmod(a, 0755), 0);
-	CU_ASSERT_EQUAL(try_open(a, 16 << 20, LAB_BLOCK, NULL), -EACCES);
-	CU_ASSERT_EQUAL(chmod(a, 0700), 0);
-	CU_ASSERT_EQUAL(symlink(a, b), 0);
-	CU_ASSERT_EQUAL(try_open(b, 16 << 20, LAB_BLOCK, NULL), -EACCES);
-	CU_ASSERT_EQUAL(unlink(b), 0);
-	d = lab_open(a, 16 << 20);
-	CU_ASSERT_EQUAL(try_open(a, 16 << 20, LAB_BLOCK, NULL), -EBUSY);
-	vf_disk_close(d);
-	snprintf(b, sizeof(b), "%s/a/data", dir);
-	CU_ASSERT_EQUAL(rmdir(b), 0);
-	CU_ASSERT_EQUAL(symlink("/tmp", b), 0);
-	CU_ASSERT_EQUAL(try_open(a, 16 << 20, LAB_BLOCK, NULL), -EACCES);
-}
-
-static void options_that_cannot_be_are_refused(void)
-{
-	const char *dir = vf_test_dir();
-
-	CU_ASSERT_EQUAL(try_open(dir, 1 << 20, LAB_BLOCK, NULL), -EINVAL);
-	CU_ASSERT_EQUAL(try_open(dir, 16 << 20, 1000, NULL), -EINVAL);
-	CU_ASSERT_EQUAL(try_open(dir, 16 << 20, 0, NULL), -EINVAL);
-	CU_ASSERT_EQUAL(try_open(dir, 16 << 20, 4 << 20, NULL), -EINVAL);
-	CU_ASSERT_EQUAL(try_open(dir, 16 << 20, LAB_BLOCK, "none"), -EINVAL);
-	CU_ASSERT_EQUAL(try_open(dir, 16 << 20, LAB_BLOCK, "lru"), 0);
-}
-
 static CU_TestInfo tests[] = {
 	{"any flipped byte is noticed", any_flipped_byte_is_noticed},
 	{"files changed behind our back are not trusted",
@@ -584,15 +544,11 @@ static CU_TestInfo tests[] = {
 	{"a full disk rests and heals", a_full_disk_rests_and_heals},
 	{"a failing punch is tried again", a_failing_punch_is_tried_again},
 	{"what could not be synced is saved later",
-	 what_could_not_be_synced_is_not_saved},
+	 what_could_not_be_synced_is_saved_later},
 	{"a stalling disk is answered for within 2 s",
 	 a_stalling_disk_is_answered_for},
 	{"only one waits for a stalling index",
 	 only_one_waits_for_a_stalling_index},
-	{"folders of others are refused, one program at a time",
-	 folders_of_others_are_refused},
-	{"options that cannot be are refused",
-	 options_that_cannot_be_are_refused},
 	CU_TEST_INFO_NULL};
 
 VF_SUITE("store/tier_disk_fail", tests);
