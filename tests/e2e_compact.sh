@@ -5,7 +5,6 @@
 cd "$WORK" || exit 1
 src=$WORK/bucket
 mkdir "$src"
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 rows() { vectool stat --json "$1" | jq -c '[.rows, .dead_rows, .tail_rows, (.shards | length)]'; }
 keys() { seq -f "k%.0f" "$1" "$2"; }
 

@@ -66,7 +66,7 @@ right() { # NAME FILTER PYTHON K [OPTIONS...]
 	check "$name: right" /usr/bin/python3 tool.py check answers "$python" "$k"
 }
 count() { vecquery "$src/a" --key 1 -k 10000 --no-metadata --format jsonl --filter "$@" | jq '.hits | length'; }
-is() { # WANT COMMAND...
+yields() { # WANT COMMAND...
 	local want=$1 have
 	shift
 	have=$("$@") && [ "$have" = "$want" ] || { echo "$have, not $want"; return 1; }
@@ -108,15 +108,15 @@ printf '%s\n' '{"key":"1","k":3,"filter":{"genre":"a"}}' '{"key":"2","filter":{"
 	'{"key":"1","k":3}' '{"key":"1","k":3,"filter":{"genre":"b"}}' >lines
 lines() { vecquery "$src/a" --stdin --filter '{"genre":"c"}' <lines >out.jsonl; [ $? = 3 ]; }
 check "--stdin takes a filter per line" lines
-check "each line its own" is '["a"] null ["c"] ["b"]' bash -c \
+check "each line its own" yields '["a"] null ["c"] ["b"]' bash -c \
 	"jq -c 'if .error then null else [.hits[].metadata.genre] | unique end' out.jsonl | tr '\n' ' ' | sed 's/ \$//'"
-check "what is wrong is said there" is \
+check "what is wrong is said there" yields \
 	'filter: genre.$foo: there is no such operator' jq -r 'select(.error).error' out.jsonl
 
 # ---- what changes -------------------------------------------------------------------------
 n=$(jq -c 'select(.r == 5)' meta | wc -l)
-check "a list by filter" is "$n" bash -c "vectool ls '$src/a' --filter '{\"r\":5}' | wc -l"
-check "metadata by filter" is "$n" bash -c "vectool ls '$src/a' --json --filter '{\"r\":5}' | jq -c 'select(.metadata.r == 5)' | wc -l"
+check "a list by filter" yields "$n" bash -c "vectool ls '$src/a' --filter '{\"r\":5}' | wc -l"
+check "metadata by filter" yields "$n" bash -c "vectool ls '$src/a' --json --filter '{\"r\":5}' | jq -c 'select(.metadata.r == 5)' | wc -l"
 /usr/bin/python3 - <<'PY'
 import json, numpy as np
 np.save("new.npy", np.load("base.npy")[:100])
@@ -124,19 +124,19 @@ open("newmeta", "w").writelines(json.dumps({"r": 5000}) + "\n" for i in range(10
 PY
 seq 50 149 >newkeys
 check "a put of few rows" vf put "$src/a" new.npy --keys newkeys --metadata newmeta
-check "its rows match at once" is 100 count '{"r":5000}'
+check "its rows match at once" yields 100 count '{"r":5000}'
 before=$(jq -c 'select(.r < 20)' meta | wc -l)
 gone=$(sed -n 51,150p meta | jq -c 'select(.r < 20)' | wc -l)
-check "old metadata match no more" is $((before - gone)) count '{"r":{"$lt":20}}'
-check "but in the commit before" is "$before" count '{"r":{"$lt":20}}' --at 1
-check "by records too" is "$before" count '{"r":{"$lt":20}}' --at 1 --cache-dir none
+check "old metadata match no more" yields $((before - gone)) count '{"r":{"$lt":20}}'
+check "but in the commit before" yields "$before" count '{"r":{"$lt":20}}' --at 1
+check "by records too" yields "$before" count '{"r":{"$lt":20}}' --at 1 --cache-dir none
 check "a delete by filter" vf delete "$src/a" --filter '{"$or":[{"r":{"$lt":10}},{"r":5000}]}'
-check "nothing is left of it" is 0 count '{"$or":[{"r":{"$lt":10}},{"r":5000}]}'
-check "the others are" is "$(($(sed 51,150d meta | jq -c 'select(.r >= 10 and .r < 20)' | wc -l)))" \
+check "nothing is left of it" yields 0 count '{"$or":[{"r":{"$lt":10}},{"r":5000}]}'
+check "the others are" yields "$(($(sed 51,150d meta | jq -c 'select(.r >= 10 and .r < 20)' | wc -l)))" \
 	count '{"r":{"$lt":20}}'
 check "a delete that finds nothing" vf delete "$src/a" --filter '{"r":-5}'
 find "$XDG_CACHE_HOME" -name data.mdb -exec truncate -s 100000 {} +
-check "a damaged catalog is made again" is 0 count '{"r":5000}'
+check "a damaged catalog is made again" yields 0 count '{"r":5000}'
 
 # ---- what is refused ------------------------------------------------------------------------
 fails "an unknown operator" 'r.\$near: there is no such operator' \
@@ -157,7 +157,7 @@ check "their values are kept" vf put "$src/b" four.npy --metadata fourmeta
 fails "a filter on one" 'text: this key of .* is not filterable' \
 	vecquery "$src/b" --vector '[1,0,0,0]' --filter '{"n":1,"text":"x"}'
 fails "a list by one" 'not filterable' vectool ls "$src/b" --filter '{"$and":[{"text":"x"}]}'
-check "others are filterable" is 1 bash -c \
+check "others are filterable" yields 1 bash -c \
 	"vecquery '$src/b' --vector '[1,0,0,0]' --format jsonl --filter '{\"n\":{\"\$gte\":3}}' | jq '.hits|length'"
 fails "declared later" 'is filterable, which --non-filterable cannot change' \
 	vectool put "$src/b" four.npy -q --non-filterable n

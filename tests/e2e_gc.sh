@@ -8,7 +8,6 @@ src=$WORK/bucket
 mkdir "$src"
 ix=$src/i
 
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 rows() { vectool stat --json "$1" | jq -c '[.rows, .version]'; }
 keys() { vectool ls "$1" | sort | md5sum; }
 vectors() { rm -f got.npy; vectool get "$1" --keys "$2" --npy got.npy && md5sum <got.npy; }

@@ -4,7 +4,6 @@
 # collected.  A server that lies about conditional creation is found out.
 . "$(dirname "$0")/e2e_lib.bash"
 cd "$WORK" || exit 1
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 with_s3sim || { not_ok "s3sim" "does not start"; exit; }
 url=s3://test/k
 vectool gen --rows 2000 --dim 16 --seed 1 -q base.npy

@@ -35,6 +35,7 @@ not_ok() {
 	FAILED=1
 }
 skip() { echo "skip $1: $2"; }
+is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; } # NAME HAVE WANT
 
 check() {
 	local name=$1
@@ -71,6 +72,14 @@ mount_bucket() {
 	vecfs "$url" "$dir" "$@"
 }
 umount_bucket() { fusermount3 -u "$1"; }
+is_gone() { # DIR: no mount is there, and no process serves it
+	local n
+	for n in $(seq 50); do
+		mountpoint -q "$1" || pgrep -f "vecfs .*$1" >/dev/null || return 0
+		sleep 0.1
+	done
+	return 1
+}
 
 have_fuse() { [ -c /dev/fuse ] && [ -r /dev/fuse ] && command -v fusermount3 >/dev/null; }
 

@@ -15,15 +15,6 @@ mkdir -p "$src/a/b" && echo deep >"$src/a/b/c"
 head -c 3000000 /dev/urandom >"$src/big"
 : >"$src/empty"
 
-gone() { # nothing is left: no mount, no process
-	local n
-	for n in $(seq 50); do
-		mountpoint -q "$mnt" || pgrep -f "vecfs .*$mnt" >/dev/null || return 0
-		sleep 0.1
-	done
-	return 1
-}
-
 # ---- what it refuses, before anything is mounted
 fails "a bucket that is not there" "no such directory" vecfs "file://$WORK/none" "$mnt"
 fails "a URL of another kind" "not a bucket" vecfs "http://x/y" "$mnt"
@@ -111,7 +102,7 @@ fails "reading what is gone fails" "No such file|Stale|Input/output" cat "$mnt/p
 check "the rest of the mount still answers" jq -e . "$mnt/.vecfs/status.json"
 cp -r "$src.kept"/* "$src"
 check "unmount" umount_bucket "$mnt"
-check "nothing is left" gone
+check "nothing is left" is_gone "$mnt"
 
 # ---- the foreground, signals, a daemon that dies
 vecfs "file://$src" "$mnt" -f & pid=$!

@@ -191,15 +191,7 @@ exec 9<"$mnt/big"
 fails "a busy mount stays" "busy" fusermount3 -u "$mnt"
 exec 9<&-
 check "unmount with fusermount3" umount_bucket "$mnt"
-gone() {
-	local n
-	for n in $(seq 50); do
-		mountpoint -q "$mnt" || pgrep -f "vecfs .*$mnt" >/dev/null || return 0
-		sleep 0.1
-	done
-	return 1
-}
-check "nothing is left" gone
+check "nothing is left" is_gone "$mnt"
 vecfs "file://$src" "$mnt" -f & pid=$!
 check "the foreground" timeout 10 bash -c "until mountpoint -q '$mnt'; do sleep 0.05; done"
 exec 9<"$mnt/big"

@@ -8,7 +8,6 @@
 . "$(dirname "$0")/e2e_lib.bash"
 data=$(cd "$(dirname "$0")" && pwd)/data
 cd "$WORK" || exit 1
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 deep() { vectool verify "$1" --deep | grep -oE '[0-9]+ rows read, sum [0-9a-f]{16}: all is well'; }
 
 tar -xzf "$data/bucket-1.tar.gz"

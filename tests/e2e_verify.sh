@@ -5,7 +5,6 @@
 cd "$WORK" || exit 1
 b=$WORK/b
 mkdir "$b"
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 sum() { vectool verify "$1" --deep | grep -oE 'sum [0-9a-f]{16}: all is well'; }
 
 vectool gen --rows 1500 --dim 16 --seed 1 -q base.npy

@@ -14,7 +14,6 @@ seq -f 'k%g' 0 1999 >base.keys
 seq -f 'k%g' 1950 2049 >few.keys
 seq -f 'k%g' 0 2 1798 >many.keys
 rows() { vectool stat --json "$1" | jq -c '[.rows, .dead_rows, .tail_rows, (.shards | length)]'; }
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 
 # ---- one writer
 vectool put "$src/i" base.npy --keys base.keys -q
