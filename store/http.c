@@ -21,7 +21,7 @@ enum {
 	CONNECTIONS_DEFAULT = 64,
 	TIMEOUT_DEFAULT_MS = 60000,
 	CONNECT_TIMEOUT_MS = 5000,
-	STALL_S = 15,	 /* no byte for so long: try again */
+	STALL_DEFAULT_S = 15,
 	IDLE_MAX_S = 50, /* servers close idle connections after 60 s */
 	BACKOFF_FIRST_MS = 50,
 	BACKOFF_MAX_MS = 5000,
@@ -49,6 +49,7 @@ struct vf_http {
 	struct vf_http_loop loop;	 /* the thread's, but for its wake */
 	char *ca_file;			 /* [fixed] */
 	unsigned max_active, timeout_ms; /* [fixed] */
+	unsigned stall_s;		 /* [fixed] */
 	pthread_mutex_t mtx;
 	struct call *queue, **queue_end; /* [mtx] */
 	bool stop;			 /* [mtx] */
@@ -127,7 +128,7 @@ static void set_options(struct vf_http *h, struct call *c, CURL *e,
 	curl_easy_setopt(e, CURLOPT_CONNECTTIMEOUT_MS,
 			 (long)CONNECT_TIMEOUT_MS);
 	curl_easy_setopt(e, CURLOPT_LOW_SPEED_LIMIT, 1L);
-	curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)STALL_S);
+	curl_easy_setopt(e, CURLOPT_LOW_SPEED_TIME, (long)h->stall_s);
 	curl_easy_setopt(e, CURLOPT_TIMEOUT_MS, left_ms);
 	curl_easy_setopt(e, CURLOPT_MAXAGE_CONN, (long)IDLE_MAX_S);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "vecfs/" VF_VERSION);
@@ -221,14 +222,15 @@ static uint64_t random_below(struct vf_http *h, uint64_t n)
 }
 
 /* "Full jitter": anywhere up to the doubled step, so that many clients that
- * failed together do not come back together. */
+ * failed together do not come back together; not before the server asks. */
 static uint64_t back_off_ns(struct vf_http *h, const struct call *c)
 {
 	unsigned step = VF_MIN(c->answer.n_attempts, 8u);
 	uint64_t ms = VF_MIN((uint64_t)BACKOFF_FIRST_MS << step,
 			     (uint64_t)BACKOFF_MAX_MS);
 
-	return (random_below(h, ms) + 1) * 1000000;
+	ms = random_below(h, ms) + 1 + c->answer.retry_after_s * 1000ull;
+	return ms * 1000000;
 }
 
 static bool says_not_now(struct call *c, int status)
@@ -488,6 +490,7 @@ int vf_http_open(const struct vf_http_options *opt, struct vf_http **out)
 	h->max_active = opt->max_connections ? opt->max_connections
 					     : CONNECTIONS_DEFAULT;
 	h->timeout_ms = opt->timeout_ms ? opt->timeout_ms : TIMEOUT_DEFAULT_MS;
+	h->stall_s = opt->stall_s ? opt->stall_s : STALL_DEFAULT_S;
 	vf_random(&h->jitter, sizeof(h->jitter));
 	h->spare = calloc(h->max_active, sizeof(*h->spare));
 	err = vf_http_loop_init(&h->loop, h->max_active);

@@ -28,6 +28,7 @@ struct vf_http_answer {
 	char etag[VF_HTTP_ETAG_MAX]; /* without quotes; "" when none */
 	int64_t mtime_s;	     /* Last-Modified since 1970; 0: none */
 	char region[32];	     /* x-amz-bucket-region, or "" */
+	unsigned retry_after_s;	     /* Retry-After in seconds; 0: none */
 	char *text; /* body of a status >= 300, or why no answer came; NUL at
 		       the end; valid until done returns */
 	size_t text_len;
@@ -67,6 +68,7 @@ struct vf_http_options {
 	unsigned max_connections; /* 0: 64 */
 	unsigned timeout_ms;	  /* 0: 60 000; bodies sent get a second more
 				     per 256 KiB */
+	unsigned stall_s;	  /* no byte for so long: tried again; 0: 15 */
 	const char *ca_file;	  /* copied; NULL: the system's */
 };
 

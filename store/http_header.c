@@ -7,6 +7,8 @@
 #include <curl/curl.h>
 #include <stdio.h>
 
+enum { RETRY_AFTER_MAX_S = 3600 };
+
 /* "bytes 0-9/100", "bytes * /100" without the space. */
 static void take_range(struct vf_http_answer *a, const char *v)
 {
@@ -50,6 +52,9 @@ static void take_header(struct vf_http_answer *a, const char *name,
 		a->mtime_s = (int64_t)curl_getdate(v, NULL);
 	else if (!strcasecmp(name, "x-amz-bucket-region"))
 		snprintf(a->region, sizeof(a->region), "%s", v);
+	else if (!strcasecmp(name, "retry-after")) /* dates: as if none */
+		a->retry_after_s = (unsigned)VF_MIN(strtoull(v, NULL, 10),
+						    RETRY_AFTER_MAX_S);
 	else if (!strcasecmp(name, "content-length")) {
 		a->has_length = true;
 		a->content_length = strtoull(v, NULL, 10);
