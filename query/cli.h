@@ -24,6 +24,7 @@ struct cli_knobs {
 
 struct cli_args {
 	const char *index, *npy, *vector, *key, *text;
+	const char *embed, *model; /* where texts are embedded, or NULL */
 	struct cli_knobs knobs;
 	bool table, stdin_queries;
 	uint32_t n_threads; /* 0: as many as processors */
@@ -49,7 +50,7 @@ const struct vf_search *cli_search(struct cli_knobs *k);
 
 /* ---- queries (cli_query.c) ---------------------------------------------------------- */
 
-enum { CLI_ERROR_LEN = 200 };
+enum { CLI_ERROR_LEN = VF_EMBED_WHY_LEN };
 
 /* Where queries are asked.  Threads: any. */
 struct cli_source {
@@ -57,10 +58,11 @@ struct cli_source {
 	struct vf_view *view;
 	struct vf_view_info info;
 	pthread_mutex_t lock;
+	const char *embed, *model;    /* URL and name, or NULL */
 	struct vf_embedder *embedder; /* [lock], opened by the first text */
 };
 
-void cli_source_init(struct cli_source *s, const char *index,
+void cli_source_init(struct cli_source *s, const struct cli_args *a,
 		     struct vf_view *view);
 void cli_source_fini(struct cli_source *s);
 

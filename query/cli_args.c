@@ -4,6 +4,7 @@
  */
 #include "query/cli.h"
 
+#include "query/embed_http.h"
 #include "store/filter.h"
 
 #include <ctype.h>
@@ -21,6 +22,11 @@ static const char help[] =
 	"      --vector JSON      one array of numbers; '-' reads it from stdin\n"
 	"      --key KEY          the stored vector of this key\n"
 	"      --text TEXT        this text, through the index's embedder\n"
+	"      --embed URL        where the model that embedded its texts is, if one\n"
+	"                         did: an API like OpenAI's, such as\n"
+	"                         http://localhost:8080/v1; the key is taken from\n"
+	"                         VECFS_EMBED_KEY, else OPENAI_API_KEY\n"
+	"      --model NAME       that model; another than the index's is refused\n"
 	"      --stdin            lines of JSON: {\"vector\":[...]} or \"key\" or\n"
 	"                         \"text\", and knobs such as \"k\" or \"max_gets\";\n"
 	"                         answers come as lines, in order\n"
@@ -252,6 +258,8 @@ enum option_id {
 	OPT_VECTOR,
 	OPT_KEY,
 	OPT_TEXT,
+	OPT_EMBED,
+	OPT_MODEL,
 	OPT_FORMAT,
 	OPT_STDIN,
 	OPT_THREADS,
@@ -267,6 +275,8 @@ static const struct option options[] = {
 	{"vector", required_argument, NULL, OPT_VECTOR},
 	{"key", required_argument, NULL, OPT_KEY},
 	{"text", required_argument, NULL, OPT_TEXT},
+	{"embed", required_argument, NULL, OPT_EMBED},
+	{"model", required_argument, NULL, OPT_MODEL},
 	{"format", required_argument, NULL, OPT_FORMAT},
 	{"stdin", no_argument, NULL, OPT_STDIN},
 	{"threads", required_argument, NULL, OPT_THREADS},
@@ -326,6 +336,14 @@ static int parse_option(struct cli_args *a, int c, const char *name)
 		break;
 	case OPT_TEXT:
 		a->text = optarg;
+		break;
+	case OPT_EMBED:
+		if (!vf_embed_is_url(optarg))
+			return usage_error("--embed takes a URL");
+		a->embed = optarg;
+		break;
+	case OPT_MODEL:
+		a->model = optarg;
 		break;
 	case OPT_STDIN:
 		a->stdin_queries = true;

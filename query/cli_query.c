@@ -2,15 +2,19 @@
  * What a query is made of: an array, a stored vector, a text.
  */
 #include "query/cli.h"
+#include "query/embed_http.h"
 
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
 
-void cli_source_init(struct cli_source *s, const char *index,
+void cli_source_init(struct cli_source *s, const struct cli_args *a,
 		     struct vf_view *view)
 {
-	*s = (struct cli_source){.index = index, .view = view};
+	*s = (struct cli_source){.index = a->index,
+				 .view = view,
+				 .embed = a->embed,
+				 .model = a->model};
 	pthread_mutex_init(&s->lock, NULL);
 	vf_view_info(view, &s->info);
 }
@@ -44,25 +48,67 @@ int cli_from_key(struct cli_source *s, const char *key, float *q, char *error)
 
 /* ---- texts ------------------------------------------------------------------------------- */
 
-static int open_embedder(struct cli_source *s, char *error)
+/* Models are not in the index: only their names are, and the URL is asked for. */
+static int open_model(struct cli_source *s, const char *model, char *error)
+{
+	const struct vf_embed_http_options opt = {
+		.url = s->embed, .model = model, .dim = s->info.dim};
+
+	if (!s->embed)
+		return refuse(-EINVAL, error,
+			      "%s: its texts were embedded by the model %s; "
+			      "give --embed URL of an API that has it",
+			      s->index, model);
+	if (s->model && strcmp(s->model, model))
+		return refuse(-EINVAL, error,
+			      "%s: its texts were embedded by the model %s, "
+			      "not %s",
+			      s->index, model, s->model);
+	return vf_embed_http_open(&opt, &s->embedder);
+}
+
+static int open_builtin(struct cli_source *s, char *error)
 {
 	const void *data;
 	size_t len;
-	int err = vf_view_embedder(s->view, &data, &len);
 
-	if (!err && !s->info.embedder[0])
+	if (s->embed || s->model)
+		return refuse(-EINVAL, error,
+			      "%s: its embedder is %s, which is built in: "
+			      "without --embed and --model",
+			      s->index, s->info.embedder);
+	int err = vf_view_embedder(s->view, &data, &len);
+	if (!err)
+		err = vf_embedder_open(s->info.embedder, data, len,
+				       &s->embedder);
+	if (!err && s->embedder->dim != s->info.dim)
+		return refuse(-EINVAL, error, "%s: dimension %u, but %s has %u",
+			      s->info.embedder, s->embedder->dim, s->index,
+			      s->info.dim);
+	return err;
+}
+
+static int open_embedder(struct cli_source *s, char *error)
+{
+	const char *model = vf_embed_http_model(s->info.embedder);
+
+	if (!s->info.embedder[0])
 		return refuse(-EINVAL, error,
 			      "%s: it was not made from texts; use vectors or "
 			      "keys",
 			      s->index);
+	int err = model ? open_model(s, model, error) : open_builtin(s, error);
 	if (!err)
-		err = vf_embedder_open(s->info.embedder, data, len,
-				       &s->embedder);
-	return err ? refuse(err, error, "%s", vf_strerror(err)) : 0;
+		return 0;
+	vf_embedder_free(s->embedder);
+	s->embedder = NULL;
+	return error[0] ? err : refuse(err, error, "%s", vf_strerror(err));
 }
 
 int cli_from_text(struct cli_source *s, const char *text, float *q, char *error)
 {
+	const struct vf_embed_text one = {text, strlen(text)};
+	struct vf_embed_failure f;
 	int err = 0;
 
 	pthread_mutex_lock(&s->lock);
@@ -71,14 +117,8 @@ int cli_from_text(struct cli_source *s, const char *text, float *q, char *error)
 	pthread_mutex_unlock(&s->lock);
 	if (err)
 		return err;
-	if (s->embedder->dim != s->info.dim)
-		return refuse(-EINVAL, error, "%s: dimension %u, but %s has %u",
-			      s->info.embedder, s->embedder->dim, s->index,
-			      s->info.dim);
-	err = vf_embedder_embed(s->embedder, text, strlen(text), q);
-	if (err == -EINVAL)
-		return refuse(err, error, "there is no word in the text");
-	return err ? refuse(err, error, "%s", vf_strerror(err)) : 0;
+	err = vf_embedder_embed_many(s->embedder, &one, 1, q, &f);
+	return err ? refuse(err, error, "%s", f.why) : 0;
 }
 
 /* ---- arrays ------------------------------------------------------------------------------ */

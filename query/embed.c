@@ -5,6 +5,7 @@
 #include "query/embed_hash.h"
 
 #include <ctype.h>
+#include <stdio.h>
 
 enum { EMBED_DIM_MAX = VF_DIM_MAX };
 
@@ -43,7 +44,7 @@ void vf_embedder_free(struct vf_embedder *e)
 
 int vf_embedder_learn(struct vf_embedder *e, const char *text, size_t len)
 {
-	return e->ops->learn(e, text, len);
+	return e->ops->learn ? e->ops->learn(e, text, len) : 0;
 }
 
 int vf_embedder_embed(const struct vf_embedder *e, const char *text, size_t len,
@@ -52,7 +53,36 @@ int vf_embedder_embed(const struct vf_embedder *e, const char *text, size_t len,
 	return e->ops->embed(e, text, len, out);
 }
 
+static int embed_each(const struct vf_embedder *e,
+		      const struct vf_embed_text *texts, size_t n, float *out,
+		      struct vf_embed_failure *f)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < n; i++) {
+		err = e->ops->embed(e, texts[i].p, texts[i].len,
+				    out + i * e->dim);
+		f->at = i;
+		f->n = err != 0;
+	}
+	if (err)
+		snprintf(f->why, sizeof(f->why), "%s",
+			 err == -EINVAL ? "there is no word in the text"
+					: vf_strerror(err));
+	return err;
+}
+
+int vf_embedder_embed_many(const struct vf_embedder *e,
+			   const struct vf_embed_text *texts, size_t n,
+			   float *out, struct vf_embed_failure *f)
+{
+	f->at = f->n = 0;
+	f->why[0] = '\0';
+	return e->ops->embed_many ? e->ops->embed_many(e, texts, n, out, f)
+				  : embed_each(e, texts, n, out, f);
+}
+
 int vf_embedder_save(const struct vf_embedder *e, struct vf_buf *out)
 {
-	return e->ops->save(e, out);
+	return e->ops->save ? e->ops->save(e, out) : 0;
 }

@@ -4,8 +4,9 @@
  *   hash:DIM   words and character n-grams hashed with signs into DIM
  *              dimensions, weighted by inverse document frequency, unit length
  *
- * What it learned from the texts (document frequencies) is one object kept
- * with the index, so that a query is embedded as the documents were.
+ * and models behind a URL are embed_http.h's.  What hash learned from the texts
+ * (document frequencies) is one object kept with the index, so that a query is
+ * embedded as the documents were.
  *
  * Source: Weinberger et al., "Feature Hashing", ICML 2009.
  */
@@ -16,12 +17,29 @@
 
 struct vf_embedder;
 
-/* What a kind of embedder does; another one can be a model server. */
+struct vf_embed_text {
+	const char *p; /* UTF-8 */
+	size_t len;
+};
+
+enum { VF_EMBED_WHY_LEN = 512 };
+
+/* Of many texts: which could not be embedded, and why. */
+struct vf_embed_failure {
+	size_t at, n; /* texts at..at+n went together */
+	char why[VF_EMBED_WHY_LEN];
+};
+
+/* What a kind of embedder does; NULL: nothing is learned, or saved. */
 struct vf_embedder_ops {
 	const char *name; /* before the ':' */
 	int (*learn)(struct vf_embedder *e, const char *text, size_t len);
 	int (*embed)(const struct vf_embedder *e, const char *text, size_t len,
 		     float *out);
+	/* Instead of embed, where texts are cheaper together. */
+	int (*embed_many)(const struct vf_embedder *e,
+			  const struct vf_embed_text *texts, size_t n,
+			  float *out, struct vf_embed_failure *f);
 	int (*save)(const struct vf_embedder *e, struct vf_buf *out);
 	void (*free)(struct vf_embedder *e);
 };
@@ -29,6 +47,7 @@ struct vf_embedder_ops {
 struct vf_embedder {
 	const struct vf_embedder_ops *ops; /* [fixed] */
 	uint32_t dim;			   /* [fixed] */
+	uint32_t many; /* [fixed] texts that are best given at once */
 };
 
 /*
@@ -52,6 +71,15 @@ int vf_embedder_learn(struct vf_embedder *e, const char *text, size_t len);
  */
 int vf_embedder_embed(const struct vf_embedder *e, const char *text, size_t len,
 		      float *out);
+
+/*
+ * @n texts to float[n][dim]; where many are cheaper together, e->many of them.
+ * Returns 0; -EINVAL a text that cannot be embedded; -EREMOTEIO; -ECANCELED;
+ * -ENOMEM; said in @f, not logged.  Threads: any.  May block on the network.
+ */
+int vf_embedder_embed_many(const struct vf_embedder *e,
+			   const struct vf_embed_text *texts, size_t n,
+			   float *out, struct vf_embed_failure *f);
 
 /* Appends the data object (magic, version, checksum inside). */
 int vf_embedder_save(const struct vf_embedder *e, struct vf_buf *out);

@@ -474,7 +474,7 @@ int vf_embed_hash_open(uint32_t dim, const void *data, size_t len,
 
 	if (!e)
 		return vf_fail(-ENOMEM, "hash:%u: %s", dim, strerror(ENOMEM));
-	e->base = (struct vf_embedder){&hash_ops, dim};
+	e->base = (struct vf_embedder){&hash_ops, dim, 1};
 	for (size_t i = 0; i < VF_N(e->ln_half); i++)
 		e->ln_half[i] = i ? ln((double)i + 0.5) : 0;
 	e->df = calloc(N_BUCKETS, sizeof(*e->df));

@@ -165,7 +165,7 @@ static int run(struct run *r)
 		err = vf_view_open(a->index, &opt, &r->view);
 	if (err)
 		return err;
-	cli_source_init(&r->source, a->index, r->view);
+	cli_source_init(&r->source, a, r->view);
 	err = a->stdin_queries ? cli_stream(&r->source, a, &r->any_partial)
 	      : a->npy	       ? run_npy(r, a->npy)
 			       : run_one(r);

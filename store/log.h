@@ -44,7 +44,7 @@ enum {
 	VF_RECORD_HEADER_LEN = 96,
 	VF_RECORD_MAX = 16 << 20,	 /* bytes of one record */
 	VF_SHARD_NAME_LEN = 20 + 1 + 32, /* <head>-<nonce>: %020u-%032x */
-	VF_EMBEDDER_MAX = 64,
+	VF_EMBEDDER_MAX = 128,
 	VF_OBJECT_NAME_MAX = 63,
 	VF_NON_FILTERABLE_MAX = 10, /* keys of metadata */
 	VF_NON_FILTERABLE_LEN = 63, /* bytes of one */
