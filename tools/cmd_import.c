@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "index/tree.h"
+#include "query/embed_http.h"
 #include "store/util.h"
 #include "tools/import_files.h"
 #include "tools/ingest.h"
@@ -13,8 +14,9 @@
 enum { EMBEDDER_DATA_MAX = 1 << 30 };
 
 static struct {
-	const char *texts, *embed, *metric, *dtype;
+	const char *texts, *embed, *model, *words, *metric, *dtype;
 	const char *array, *keys, *metadata, *cache_dir, *scratch;
+	uint64_t embed_batch, embed_timeout;
 	uint64_t bits, shard_rows, seed, leaves, ram, part_rows, first_key;
 	bool compress, skip_empty, resume, check;
 } opt = {.seed = UINT64_MAX};
@@ -22,6 +24,11 @@ static struct {
 static const struct vf_arg options[] = {
 	{"texts", 0, VF_ARG_STRING, &opt.texts, 0, 0},
 	{"embed", 0, VF_ARG_STRING, &opt.embed, 0, 0},
+	{"model", 0, VF_ARG_STRING, &opt.model, 0, 0},
+	{"text", 0, VF_ARG_STRING, &opt.words, 0, 0},
+	{"embed-batch", 0, VF_ARG_COUNT, &opt.embed_batch, 1,
+	 VF_EMBED_BATCH_MAX},
+	{"embed-timeout", 0, VF_ARG_COUNT, &opt.embed_timeout, 1, 3600},
 	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
 	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
 	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
@@ -42,10 +49,39 @@ static const struct vf_arg options[] = {
 	{"check", 0, VF_ARG_FLAG, &opt.check, 0, 0},
 	{0}};
 
+static bool is_model(void)
+{
+	return opt.embed && vf_embed_is_url(opt.embed);
+}
+
+static int check_model(bool files)
+{
+	if (!opt.model)
+		return vf_fail(-EINVAL, "import: --embed URL needs --model");
+	if (opt.texts || !files)
+		return vf_fail(-EINVAL,
+			       "import: with --embed URL give files instead of "
+			       "--texts: TARGET FILE...");
+	if (opt.check || opt.skip_empty || opt.array)
+		return vf_fail(-EINVAL,
+			       "import: --check, --skip-empty and --array are "
+			       "not of --embed URL");
+	return 0;
+}
+
 static int check_usage(const struct vf_args *a)
 {
 	bool files = a->n_operands > 1, texts = opt.texts || opt.embed;
 
+	if (a->n_operands > 2 && (opt.keys || opt.metadata))
+		return vf_fail(-EINVAL,
+			       "import: --keys and --metadata are of one file");
+	if (is_model())
+		return check_model(files);
+	if (opt.model || opt.words || opt.embed_batch || opt.embed_timeout)
+		return vf_fail(-EINVAL,
+			       "import: --model, --text, --embed-batch and "
+			       "--embed-timeout are of FILE... --embed URL");
 	if (files && texts)
 		return vf_fail(
 			-EINVAL,
@@ -55,9 +91,6 @@ static int check_usage(const struct vf_args *a)
 		return vf_fail(-EINVAL,
 			       "import: no file given; --texts and --embed are "
 			       "needed for texts");
-	if (a->n_operands > 2 && (opt.keys || opt.metadata))
-		return vf_fail(-EINVAL,
-			       "import: --keys and --metadata are of one file");
 	if (texts && (opt.keys || opt.metadata || opt.resume || opt.check))
 		return vf_fail(-EINVAL,
 			       "import: --keys, --metadata, --resume and "
@@ -72,7 +105,12 @@ static int read_wish(struct vf_wish *out)
 				.bits = (uint32_t)opt.bits};
 	if (out->has_seed)
 		out->seed = opt.seed;
-	if (opt.embed && strlen(opt.embed) >= VF_EMBEDDER_MAX)
+	if (is_model()) {
+		static char name[VF_EMBEDDER_MAX];
+		out->embedder = name;
+		if (vf_embed_http_name(opt.model, name, sizeof(name)))
+			return -EINVAL;
+	} else if (opt.embed && strlen(opt.embed) >= VF_EMBEDDER_MAX)
 		return vf_fail(-EINVAL, "import: --embed \"%s\" is too long",
 			       opt.embed);
 	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
@@ -136,6 +174,17 @@ static int open_texts(int *out_fd, const char **out_name)
 
 /* ---- the embedder ------------------------------------------------------------------- */
 
+static int check_embedder(const struct vf_target *t, const struct vf_state *s,
+			  const char *want)
+{
+	const char *is = s->config.embedder;
+
+	if (!strcmp(is, want))
+		return 0;
+	return vf_fail(-EINVAL, "%s: its embedder is %s, not %s", t->name,
+		       is[0] ? is : "none", want);
+}
+
 /* What the index has learned: a second import embeds as the first did. */
 static int load_embedder(const struct vf_target *t, const struct vf_state *s,
 			 struct vf_embedder **out)
@@ -144,13 +193,10 @@ static int load_embedder(const struct vf_target *t, const struct vf_state *s,
 	VF_AUTO_FREE char *key = NULL;
 	VF_AUTO_FREE void *data = NULL;
 	size_t len = 0;
-	int err;
+	int err = check_embedder(t, s, opt.embed);
 
-	if (strcmp(s->config.embedder, opt.embed))
-		return vf_fail(
-			-EINVAL, "%s: its embedder is %s, not %s", t->name,
-			s->config.embedder[0] ? s->config.embedder : "none",
-			opt.embed);
+	if (err)
+		return err;
 	if (asprintf(&key, "%s/embed/%s", t->index, ref->name) < 0)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	err = vf_bucket_get_all(t->bucket, key, EMBEDDER_DATA_MAX, &data, &len);
@@ -246,7 +292,8 @@ static int import_texts(const struct vf_args *a, const struct vf_target *t,
 }
 
 static int import_vectors(const struct vf_args *a, const struct vf_target *t,
-			  const struct vf_wish *wish)
+			  const struct vf_wish *wish,
+			  const struct vf_embedder *e)
 {
 	struct vf_import_files o = {
 		.target = t,
@@ -255,6 +302,8 @@ static int import_vectors(const struct vf_args *a, const struct vf_target *t,
 		.part = opt.array,
 		.keys = opt.keys,
 		.metadata = opt.metadata,
+		.embedder = e,
+		.words = opt.words ? opt.words : "text",
 		.part_rows = opt.part_rows,
 		.first_key = opt.first_key,
 		.resume = opt.resume,
@@ -270,6 +319,41 @@ static int import_vectors(const struct vf_args *a, const struct vf_target *t,
 			.n_threads = (unsigned)a->common.n_threads}};
 
 	return vf_import_files_run(&o);
+}
+
+/* An index of another model is found out before anything is paid for. */
+static int open_model(const struct vf_target *t, const struct vf_wish *wish,
+		      struct vf_embedder **out)
+{
+	struct vf_embed_http_options o = {
+		.url = opt.embed,
+		.model = opt.model,
+		.batch = (uint32_t)opt.embed_batch,
+		.timeout_ms = (unsigned)opt.embed_timeout * 1000,
+		.stop = vf_interrupted};
+	struct vf_state *s;
+	int err = vf_index_find(t->bucket, t->index, &s);
+
+	if (err)
+		return err;
+	if (s && s->configured) {
+		o.dim = s->config.dim;
+		err = check_embedder(t, s, wish->embedder);
+	}
+	vf_state_free(s);
+	return err ? err : vf_embed_http_open(&o, out);
+}
+
+static int import_model(const struct vf_args *a, const struct vf_target *t,
+			const struct vf_wish *wish)
+{
+	struct vf_embedder *e = NULL;
+	int err = open_model(t, wish, &e);
+
+	if (!err)
+		err = import_vectors(a, t, wish, e);
+	vf_embedder_free(e);
+	return err;
 }
 
 static int import_through(const struct vf_args *a, const struct vf_target *t,
@@ -298,8 +382,9 @@ static int run_import(const struct vf_args *a)
 		err = vf_target_open(a->operands[0], &a->common, &t);
 	if (err)
 		return err;
-	err = opt.texts ? import_through(a, &t, &wish)
-			: import_vectors(a, &t, &wish);
+	err = opt.texts	   ? import_through(a, &t, &wish)
+	      : is_model() ? import_model(a, &t, &wish)
+			   : import_vectors(a, &t, &wish, NULL);
 	vf_target_close(&t);
 	return err;
 }
@@ -309,7 +394,9 @@ const struct vf_verb vf_verb_import = {
 	.summary = "add files of vectors, or texts through an embedder",
 	.help = "usage: vectool import TARGET FILE... [OPTIONS]\n"
 		"       vectool import TARGET --texts FILE.jsonl --embed "
-		"hash:DIM [OPTIONS]\n\n"
+		"hash:DIM [OPTIONS]\n"
+		"       vectool import TARGET FILE... --embed URL --model NAME "
+		"[OPTIONS]\n\n"
 		"Files of vectors: npy, npz, fvecs, bvecs, ivecs, HDF5 (as "
 		"ann-benchmarks), FAISS\n"
 		"(flat, id map), JSON lines ({\"key\", \"vector\", "
@@ -344,7 +431,22 @@ const struct vf_verb vf_verb_import = {
 		"  --embed hash:DIM   words and character n-grams hashed into "
 		"DIM dimensions\n"
 		"  --skip-empty       pass over texts without a word\n\n"
-		"Both take --metric, --dtype, --bits, --shard-rows, "
+		"Texts through a model behind an API like OpenAI's: FILE is "
+		"JSON lines or CSV (whose\n"
+		"first line names its columns).  Parts are of 16384 rows: "
+		"each is embedded, then put,\n"
+		"and --resume goes on behind the last.  The index remembers "
+		"the model's name.\n\n"
+		"  --embed URL        as http://localhost:8080/v1; a key is "
+		"taken from VECFS_EMBED_KEY,\n"
+		"                     else (https, or this machine) from "
+		"OPENAI_API_KEY\n"
+		"  --model NAME       of the model there\n"
+		"  --text NAME        member or column with the text (text)\n"
+		"  --embed-batch N    texts of one request (64); four are under "
+		"way at once\n"
+		"  --embed-timeout S  of a request and all its attempts (120)\n\n"
+		"All take --metric, --dtype, --bits, --shard-rows, "
 		"--compress, --seed, --leaves,\n"
 		"--ram, --scratch and --cache-dir as put does; a FAISS or HDF5 "
 		"file brings the\n"
@@ -355,7 +457,11 @@ const struct vf_verb vf_verb_import = {
 		"  vectool import s3://bucket/prefix/sift base.fvecs "
 		"--part-rows 100000\n"
 		"  vectool import /data/bucket/articles --texts articles.jsonl "
-		"--embed hash:1024\n",
+		"--embed hash:1024\n"
+		"  vectool import /data/bucket/articles articles.csv --text "
+		"body \\\n"
+		"      --embed http://localhost:11434/v1 --model "
+		"nomic-embed-text\n",
 	.min_operands = 1,
 	.max_operands = VF_ARGS_OPERANDS_MAX,
 	.options = options,

@@ -79,31 +79,63 @@ static int check_name(const struct vf_intake *in)
 		       !in->format && named->doubt ? named->doubt : "");
 }
 
-int vf_intake_open(int fd, const char *name, const char *part,
-		   struct vf_intake *out)
+static int probe_all(struct vf_intake *in)
 {
 	struct vf_format_head h;
+	int err = read_head(in, &h);
 
-	*out = (struct vf_intake){.fd = fd, .name = name, .part = part};
-	int err = read_head(out, &h);
-	for (size_t i = 0; !err && !out->format && vf_formats[i]; i++)
+	for (size_t i = 0; !err && !in->format && vf_formats[i]; i++)
 		if (vf_formats[i]->probe(&h))
-			out->format = vf_formats[i];
+			in->format = vf_formats[i];
 	if (!err)
-		err = check_name(out);
-	if (!err && !out->format)
-		err = vf_intake_refuse(out,
-				       "none of the formats that are known "
-				       "(see: vectool help import)");
-	if (!err)
-		err = out->format->open(out);
-	if (!err && !out->n_rows)
-		err = vf_intake_refuse(out, "holds no rows");
-	if (!err && (out->dim < VF_DIM_MIN || out->dim > VF_DIM_MAX))
+		err = check_name(in);
+	if (!err && !in->format)
+		err = vf_intake_refuse(in, "none of the formats that are known "
+					   "(see: vectool help import)");
+	return err;
+}
+
+static int open_rows(struct vf_intake *in)
+{
+	int err = in->format->open(in);
+
+	if (!err && !in->n_rows)
+		err = vf_intake_refuse(in, "holds no rows");
+	if (!err && !in->words &&
+	    (in->dim < VF_DIM_MIN || in->dim > VF_DIM_MAX))
 		err = vf_fail(-EINVAL,
 			      "%s: rows have %u elements; %d to %d are "
 			      "possible",
-			      name, out->dim, VF_DIM_MIN, VF_DIM_MAX);
+			      in->name, in->dim, VF_DIM_MIN, VF_DIM_MAX);
+	return err;
+}
+
+int vf_intake_open(int fd, const char *name, const char *part,
+		   struct vf_intake *out)
+{
+	*out = (struct vf_intake){.fd = fd, .name = name, .part = part};
+	int err = probe_all(out);
+
+	if (!err)
+		err = open_rows(out);
+	if (err)
+		vf_intake_close(out);
+	return err;
+}
+
+int vf_intake_open_texts(int fd, const char *name, const char *words,
+			 struct vf_intake *out)
+{
+	*out = (struct vf_intake){.fd = fd, .name = name, .words = words};
+	int err = probe_all(out);
+
+	if (!err && !out->format->words)
+		err = vf_fail(-EINVAL,
+			      "%s: is %s, which holds no texts; JSON lines and "
+			      "CSV do",
+			      name, out->format->name);
+	if (!err)
+		err = open_rows(out);
 	if (err)
 		vf_intake_close(out);
 	return err;
@@ -127,6 +159,11 @@ int vf_intake_text(struct vf_intake *in, uint64_t row, struct vf_buf *key,
 		   struct vf_buf *metadata)
 {
 	return in->format->text ? in->format->text(in, row, key, metadata) : 0;
+}
+
+int vf_intake_words(struct vf_intake *in, uint64_t row, struct vf_buf *out)
+{
+	return in->format->words(in, row, out);
 }
 
 int vf_outlet_write(struct vf_outlet *out, const struct vf_outlet_row *row)

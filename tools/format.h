@@ -20,8 +20,10 @@ struct vf_format;
 
 struct vf_intake {
 	const struct vf_format *format;
-	const char *name; /* of the file, for messages; borrowed */
-	const char *part; /* array or data set wanted; NULL: the usual one */
+	const char *name;  /* of the file, for messages; borrowed */
+	const char *part;  /* array or data set wanted; NULL: the usual one */
+	const char *words; /* column or member with the text of a row, which is
+			      wanted instead of vectors; NULL: vectors */
 	int fd;
 	uint64_t len; /* bytes of the file */
 	/* Set by the format's open. */
@@ -51,6 +53,10 @@ struct vf_format_head {
  */
 int vf_intake_open(int fd, const char *name, const char *part,
 		   struct vf_intake *out);
+/* The same for a file of texts, in its column or member @words, borrowed
+ * likewise.  Its rows have no vectors: dim is 0. */
+int vf_intake_open_texts(int fd, const char *name, const char *words,
+			 struct vf_intake *out);
 void vf_intake_close(struct vf_intake *in);
 
 /*
@@ -65,6 +71,8 @@ int vf_intake_rows(struct vf_intake *in, uint64_t row, size_t n, float *out);
  */
 int vf_intake_text(struct vf_intake *in, uint64_t row, struct vf_buf *key,
 		   struct vf_buf *metadata);
+/* Append the text of a row.  Returns as rows; -EINVAL it has none. */
+int vf_intake_words(struct vf_intake *in, uint64_t row, struct vf_buf *out);
 
 /* ---- writing ------------------------------------------------------------------- */
 
@@ -111,6 +119,8 @@ struct vf_format {
 	int (*rows)(struct vf_intake *in, uint64_t row, size_t n, float *x);
 	int (*text)(struct vf_intake *in, uint64_t row, struct vf_buf *key,
 		    struct vf_buf *metadata);
+	/* Of formats that can hold texts; else NULL. */
+	int (*words)(struct vf_intake *in, uint64_t row, struct vf_buf *out);
 	void (*close)(struct vf_intake *in); /* accepts a half-opened one */
 	int (*create)(struct vf_outlet *out);
 	int (*write)(struct vf_outlet *out, const struct vf_outlet_row *row);

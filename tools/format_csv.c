@@ -2,7 +2,8 @@
  * Comma-separated values (RFC 4180), a line per row.  The first line names the
  * columns: "key" (or "id"), "metadata" (a JSON object), every other one is an
  * element of the vector; without names, a first column that is no number is
- * the key.  Quoted fields end on their line.
+ * the key.  Quoted fields end on their line.  In a file of texts the columns are
+ * named, and those that are wanted for nothing are passed over.
  */
 #include <ctype.h>
 #include <inttypes.h>
@@ -20,8 +21,9 @@ struct field {
 
 struct csv {
 	struct vf_line_table table;
-	uint32_t key, metadata, n_columns; /* columns, or NONE */
-	struct field *fields;		   /* [n_columns + 1] of the last row */
+	uint32_t key, metadata, words; /* columns, or NONE */
+	uint32_t n_columns;
+	struct field *fields; /* [n_columns + 1] of the last row */
 	bool any;
 	uint64_t row;
 };
@@ -130,7 +132,7 @@ static int learn_columns(struct vf_intake *in, const char *line, size_t len,
 
 	if (why)
 		return refuse_line(in, 0, why);
-	c->key = c->metadata = NONE;
+	c->key = c->metadata = c->words = NONE;
 	c->n_columns = (uint32_t)n;
 	*out_names = false;
 	for (uint32_t i = 0; i < n; i++) {
@@ -139,14 +141,20 @@ static int learn_columns(struct vf_intake *in, const char *line, size_t len,
 			c->key = i;
 		else if (is_named(f, "metadata"))
 			c->metadata = i;
+		else if (in->words && is_named(f, in->words))
+			c->words = i;
 		*out_names |= i && !parse_number(f, &x);
 	}
-	*out_names |= c->key != NONE || c->metadata != NONE;
+	if (in->words && c->words == NONE)
+		return vf_fail(-EINVAL, "%s: line 1 names no column \"%s\"",
+			       in->name, in->words);
+	*out_names |= c->key != NONE || c->metadata != NONE || in->words;
 	if (!*out_names && !parse_number(&c->fields[0], &x))
 		c->key = 0;
 	in->has_keys = c->key != NONE;
 	in->has_metadata = c->metadata != NONE;
-	in->dim = c->n_columns - in->has_keys - in->has_metadata;
+	if (!in->words)
+		in->dim = c->n_columns - in->has_keys - in->has_metadata;
 	return 0;
 }
 
@@ -256,6 +264,17 @@ static int text_csv(struct vf_intake *in, uint64_t row, struct vf_buf *key,
 	return err;
 }
 
+static int words_csv(struct vf_intake *in, uint64_t row, struct vf_buf *out)
+{
+	const struct csv *c = in->own;
+	int err = parse_row(in, row);
+
+	if (err)
+		return err;
+	err = append_field(&c->fields[c->words], out);
+	return err ? vf_fail(err, "%s: %s", in->name, vf_strerror(err)) : 0;
+}
+
 static void close_csv(struct vf_intake *in)
 {
 	struct csv *c = in->own;
@@ -325,6 +344,7 @@ const struct vf_format vf_format_csv = {
 	.open = open_csv,
 	.rows = read_csv,
 	.text = text_csv,
+	.words = words_csv,
 	.close = close_csv,
 	.create = create_csv,
 	.write = write_csv,

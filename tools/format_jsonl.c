@@ -5,6 +5,7 @@
  *
  * Read as well: "id" for the key, "values" or "embedding" for the vector, keys
  * that are whole numbers, and no metadata.  Other members are passed over.
+ * A file of texts has a string where another has the vector.
  */
 #include <ctype.h>
 #include <inttypes.h>
@@ -96,8 +97,8 @@ static int open_jsonl(struct vf_intake *in)
 	err = parse_row(in, 0);
 	if (err)
 		return err;
-	const json_t *v = find_vector(j->object);
-	if (!v)
+	const json_t *v = in->words ? NULL : find_vector(j->object);
+	if (!v && !in->words)
 		return refuse_line(in, 0,
 				   "has no list \"vector\" (nor \"values\", "
 				   "\"embedding\")");
@@ -189,6 +190,22 @@ static int text_jsonl(struct vf_intake *in, uint64_t row, struct vf_buf *key,
 	return vf_buf_append(metadata, s, len);
 }
 
+static int words_jsonl(struct vf_intake *in, uint64_t row, struct vf_buf *out)
+{
+	const struct jsonl *j = in->own;
+	int err = parse_row(in, row);
+	const json_t *t = err ? NULL : json_object_get(j->object, in->words);
+
+	if (err)
+		return err;
+	if (!json_is_string(t))
+		return vf_fail(-EINVAL,
+			       "%s: line %" PRIu64 " has no string \"%s\"",
+			       in->name, row + 1, in->words);
+	err = vf_buf_append(out, json_string_value(t), json_string_length(t));
+	return err ? vf_fail(err, "%s: %s", in->name, vf_strerror(err)) : 0;
+}
+
 static void close_jsonl(struct vf_intake *in)
 {
 	struct jsonl *j = in->own;
@@ -246,6 +263,7 @@ const struct vf_format vf_format_jsonl = {
 	.open = open_jsonl,
 	.rows = read_jsonl,
 	.text = text_jsonl,
+	.words = words_jsonl,
 	.close = close_jsonl,
 	.create = create_jsonl,
 	.write = write_jsonl,

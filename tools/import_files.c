@@ -17,7 +17,12 @@
 #include "tools/source_file.h"
 #include "tools/verb.h"
 
-enum { PART_SHARDS = 4 }; /* full ones, of a part by default */
+enum {
+	PART_SHARDS = 4, /* full ones, of a part by default */
+	/* A part of texts is embedded before any of it is put: what is lost
+	 * when it is stopped is paid for twice. */
+	PART_TEXTS = 16384,
+};
 
 struct import {
 	const struct vf_import_files *o;
@@ -35,14 +40,13 @@ struct import {
 
 static int count_known(struct import *im, struct vf_catalog_view *v)
 {
-	VF_AUTO_FREE float *x = malloc(im->source->dim * sizeof(float));
 	VF_AUTO_BUF struct vf_buf key = {0}, metadata = {0};
 	struct vf_place place;
-	int err = x ? 0 : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	int err = 0;
 
 	while (!err && im->skip < im->n) {
 		key.len = metadata.len = 0;
-		err = vf_source_file_row(im->source, im->skip, x, &key,
+		err = vf_source_file_row(im->source, im->skip, NULL, &key,
 					 &metadata);
 		if (err)
 			return err;
@@ -127,10 +131,12 @@ static int put_part(struct import *im, uint64_t from, uint64_t n, bool is_new)
 	/* The tree is made by the first part, for all rows. */
 	if (from)
 		put.n_leaves = 0;
-	else if (is_new && !put.n_leaves && n < im->n)
+	else if (is_new && !put.n_leaves && n < im->n && !o->embedder)
 		put.n_leaves = vf_cluster_n_leaves(im->n);
-	vf_source_file_window(im->source, from, n);
-	int err = vf_ingest_run(&put, &im->last);
+	int err = vf_source_file_window(im->source, from, n);
+	if (err)
+		return err;
+	err = vf_ingest_run(&put, &im->last);
 	im->n_replaced += im->last.n_replaced;
 	im->n_shards += im->last.n_shards;
 	return err;
@@ -142,6 +148,8 @@ static uint64_t part_rows(const struct import *im)
 
 	if (im->o->part_rows)
 		return im->o->part_rows;
+	if (im->o->embedder)
+		return PART_TEXTS;
 	if (!shard)
 		shard = vf_shard_rows_default(im->source->dim,
 					      im->source->dtype);
@@ -211,6 +219,9 @@ static int import_file(struct import *im, const char *path)
 					     .part = o->part,
 					     .keys = o->keys,
 					     .metadata = o->metadata,
+					     .embedder = o->embedder,
+					     .words = o->words,
+					     .scratch = o->put.scratch,
 					     .quiet = o->put.quiet};
 	uint64_t start = vf_now_ns();
 	bool is_new = false;

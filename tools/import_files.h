@@ -15,6 +15,9 @@ struct vf_import_files {
 	const char *part, *keys, *metadata; /* as in vf_source_file_options */
 	uint64_t part_rows;		    /* of one commit; 0: default */
 	uint64_t first_key; /* of the first file's row 0, when resuming */
+	/* Texts: as in vf_source_file_options. */
+	const struct vf_embedder *embedder;
+	const char *words;
 	bool resume, check;
 	/* What each put gets; bucket, names, source and n_leaves are set here,
 	 * n_leaves only where it is 0. */

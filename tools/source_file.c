@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "tools/embedding.h"
 #include "tools/jsonl.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
@@ -19,6 +20,7 @@ struct file_source {
 	struct vf_source_file_options opt;
 	struct vf_intake in;
 	struct vf_line_table keys, metadata; /* lines NULL: none */
+	struct vf_embedding embedding;	     /* e NULL: rows are vectors */
 	uint64_t from;			     /* first row of the window */
 };
 
@@ -41,6 +43,12 @@ static int append_line(struct vf_line_table *t, uint64_t row,
 	return err;
 }
 
+static int read_rows(struct file_source *s, uint64_t row, size_t n, float *x)
+{
+	return s->embedding.e ? vf_embedding_rows(&s->embedding, row, n, x)
+			      : vf_intake_rows(&s->in, row, n, x);
+}
+
 /* Files beside the file come before what it holds itself. */
 static int read_text(struct file_source *s, uint64_t row, struct vf_buf *key,
 		     struct vf_buf *metadata)
@@ -61,7 +69,7 @@ int vf_source_file_row(struct vf_source *base, uint64_t row, float *x,
 		       struct vf_buf *key, struct vf_buf *metadata)
 {
 	struct file_source *s = of(base);
-	int err = vf_intake_rows(&s->in, row, 1, x);
+	int err = x ? read_rows(s, row, 1, x) : 0;
 
 	return err ? err : read_text(s, row, key, metadata);
 }
@@ -173,14 +181,17 @@ static int file_sample(struct vf_source *base, size_t max, float *out,
 		       size_t *out_n)
 {
 	struct file_source *s = of(base);
-	size_t n = (size_t)VF_MIN(s->in.n_rows, (uint64_t)max);
+	bool texts = s->embedding.e;
+	uint64_t first = texts ? s->from : 0;
+	uint64_t all = texts ? base->n_rows : s->in.n_rows;
+	size_t n = (size_t)VF_MIN(all, (uint64_t)max);
 	int err = 0;
 
 	for (size_t i = 0; !err && i < n; i++)
-		err = vf_intake_rows(&s->in,
-				     (uint64_t)((double)s->in.n_rows /
-						(double)n * (double)i),
-				     1, out + i * base->dim);
+		err = read_rows(
+			s,
+			first + (uint64_t)((double)all / (double)n * (double)i),
+			1, out + i * base->dim);
 	*out_n = n;
 	return err;
 }
@@ -208,21 +219,22 @@ static int file_claim(struct vf_source *base, struct vf_chunk *c)
 {
 	struct file_source *s = of(base);
 	VF_AUTO_BUF struct vf_buf metadata = {0};
+	bool by_row = s->in.format->by_row && !s->embedding.e;
 	uint64_t row = s->from + c->row;
 	size_t i;
 	int err = 0;
 
 	c->text.len = 0;
 	for (i = 0; !err && i < c->n && c->text.len < CHUNK_TEXT; i++) {
-		if (s->in.format->by_row)
+		if (by_row)
 			err = vf_intake_rows(&s->in, row + i, 1,
 					     c->x + i * base->dim);
 		if (!err)
 			err = claim_text(s, c, i, &metadata);
 	}
 	c->n = i;
-	if (!err && !s->in.format->by_row)
-		err = vf_intake_rows(&s->in, row, c->n, c->x);
+	if (!err && !by_row)
+		err = read_rows(s, row, c->n, c->x);
 	return err;
 }
 
@@ -291,6 +303,7 @@ static void file_free(struct vf_source *base)
 
 	vf_line_table_close(&s->keys);
 	vf_line_table_close(&s->metadata);
+	vf_embedding_fini(&s->embedding);
 	vf_intake_close(&s->in);
 	free(s);
 }
@@ -302,6 +315,20 @@ static const struct vf_source_ops file_ops = {.sample = file_sample,
 					      .finish = file_finish,
 					      .key_at = file_key_at,
 					      .free = file_free};
+
+static int open_intake(struct file_source *s, int fd)
+{
+	const struct vf_source_file_options *o = &s->opt;
+
+	if (!o->embedder)
+		return vf_intake_open(fd, o->path, o->part, &s->in);
+	s->embedding = (struct vf_embedding){.e = o->embedder,
+					     .in = &s->in,
+					     .scratch = o->scratch,
+					     .quiet = o->quiet,
+					     .fd = -1};
+	return vf_intake_open_texts(fd, o->path, o->words, &s->in);
+}
 
 int vf_source_file_open(const struct vf_source_file_options *opt,
 			struct vf_source **out)
@@ -319,13 +346,14 @@ int vf_source_file_open(const struct vf_source_file_options *opt,
 		return err;
 	}
 	s->opt = *opt;
+	s->embedding.fd = -1;
 	s->base = (struct vf_source){.ops = &file_ops, .name = opt->path};
-	err = vf_intake_open(fd, opt->path, opt->part, &s->in);
+	err = open_intake(s, fd);
 	if (!err)
 		err = open_lines(s, opt->keys, &s->keys);
 	if (!err)
 		err = open_lines(s, opt->metadata, &s->metadata);
-	s->base.dim = s->in.dim;
+	s->base.dim = opt->embedder ? opt->embedder->dim : s->in.dim;
 	s->base.n_rows = s->in.n_rows;
 	s->base.dtype = s->in.is_half ? VF_F16 : VF_F32;
 	s->base.raw_len = 1;
@@ -339,10 +367,13 @@ int vf_source_file_open(const struct vf_source_file_options *opt,
 	return err;
 }
 
-void vf_source_file_window(struct vf_source *base, uint64_t from, uint64_t n)
+int vf_source_file_window(struct vf_source *base, uint64_t from, uint64_t n)
 {
-	of(base)->from = from;
+	struct file_source *s = of(base);
+
+	s->from = from;
 	base->n_rows = n;
+	return s->embedding.e ? vf_embedding_window(&s->embedding, from, n) : 0;
 }
 
 uint64_t vf_source_file_rows(const struct vf_source *s)

@@ -13,6 +13,11 @@ struct vf_source_file_options {
 	const char *part;     /* array or data set; NULL: the usual one */
 	const char *keys;     /* file, a key per line; NULL: the format's */
 	const char *metadata; /* file, a JSON object per line; likewise */
+	/* Texts instead of vectors: what embeds them, and the column or member
+	 * that they are; NULL: vectors. */
+	const struct vf_embedder *embedder;
+	const char *words;
+	const char *scratch; /* folder for their vectors; NULL: default */
 	bool quiet;
 };
 
@@ -23,16 +28,18 @@ struct vf_source_file_options {
 int vf_source_file_open(const struct vf_source_file_options *opt,
 			struct vf_source **out);
 
-/* From now on the source is rows from..from+n of the file; samples are still
- * of all. */
-void vf_source_file_window(struct vf_source *s, uint64_t from, uint64_t n);
+/*
+ * From now on the source is rows from..from+n of the file; samples are still
+ * of all, but of texts, which are embedded here.  Returns 0; -errno, logged.
+ */
+int vf_source_file_window(struct vf_source *s, uint64_t from, uint64_t n);
 
 /* Of the file. */
 uint64_t vf_source_file_rows(const struct vf_source *s);
 const struct vf_intake *vf_source_file_intake(const struct vf_source *s);
 bool vf_source_file_has_metadata(const struct vf_source *s);
 
-/* One row of the file: vector, and appended its key (none when there are no
+/* One row of the file: vector (NULL: unwanted), and appended its key (none when there are no
  * keys) and metadata as it is there.  Returns 0; -errno, logged. */
 int vf_source_file_row(struct vf_source *s, uint64_t row, float *x,
 		       struct vf_buf *key, struct vf_buf *metadata);

@@ -1,0 +1,32 @@
+/*
+ * The texts of a file as vectors: a window of its rows at a time goes through
+ * an embedder, once, into a nameless file.
+ */
+#ifndef VF_TOOLS_EMBEDDING_H
+#define VF_TOOLS_EMBEDDING_H
+
+#include "query/embed.h"
+#include "tools/format.h"
+
+struct vf_embedding {
+	const struct vf_embedder *e; /* borrowed, as all here */
+	struct vf_intake *in;	     /* of vf_intake_open_texts */
+	const char *scratch;	     /* folder; NULL: the usual one */
+	bool quiet;
+	/* Its own; zero to begin with, but fd, which is -1. */
+	int fd;
+	uint64_t from, n; /* the window */
+};
+
+void vf_embedding_fini(struct vf_embedding *m);
+
+/*
+ * Embed rows from..from+n, with progress.  Returns 0; -EINVAL a text that
+ * cannot be embedded; -EREMOTEIO; -ECANCELED; -errno; logged, naming the rows.
+ */
+int vf_embedding_window(struct vf_embedding *m, uint64_t from, uint64_t n);
+
+/* Rows of the window into float[n][dim].  0; -errno, logged. */
+int vf_embedding_rows(struct vf_embedding *m, uint64_t row, size_t n, float *x);
+
+#endif
