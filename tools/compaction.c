@@ -22,8 +22,8 @@ enum { ROUNDS = 5, COMMITS = 50 };
 /* An input went away: this round cannot be saved, though the next may be. */
 #define START_OVER (-ERESTART)
 
-struct round {
-	const struct vf_compact *c;
+struct vf_round {
+	struct vf_compact c;
 	struct vf_ingest in;	 /* what the attempt is told */
 	struct vf_attempt a;	 /* its state moves on */
 	struct vf_tree_ref tree; /* of the state that was chosen from */
@@ -35,11 +35,13 @@ struct round {
 	struct vf_source *source;
 	const struct vf_stored_place *places; /* of the source */
 	size_t n_places;
+	bool is_committed; /* what was uploaded is to stay */
 };
 
 /* ---- choosing ------------------------------------------------------------------- */
 
-static int describe_shards(const struct round *r, struct vf_compact_shard *to)
+static int describe_shards(const struct vf_round *r,
+			   struct vf_compact_shard *to)
 {
 	const struct vf_state *s = r->a.state;
 	int err = 0;
@@ -47,14 +49,17 @@ static int describe_shards(const struct round *r, struct vf_compact_shard *to)
 	for (size_t i = 0; !err && i < s->n_shards; i++) {
 		to[i].n_rows = s->shards[i].n_rows;
 		to[i].n_dead = vf_dead_count(s->dead[i]);
-		if (r->c->eager && s->has_tree)
-			err = vf_shard_codes_flat(r->c->bucket, r->c->index,
-						  &s->shards[i], &to[i].flat);
+		if (!r->c.eager || !s->has_tree)
+			continue;
+		struct vf_shard_codes_head head;
+		err = vf_shard_codes_head(r->c.bucket, r->c.index,
+					  &s->shards[i], &head);
+		to[i].flat = !err && head.flat;
 	}
 	return err;
 }
 
-static int choose(struct round *r)
+static int choose(struct vf_round *r)
 {
 	const struct vf_state *s = r->a.state;
 	VF_AUTO_FREE struct vf_compact_shard *shards =
@@ -66,15 +71,15 @@ static int choose(struct round *r)
 	if (!shards || !r->take || !r->old)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	vf_state_count(s, &n);
+	bool tail = r->c.eager || (!r->c.shards_only && vf_tail_is_long(s));
 	struct vf_compact_view v = {
 		.capacity = r->a.shard_rows,
 		.shards = shards,
-		.n_shards = s->n_shards,
-		.tail_rows =
-			r->c->eager || vf_tail_is_long(s) ? n.tail_rows : 0,
+		.n_shards = r->c.tail_only ? 0 : s->n_shards,
+		.tail_rows = tail ? n.tail_rows : 0,
 		.n_leaves = s->has_tree ? s->tree.n_leaves : 0,
 		.want_leaves = vf_cluster_n_leaves(s->n_rows),
-		.eager = r->c->eager};
+		.eager = r->c.eager};
 	int err = describe_shards(r, shards);
 	if (err)
 		return err;
@@ -88,7 +93,7 @@ static int choose(struct round *r)
 
 /* ---- do our inputs fit what is there now? ------------------------------------------ */
 
-static bool same_tree(const struct round *r)
+static bool same_tree(const struct vf_round *r)
 {
 	const struct vf_state *s = r->a.state;
 
@@ -97,7 +102,7 @@ static bool same_tree(const struct round *r)
 		!strcmp(s->tree.object.name, r->tree.object.name));
 }
 
-static bool was_there(const struct round *r, const char *shard)
+static bool was_there(const struct vf_round *r, const char *shard)
 {
 	for (size_t i = 0; i < r->n_old; i++)
 		if (!strcmp(r->old[i], shard))
@@ -106,7 +111,7 @@ static bool was_there(const struct round *r, const char *shard)
 }
 
 /* A new tree leaves no shard behind that follows the old one. */
-static bool all_follow(const struct round *r)
+static bool all_follow(const struct vf_round *r)
 {
 	const struct vf_state *s = r->a.state;
 
@@ -118,7 +123,7 @@ static bool all_follow(const struct round *r)
 	return true;
 }
 
-static int check_fit(const struct round *r)
+static int check_fit(const struct vf_round *r)
 {
 	const struct vf_state *s = r->a.state;
 
@@ -151,7 +156,7 @@ struct draft {
 	uint64_t n_born_dead;
 };
 
-static int alloc_draft(const struct round *r, struct draft *d)
+static int alloc_draft(const struct vf_round *r, struct draft *d)
 {
 	size_t n = r->n_places + 2 * r->a.n_shards + 1;
 
@@ -179,7 +184,7 @@ static struct vf_op *add_op(struct draft *d, enum vf_op_kind kind)
 }
 
 /* Mark the rows of @p that died since they were read; all when it is gone. */
-static void note_dead(const struct round *r, const struct vf_stored_place *p,
+static void note_dead(const struct vf_round *r, const struct vf_stored_place *p,
 		      const struct vf_dead *dead, bool gone, struct draft *d)
 {
 	for (uint64_t i = p->first; i < p->first + p->n; i++) {
@@ -217,7 +222,7 @@ static int kill_tail(const struct vf_tail *t, struct draft *d)
 	return add_kill(d, rows, n, "", t->record);
 }
 
-static int end_place(const struct round *r, const struct vf_stored_place *p,
+static int end_place(const struct vf_round *r, const struct vf_stored_place *p,
 		     struct draft *d)
 {
 	const struct vf_state *s = r->a.state;
@@ -235,7 +240,7 @@ static int end_place(const struct round *r, const struct vf_stored_place *p,
 }
 
 /* Rows of shard @i that nobody is to see. */
-static int kill_born_dead(const struct round *r, size_t i, struct draft *d)
+static int kill_born_dead(const struct vf_round *r, size_t i, struct draft *d)
 {
 	uint64_t first = r->a.starts[i], end = r->a.starts[i + 1];
 	const uint32_t *from = (const uint32_t *)r->a.from.data;
@@ -250,7 +255,7 @@ static int kill_born_dead(const struct round *r, size_t i, struct draft *d)
 	return n ? add_kill(d, rows, n, r->a.shards[i].name, 0) : 0;
 }
 
-static int write_draft(const struct round *r, struct draft *d)
+static int write_draft(const struct vf_round *r, struct draft *d)
 {
 	int err = alloc_draft(r, d);
 
@@ -265,10 +270,10 @@ static int write_draft(const struct round *r, struct draft *d)
 	return err;
 }
 
-static int try_commit(struct round *r, struct vf_compacted *out)
+static int try_commit(struct vf_round *r, struct vf_compacted *out)
 {
-	struct vf_changer ch = {.bucket = r->c->bucket,
-				.index = r->c->index,
+	struct vf_changer ch = {.bucket = r->c.bucket,
+				.index = r->c.index,
 				.state = r->a.state};
 	const struct vf_kills none = {0};
 	struct draft d = {0};
@@ -288,30 +293,48 @@ static int try_commit(struct round *r, struct vf_compacted *out)
 		vf_log(VF_ERROR,
 		       "%s: what is to be said of it takes more than "
 		       "one record",
-		       r->c->target);
+		       r->c.target);
 	free_draft(&d);
 	return err;
 }
 
 /* ---- one round --------------------------------------------------------------------------- */
 
-static int open_source(struct round *r)
+/* A tail that is folded alone has no codes: those of the newest shard. */
+static int find_bits(const struct vf_round *r, uint32_t *out)
 {
-	const struct vf_stored_options opt = {.bucket = r->c->bucket,
-					      .name = r->c->target,
+	const struct vf_state *s = r->a.state;
+	struct vf_shard_codes_head head = {0};
+	int err = 0;
+
+	if (s->n_shards)
+		err = vf_shard_codes_head(r->c.bucket, r->c.index,
+					  &s->shards[s->n_shards - 1], &head);
+	*out = head.bits;
+	return err;
+}
+
+static int open_source(struct vf_round *r)
+{
+	const struct vf_stored_options opt = {.bucket = r->c.bucket,
+					      .name = r->c.target,
 					      .state = r->a.state,
 					      .take = r->take,
 					      .tail = r->plan.tail,
 					      .ram = r->a.ram,
-					      .scratch = r->c->scratch,
-					      .quiet = r->c->quiet};
+					      .scratch = r->c.scratch,
+					      .quiet = r->c.quiet};
 	struct vf_stored_traits traits;
 	int err = vf_stored_open(&opt, &r->source);
 
 	if (err)
 		return err;
-	r->places = vf_stored_places(r->source, &r->n_places);
 	vf_stored_traits(r->source, &traits);
+	if (!traits.bits)
+		err = find_bits(r, &traits.bits);
+	if (err)
+		return err;
+	r->places = vf_stored_places(r->source, &r->n_places);
 	r->in.source = r->source;
 	r->in.compress = traits.compress;
 	r->in.wish.bits = traits.bits;
@@ -319,15 +342,14 @@ static int open_source(struct round *r)
 	return 0;
 }
 
-/* Of a small tail it is known only here that an index has extra bits. */
-static int write_rows(struct round *r)
+static int write_rows(struct vf_round *r)
 {
 	r->a.moves = true;
 	r->a.new_tree = r->plan.new_tree;
 	return r->source->n_rows ? vf_attempt_upload(&r->a) : 0;
 }
 
-static int commit(struct round *r, struct vf_compacted *out)
+static int commit(struct vf_round *r, struct vf_compacted *out)
 {
 	int err = -EEXIST;
 
@@ -336,16 +358,16 @@ static int commit(struct round *r, struct vf_compacted *out)
 	return err == -EEXIST
 		       ? vf_fail(-EBUSY,
 				 "%s: %d others committed first; try again",
-				 r->c->target, COMMITS)
+				 r->c.target, COMMITS)
 		       : err;
 }
 
 /* Somebody else's compaction, and its garbage collection, was quicker. */
-static bool lost_inputs(struct round *r)
+static bool lost_inputs(struct vf_round *r)
 {
 	struct vf_state *next = NULL;
 
-	if (vf_state_refresh(r->c->bucket, r->a.state, &next) || !next)
+	if (vf_state_refresh(r->c.bucket, r->a.state, &next) || !next)
 		return false;
 	vf_state_free(r->a.state);
 	r->a.state = next;
@@ -355,76 +377,140 @@ static bool lost_inputs(struct round *r)
 	return false;
 }
 
-static int carry_out(struct round *r, struct vf_compacted *out)
+static int write_round(struct vf_round *r, struct vf_compacted *out)
 {
 	int err = open_source(r);
 
 	if (!err)
 		err = write_rows(r);
-	if (err == -ENOENT && lost_inputs(r))
-		return START_OVER;
-	if (!err)
-		err = commit(r, out);
 	out->n_written = r->a.n_shards;
 	out->n_leaves = r->a.follow.n_leaves;
-	return err;
+	return err == -ENOENT && lost_inputs(r) ? START_OVER : err;
 }
 
-static void free_round(struct round *r)
+void vf_round_free(struct vf_round *r)
 {
+	if (!r)
+		return;
+	if (!r->is_committed)
+		vf_attempt_remove(&r->a);
 	vf_attempt_fini(&r->a);
 	vf_source_free(r->source);
 	free(r->take);
 	free(r->old);
+	free(r);
 }
 
-static int run_round(const struct vf_compact *c, struct vf_compacted *out)
+static struct vf_round *new_round(const struct vf_compact *c,
+				  const struct vf_state *from)
 {
-	struct round r = {.c = c,
-			  .in = {.bucket = c->bucket,
-				 .target = c->target,
-				 .index = c->index,
-				 .scratch = c->scratch,
-				 .quiet = c->quiet,
-				 .n_threads = c->n_threads}};
-	struct vf_state_counts n;
-	int err = vf_state_load(c->bucket, c->index, &r.a.state);
+	struct vf_round *r = calloc(1, sizeof(*r));
 
-	if (err == -ENOENT)
-		return vf_fail(err, "%s: no such index", c->target);
-	if (err || !r.a.state->configured) {
-		free_round(&r);
-		return err;
+	if (!r)
+		return NULL;
+	r->c = *c;
+	r->in = (struct vf_ingest){.bucket = c->bucket,
+				   .target = c->target,
+				   .index = c->index,
+				   .scratch = c->scratch,
+				   .quiet = c->quiet,
+				   .n_threads = c->n_threads};
+	r->a.in = &r->in;
+	r->a.config = from->config;
+	r->a.ram = vf_attempt_ram(c->ram);
+	r->a.shard_rows = c->shard_rows
+				  ? c->shard_rows
+				  : vf_shard_rows_default(from->config.dim,
+							  from->config.dtype);
+	r->a.state = vf_state_copy(from);
+	if (r->a.state)
+		return r;
+	free(r);
+	return NULL;
+}
+
+int vf_round_prepare(const struct vf_compact *c, const struct vf_state *from,
+		     struct vf_compacted *out, struct vf_round **out_round)
+{
+	struct vf_state_counts n;
+
+	*out = (struct vf_compacted){0};
+	*out_round = NULL;
+	if (!from->configured)
+		return 0;
+	struct vf_round *r = new_round(c, from);
+	if (!r)
+		return no_memory();
+	int err = choose(r);
+	vf_state_count(from, &n);
+	*out = (struct vf_compacted){.plan = r->plan,
+				     .n_tail = r->plan.tail ? n.tail_rows : 0};
+	bool any = r->plan.n_shards || r->plan.tail;
+	if (!err && any && !c->dry_run)
+		err = write_round(r, out);
+	if (err || !any || c->dry_run)
+		vf_round_free(r);
+	else
+		*out_round = r;
+	return err;
+}
+
+int vf_round_commit(struct vf_round *r, struct vf_state **state,
+		    struct vf_compacted *out)
+{
+	vf_state_free(r->a.state);
+	r->a.state = VF_STEAL(*state);
+	int err = commit(r, out);
+	*state = VF_STEAL(r->a.state);
+	/* What may have landed is named by a record, perhaps. */
+	r->is_committed = !err || err == -EINPROGRESS;
+	return err;
+}
+
+static int refresh(struct vf_bucket *b, struct vf_state **state)
+{
+	struct vf_state *next;
+	int err = vf_state_refresh(b, *state, &next);
+
+	if (!err && next) {
+		vf_state_free(*state);
+		*state = next;
 	}
-	r.a.in = &r.in;
-	r.a.config = r.a.state->config;
-	r.a.ram = vf_attempt_ram(c->ram);
-	r.a.shard_rows = c->shard_rows
-				 ? c->shard_rows
-				 : vf_shard_rows_default(r.a.config.dim,
-							 r.a.config.dtype);
-	err = choose(&r);
-	vf_state_count(r.a.state, &n);
-	*out = (struct vf_compacted){.plan = r.plan,
-				     .n_tail = r.plan.tail ? n.tail_rows : 0};
-	if (!err && !c->dry_run && (r.plan.n_shards || r.plan.tail))
-		err = carry_out(&r, out);
-	if (err && err != -EINPROGRESS)
-		vf_attempt_remove(&r.a);
-	free_round(&r);
+	return err;
+}
+
+/* From *state, which moves on to what is there then. */
+static int run_rounds(const struct vf_compact *c, struct vf_state **state,
+		      struct vf_compacted *out)
+{
+	int err = START_OVER;
+
+	for (int i = 0; err == START_OVER && i < ROUNDS; i++) {
+		struct vf_round *r = NULL;
+		err = i ? refresh(c->bucket, state) : 0;
+		if (!err)
+			err = vf_round_prepare(c, *state, out, &r);
+		if (r)
+			err = vf_round_commit(r, state, out);
+		vf_round_free(r);
+	}
+	if (err == START_OVER)
+		err = vf_fail(-EBUSY,
+			      "%s: others keep compacting it; try again",
+			      c->target);
 	return err;
 }
 
 int vf_compact_run(const struct vf_compact *c, struct vf_compacted *out)
 {
-	int err = START_OVER;
+	struct vf_state *state = NULL;
+	int err = vf_state_load(c->bucket, c->index, &state);
 
-	for (int i = 0; err == START_OVER && i < ROUNDS; i++)
-		err = run_round(c, out);
-	if (err == START_OVER)
-		err = vf_fail(-EBUSY,
-			      "%s: others keep compacting it; try again",
-			      c->target);
+	if (err == -ENOENT)
+		return vf_fail(err, "%s: no such index", c->target);
+	if (!err)
+		err = run_rounds(c, &state, out);
+	vf_state_free(state);
 	if (err == -ECANCELED)
 		vf_log(VF_ERROR, "interrupted; %s is as it was", c->target);
 	return err;
@@ -439,20 +525,15 @@ int vf_tail_fold(const struct vf_fold *f, struct vf_state **state)
 			       .scratch = f->scratch,
 			       .n_threads = f->n_threads,
 			       .quiet = f->quiet};
-	struct vf_state *next;
 	struct vf_compacted done;
 
 	if (!vf_tail_is_long(*state))
 		return 0;
-	int err = vf_compact_run(&c, &done);
-	if (err == -ECANCELED || err == -EINPROGRESS)
+	int err = run_rounds(&c, state, &done);
+	if (err == -ECANCELED)
+		vf_log(VF_ERROR, "interrupted; %s is as it was", f->target);
+	if (!err || err == -ECANCELED || err == -EINPROGRESS)
 		return err;
-	if (err)
-		vf_log(VF_WARN, "%s: its log stays long", f->target);
-	err = vf_state_refresh(f->bucket, *state, &next);
-	if (!err && next) {
-		vf_state_free(*state);
-		*state = next;
-	}
-	return err;
+	vf_log(VF_WARN, "%s: its log stays long", f->target);
+	return refresh(f->bucket, state);
 }

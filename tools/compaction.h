@@ -12,10 +12,11 @@ struct vf_compact {
 	struct vf_bucket *bucket; /* borrowed, as all below */
 	const char *target;	  /* for messages */
 	const char *index;
-	uint64_t shard_rows;	    /* of a full one; 0: default */
-	uint64_t ram;		    /* bytes; 0: default */
-	const char *scratch;	    /* folder; NULL: default */
-	bool eager, dry_run, quiet; /* eager: struct vf_compact_view */
+	uint64_t shard_rows;	     /* of a full one; 0: default */
+	uint64_t ram;		     /* bytes; 0: default */
+	const char *scratch;	     /* folder; NULL: default */
+	bool eager, dry_run, quiet;  /* eager: struct vf_compact_view */
+	bool tail_only, shards_only; /* of what is chosen when not eager */
 	unsigned n_threads;
 };
 
@@ -35,6 +36,29 @@ struct vf_compacted {
  * signal; -errno.  All logged; but for -EINPROGRESS the index is as before.
  */
 int vf_compact_run(const struct vf_compact *c, struct vf_compacted *out);
+
+/*
+ * One round in two halves, so that a writer can go on beside the first, which
+ * takes long: read and upload what is to be written anew as of @from, then name
+ * it in a record on top of whatever is there.
+ */
+struct vf_round;
+
+/*
+ * *out_round is NULL when nothing is worth it, or in a dry run.
+ * Returns 0; -ERESTART (not logged) an input is gone: begin again, from a newer
+ * state; else as vf_compact_run.  Threads: any.
+ */
+int vf_round_prepare(const struct vf_compact *c, const struct vf_state *from,
+		     struct vf_compacted *out, struct vf_round **out_round);
+/*
+ * *state moves on to the commit, or to those of others.  Returns as prepare.
+ * Threads: that of the state.
+ */
+int vf_round_commit(struct vf_round *r, struct vf_state **state,
+		    struct vf_compacted *out);
+/* What no record names is removed; accepts NULL. */
+void vf_round_free(struct vf_round *r);
 
 /* What a writer does on its way. */
 struct vf_fold {

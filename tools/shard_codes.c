@@ -4,7 +4,7 @@
 
 #include "index/codes.h"
 
-enum { HEAD_LEN = 4096 };
+enum { HEAD_LEN = VF_CODES_TABLE_MAX };
 
 static int refuse(const char *key, int err, const char *why)
 {
@@ -40,12 +40,15 @@ int vf_shard_codes_open(struct vf_bucket *b, const char *index,
 	return refuse(key, -EBADMSG, "it is of another shard");
 }
 
-int vf_shard_codes_flat(struct vf_bucket *b, const char *index,
-			const struct vf_shard_ref *r, bool *out_flat)
+int vf_shard_codes_head(struct vf_bucket *b, const char *index,
+			const struct vf_shard_ref *r,
+			struct vf_shard_codes_head *out)
 {
 	VF_AUTO_FREE char *key = vf_shard_key(index, r->name, r->codes.name);
-	struct vf_section_ref ref;
-	uint8_t head[HEAD_LEN];
+	struct vf_section_ref sections[VF_N_SECTIONS_MAX];
+	_Alignas(16) uint8_t head[HEAD_LEN];
+	struct vf_codes codes;
+	const char *why;
 	size_t n = 0;
 
 	if (!key)
@@ -55,7 +58,11 @@ int vf_shard_codes_flat(struct vf_bucket *b, const char *index,
 				&n, NULL);
 	if (err)
 		return err == -ENOENT ? refuse(key, err, "is not there") : err;
-	err = vf_codes_find(head, n, VF_SEC_TREE, &ref);
-	*out_flat = err == -ENOENT;
-	return err && !*out_flat ? refuse(key, err, "damaged") : 0;
+	err = vf_codes_table(head, n, r->codes.stored_len, &codes, sections,
+			     &why);
+	if (err)
+		return refuse(key, err, why);
+	out->flat = !sections[VF_SEC_TREE].len;
+	out->bits = codes.bits;
+	return 0;
 }

@@ -14,8 +14,14 @@
 int vf_shard_codes_open(struct vf_bucket *b, const char *index,
 			const struct vf_shard_ref *r, struct vf_index **out);
 
-/* Whether the shard follows a tree; one small request.  Returns as open. */
-int vf_shard_codes_flat(struct vf_bucket *b, const char *index,
-			const struct vf_shard_ref *r, bool *out_flat);
+struct vf_shard_codes_head {
+	bool flat;     /* it follows no tree */
+	uint32_t bits; /* of each dimension's code */
+};
+
+/* One small request.  Returns as open. */
+int vf_shard_codes_head(struct vf_bucket *b, const char *index,
+			const struct vf_shard_ref *r,
+			struct vf_shard_codes_head *out);
 
 #endif
