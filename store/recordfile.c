@@ -21,9 +21,20 @@ struct vf_recordfile {
 	uint32_t frame; /* UINT32_MAX: none */
 };
 
+static bool is_in_window(const struct vf_recordfile *f, uint64_t off,
+			 uint64_t end)
+{
+	return off >= f->window_off && end <= f->window_off + f->window.len;
+}
+
 static int fetch(struct vf_recordfile *f, uint64_t off, size_t len, void *to)
 {
 	size_t got;
+
+	if (is_in_window(f, off, off + len)) {
+		memcpy(to, f->window.data + (off - f->window_off), len);
+		return 0;
+	}
 	int err = vf_bucket_get(f->bucket, f->key, f->etag, off, len, to, &got,
 				NULL);
 
@@ -60,19 +71,35 @@ static int fetch_table(struct vf_recordfile *f)
 	return err ? vf_fail(err, "%s: damaged seek table", f->key) : 0;
 }
 
+/* One of @want bytes that fits into the window comes with the first request. */
+static int look_up(struct vf_recordfile *f, uint64_t want, struct vf_object *o)
+{
+	size_t got;
+
+	if (!want || want > f->window_min)
+		return vf_bucket_head(f->bucket, f->key, o);
+	if (vf_buf_reserve(&f->window, want))
+		return vf_fail(-ENOMEM, "%s: %s", f->key, strerror(ENOMEM));
+	int err = vf_bucket_get(f->bucket, f->key, NULL, 0, want,
+				f->window.data, &got, o);
+	if (!err && got == want)
+		f->window.len = got;
+	return err;
+}
+
 /* A mount and a copy of one show NAME.zst as NAME. */
 static int find_object(struct vf_recordfile *f, const struct vf_object_ref *ref)
 {
 	struct vf_object o;
 	uint64_t want = ref->stored_len;
-	int err = vf_bucket_head(f->bucket, f->key, &o);
+	int err = look_up(f, want, &o);
 
 	f->zstd = ref->zstd;
 	if (err == -ENOENT && ref->zstd) {
 		f->key[strlen(f->key) - strlen(".zst")] = '\0';
 		f->zstd = false;
 		want = ref->len;
-		err = vf_bucket_head(f->bucket, f->key, &o);
+		err = look_up(f, want, &o);
 	}
 	if (err)
 		return err == -ENOENT ? vf_fail(err, "%s: is not there", f->key)
@@ -130,7 +157,7 @@ uint64_t vf_recordfile_len(const struct vf_recordfile *f)
 static int fill_window(struct vf_recordfile *f, uint64_t off, uint64_t end,
 		       uint64_t limit)
 {
-	if (off >= f->window_off && end <= f->window_off + f->window.len)
+	if (is_in_window(f, off, end))
 		return 0;
 	uint64_t len = VF_MAX(end - off, (uint64_t)f->window_min);
 	len = VF_MIN(len, limit - off);
