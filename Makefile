@@ -174,6 +174,11 @@ $(BIN)/bench_index: $(call obj,bench/bench_index.c $(wildcard bench/index_*.c) \
 		$(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/bench_write: $(call obj,bench/bench_write.c $(wildcard bench/write_*.c) \
+		bench/mount_rig.c bench/mount_reads.c $(filter-out tools/main.c \
+		tools/example.c tools/cmd_%.c,$(wildcard tools/*.c))) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link) $(format_libs)
 $(BIN)/null_fs: $(call obj,bench/null_fs.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(fuse_libs)
@@ -236,7 +241,7 @@ fuzz: $(patsubst tests/%.c,$(BIN)/%,$(fuzz_src))
 	$(Q)for f in $^; do echo "  FUZZ  $$f"; $$f -t $(FUZZ_SECONDS) || exit 1; done
 
 # Those that need no arguments; a bar that is missed is a failure at the end.
-BENCH ?= kernels policy put passthrough mount query index
+BENCH ?= kernels policy put passthrough mount query index write
 bench-build: $(programs) $(benches) $(BIN)/s3sim
 bench: bench-build
 	$(Q)rc=0; for b in $(BENCH); do echo "== bench_$$b"; \

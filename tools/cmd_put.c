@@ -116,8 +116,7 @@ static int put_stream(const struct vf_args *a, const struct vf_target *t)
 		.every_ms = opt.every_ms,
 		.if_absent = opt.if_absent,
 		.skip_bad = opt.on_error && !strcmp(opt.on_error, "skip"),
-		.quiet = a->common.quiet,
-		.n_threads = (unsigned)a->common.n_threads};
+		.quiet = a->common.quiet};
 
 	return vf_put_stream_run(&s);
 }

@@ -1,6 +1,7 @@
 /*
- * A group is committed when it is large, when its first row has waited long
- * enough, before a key comes a second time, and at the end.
+ * A group is handed over when it is large, when its first row has waited long
+ * enough, before a key comes a second time, and at the end; the next is read
+ * while it is committed.
  */
 #include "tools/put_stream.h"
 
@@ -9,8 +10,7 @@
 #include <stdio.h>
 
 #include "index/index.h"
-#include "store/change.h"
-#include "tools/compaction.h"
+#include "tools/feed.h"
 #include "tools/jsonl.h"
 #include "tools/keyset.h"
 #include "tools/rows.h"
@@ -26,7 +26,7 @@ enum {
 
 struct stream {
 	const struct vf_put_stream *o;
-	struct vf_changer ch;
+	struct vf_feed *feed;
 	uint32_t dim;
 	enum vf_metric metric;
 	enum vf_dtype dtype;
@@ -34,68 +34,36 @@ struct stream {
 	struct vf_buf input; /* what is read and no whole line yet */
 	float *x;	     /* [dim] */
 	uint16_t *half;	     /* [dim] */
-	/* the group */
-	uint64_t n_rows, begun_ns;
-	struct vf_buf vectors, line_lens, lines;
-	struct vf_keyset keys; /* hashes */
-	/* lines: read; of the last commit; passed over */
-	uint64_t line, acknowledged, n_skipped;
+	struct vf_group group;
+	uint64_t begun_ns;
+	struct vf_keyset keys;	  /* of the group */
+	uint64_t line, n_skipped; /* lines read, passed over */
+	/* of the last commit: the feed's until it is closed */
+	uint64_t acknowledged;
 };
 
 /* ---- committing ------------------------------------------------------------------ */
 
-static void begin_group(struct stream *s)
+static void say_ack(void *arg, const struct vf_feed_ack *a)
 {
-	s->n_rows = 0;
-	s->vectors.len = s->line_lens.len = s->lines.len = 0;
-	vf_keyset_fini(&s->keys);
-}
+	struct stream *s = arg;
 
-static int fold_tail(struct stream *s)
-{
-	const struct vf_target *t = s->o->target;
-	struct vf_fold f = {.bucket = t->bucket,
-			    .target = t->name,
-			    .index = t->index,
-			    .scratch = s->o->scratch,
-			    .n_threads = s->o->n_threads,
-			    .quiet = true};
-
-	return vf_tail_fold(&f, &s->ch.state);
-}
-
-/* @line: the last one whose row is among them */
-static int commit_group(struct stream *s, uint64_t line)
-{
-	const struct vf_condition cond = {.if_absent = s->o->if_absent};
-	struct vf_upsert rows = {.n_rows = s->n_rows,
-				 .row_len = s->row_len,
-				 .vectors = s->vectors.data,
-				 .line_lens = s->line_lens.data,
-				 .lines = (const char *)s->lines.data,
-				 .lines_len = s->lines.len};
-	struct vf_changed done;
-
-	if (!s->n_rows)
-		return 0;
-	int err = fold_tail(s);
-	if (!err)
-		err = vf_changer_upsert(&s->ch, &rows, &cond, &done);
-	if (err == -EINPROGRESS)
-		vf_log(VF_ERROR,
-		       "%s: whether lines %" PRIu64 " to %" PRIu64
-		       " are there is unknown",
-		       s->o->target->name, s->acknowledged + 1, line);
-	if (err)
-		return err;
-	s->acknowledged = line;
+	s->acknowledged = a->tag;
 	if (!s->o->quiet)
 		printf("{\"line\":%" PRIu64 ",\"rows\":%" PRIu64
 		       ",\"replaced\":%" PRIu64 ",\"version\":%" PRIu64 "}\n",
-		       line, s->n_rows, done.n_killed, done.head);
+		       a->tag, a->n_rows, a->n_replaced, a->head);
 	fflush(stdout);
-	begin_group(s);
-	return 0;
+}
+
+/* @line: the last one whose row is in the group */
+static int end_group(struct stream *s, uint64_t line)
+{
+	if (!s->group.n_rows)
+		return 0;
+	s->group.tag = line;
+	vf_keyset_fini(&s->keys);
+	return vf_feed_put(s->feed, &s->group);
 }
 
 /* ---- one line -------------------------------------------------------------------- */
@@ -121,24 +89,27 @@ static int append_row(struct stream *s, const struct vf_text_line *t,
 		      const struct vf_buf *metadata)
 {
 	const void *row = s->dtype == VF_F16 ? (void *)s->half : (void *)s->x;
-	size_t before = s->lines.len;
+	struct vf_group *g = &s->group;
+	size_t before = g->lines.len;
 	uint8_t len[4];
 	uint64_t same, hash = vf_key_hash(t->key, t->key_len);
 	int err = vf_record_line_append(t->key, t->key_len,
 					metadata->len ? (char *)metadata->data
 						      : NULL,
-					metadata->len, &s->lines);
+					metadata->len, &g->lines);
 
-	vf_put_le32(len, (uint32_t)(s->lines.len - before));
+	vf_put_le32(len, (uint32_t)(g->lines.len - before));
 	if (!err)
-		err = vf_buf_append(&s->vectors, row, s->row_len);
+		err = vf_buf_append(&g->vectors, row, s->row_len);
 	if (!err)
-		err = vf_buf_append(&s->line_lens, len, sizeof(len));
+		err = vf_buf_append(&g->line_lens, len, sizeof(len));
 	if (!err)
-		err = vf_keyset_add(&s->keys, hash, s->n_rows, &same);
+		err = vf_buf_append(&g->hashes, &hash, sizeof(hash));
+	if (!err)
+		err = vf_keyset_add(&s->keys, hash, g->n_rows, &same);
 	if (err)
 		return vf_fail(err, "%s", vf_strerror(err));
-	if (!s->n_rows++)
+	if (!g->n_rows++)
 		s->begun_ns = vf_now_ns();
 	return 0;
 }
@@ -151,12 +122,12 @@ static int take_row(struct stream *s, const struct vf_text_line *t,
 	int err = 0;
 
 	if (vf_keyset_find(&s->keys, vf_key_hash(t->key, t->key_len), &same))
-		err = commit_group(s, s->line - 1);
+		err = end_group(s, s->line - 1);
 	if (!err)
 		err = append_row(s, t, metadata);
-	if (!err && (s->n_rows == GROUP_ROWS ||
-		     s->vectors.len + s->lines.len >= GROUP_LEN))
-		err = commit_group(s, s->line);
+	if (!err && (s->group.n_rows == GROUP_ROWS ||
+		     s->group.vectors.len + s->group.lines.len >= GROUP_LEN))
+		err = end_group(s, s->line);
 	return err;
 }
 
@@ -199,7 +170,7 @@ static int refuse_line(struct stream *s, const char *reason)
 		s->n_skipped++;
 		return 0;
 	}
-	int err = commit_group(s, s->line - 1);
+	int err = end_group(s, s->line - 1);
 	return err ? err : -EINVAL;
 }
 
@@ -256,25 +227,32 @@ static int wait_ms(const struct stream *s)
 	uint64_t every = s->o->every_ms ? s->o->every_ms : EVERY_MS;
 	uint64_t waited = (vf_now_ns() - s->begun_ns) / 1000000;
 
-	if (!s->n_rows)
+	if (!s->group.n_rows)
 		return -1;
 	return waited >= every ? 0 : (int)(every - waited);
 }
 
-/* *out_end: there is no more.  Nothing is read when the group is due. */
+/*
+ * *out_end: there is no more, or nobody would take it.  Nothing is read when the
+ * group is due.
+ */
 static int read_some(struct stream *s, bool *out_end)
 {
-	struct pollfd p = {.fd = STDIN_FILENO, .events = POLLIN};
-	int ms = wait_ms(s), n = ms ? poll(&p, 1, ms) : 0;
+	struct pollfd p[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
+			      {.fd = vf_feed_failed_fd(s->feed),
+			       .events = POLLIN}};
+	int ms = wait_ms(s), n = ms ? poll(p, VF_N(p), ms) : 0;
 
-	*out_end = false;
+	*out_end = n > 0 && p[1].revents;
 	if (vf_interrupted())
 		return -ECANCELED;
+	if (*out_end)
+		return 0;
 	if (n <= 0)
 		return n < 0 && errno != EINTR
 			       ? vf_fail(-errno, "standard input: %s",
 					 strerror(errno))
-			       : commit_group(s, s->line);
+			       : end_group(s, s->line);
 	if (vf_buf_reserve(&s->input, READ_LEN))
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	ssize_t got =
@@ -296,26 +274,61 @@ static int run(struct stream *s)
 		if (!err)
 			err = take_lines(s, end);
 	}
-	return err ? err : commit_group(s, s->line);
+	return err ? err : end_group(s, s->line);
+}
+
+static int open_feed(struct stream *s, struct vf_state **state)
+{
+	const struct vf_put_stream *o = s->o;
+	const struct vf_feed_options opt = {.bucket = o->target->bucket,
+					    .target = o->target->name,
+					    .index = o->target->index,
+					    .cache_dir = o->cache_dir,
+					    .scratch = o->scratch,
+					    .if_absent = o->if_absent,
+					    .ack = say_ack,
+					    .arg = s};
+
+	return vf_feed_open(&opt, state, &s->feed);
 }
 
 static int open_stream(struct stream *s)
 {
-	int err = vf_target_state(s->o->target, &s->ch.state);
+	struct vf_state *state = NULL;
+	int err = vf_target_state(s->o->target, &state);
 
 	if (err)
 		return err;
-	const struct vf_index_config *c = &s->ch.state->config;
-	if (!s->ch.state->configured)
-		return vf_fail(-ENOENT, "%s: create it first",
-			       s->o->target->name);
+	const struct vf_index_config *c = &state->config;
 	s->dim = c->dim;
 	s->metric = c->metric;
 	s->dtype = c->dtype;
 	s->row_len = c->dim * vf_dtype_size(c->dtype);
-	s->x = malloc(c->dim * sizeof(*s->x));
-	s->half = malloc(c->dim * sizeof(*s->half));
-	return s->x && s->half ? 0 : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	s->x = malloc((s->dim + 1) * sizeof(*s->x));
+	s->half = malloc((s->dim + 1) * sizeof(*s->half));
+	if (!state->configured)
+		err = vf_fail(-ENOENT, "%s: create it first",
+			      s->o->target->name);
+	else if (!s->x || !s->half)
+		err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	else
+		err = open_feed(s, &state);
+	vf_state_free(state);
+	return err;
+}
+
+/* What was handed over is waited for, but after a signal. */
+static int close_stream(struct stream *s, int err)
+{
+	uint64_t unknown = 0;
+	int put_err = vf_feed_close(s->feed, err == -ECANCELED, &unknown);
+
+	if (put_err == -EINPROGRESS)
+		vf_log(VF_ERROR,
+		       "%s: whether lines %" PRIu64 " to %" PRIu64
+		       " are there is unknown",
+		       s->o->target->name, s->acknowledged + 1, unknown);
+	return put_err ? put_err : err;
 }
 
 static void say_end(const struct stream *s, int err)
@@ -333,23 +346,17 @@ static void say_end(const struct stream *s, int err)
 
 int vf_put_stream_run(const struct vf_put_stream *o)
 {
-	struct stream s = {.o = o,
-			   .ch = {.bucket = o->target->bucket,
-				  .index = o->target->index,
-				  .cache_dir = o->cache_dir}};
+	struct stream s = {.o = o};
 	int err = open_stream(&s);
 
 	if (!err) {
-		err = run(&s);
+		err = close_stream(&s, run(&s));
 		say_end(&s, err);
 	}
-	begin_group(&s);
+	vf_group_fini(&s.group);
+	vf_keyset_fini(&s.keys);
 	vf_buf_fini(&s.input);
-	vf_buf_fini(&s.vectors);
-	vf_buf_fini(&s.line_lens);
-	vf_buf_fini(&s.lines);
 	free(s.x);
 	free(s.half);
-	vf_changer_fini(&s.ch);
 	return err;
 }

@@ -14,7 +14,6 @@ struct vf_put_stream {
 	bool if_absent;
 	bool skip_bad; /* say what is wrong with a line and go on */
 	bool quiet;
-	unsigned n_threads;
 };
 
 /*
