@@ -1,0 +1,192 @@
+/*
+ * Queries beside upserts and a compaction.
+ */
+#include "bench/write_rig.h"
+
+#include <stdio.h>
+#include <sys/wait.h>
+
+#include "query/query.h"
+
+enum { K = 10, COLD = 5, TIMES_MAX = 1 << 16, RECALL = 40 };
+
+static struct vf_view *open_view(void)
+{
+	char path[BENCH_PATH];
+	struct vf_view *v;
+
+	snprintf(path, sizeof(path), "%s/v", bench.mnt);
+	errno = EIO;
+	if (vf_view_open(path, NULL, &v))
+		bench_fail(path);
+	return v;
+}
+
+static struct vf_answer *ask(struct vf_view *v, uint32_t i, bool exact)
+{
+	const struct vf_search s = {.k = K, .exact = exact};
+	struct vf_answer *a;
+
+	errno = EIO;
+	if (vf_view_search(v, set.q + (size_t)(i % set.queries) * set.dim, &s,
+			   &a))
+		bench_fail("search");
+	return a;
+}
+
+/* ---- cold ----------------------------------------------------------------------------- */
+
+/* GETs of the first query of a mount, opening included; the median. */
+static double cold_gets(void)
+{
+	double gets[COLD];
+
+	for (uint32_t i = 0; i < COLD; i++) {
+		bench_mount("name_ttl_ms=60000");
+		bench_set_latency(bench.latency_ms);
+		bench_reset_counts();
+		struct vf_view *v = open_view();
+		vf_answer_free(ask(v, i, false));
+		vf_view_close(v);
+		gets[i] = (double)bench_counts().get;
+		bench_set_latency(0);
+		bench_unmount();
+	}
+	return bench_median(gets, COLD);
+}
+
+static pid_t start_compaction(void)
+{
+	char vectool[BENCH_PATH], index[600];
+
+	snprintf(vectool, sizeof(vectool), "%s/vectool", bench.bin);
+	snprintf(index, sizeof(index), "%s/v", bench.url);
+	pid_t pid = fork();
+	if (!pid) {
+		execlp("nice", "nice", "-n", "19", vectool, "compact", index,
+		       "-j", "1", "-q", NULL);
+		_exit(127);
+	}
+	return pid;
+}
+
+static void end_compaction(pid_t pid)
+{
+	int status;
+
+	if (pid < 0 || waitpid(pid, &status, 0) != pid || status) {
+		errno = EIO;
+		bench_fail("compaction");
+	}
+}
+
+static void compare_cold(void)
+{
+	double before = cold_gets();
+
+	end_compaction(start_compaction());
+	double after = cold_gets();
+	bench_note("GETs of a cold query, opening included: %.0f after the "
+		   "upserts, %.0f after a compaction",
+		   before, after);
+	bench_result("cold GETs, before to after a compaction", before / after,
+		     "x", BENCH_AT_MOST, 2);
+}
+
+/* ---- beside them ------------------------------------------------------------------------- */
+
+static double recall(struct vf_view *v)
+{
+	uint32_t n_right = 0, n = 0;
+
+	for (uint32_t i = 0; i < RECALL; i++) {
+		struct vf_answer *a = ask(v, i, false), *b = ask(v, i, true);
+		for (size_t j = 0; j < a->n_hits; j++)
+			for (size_t k = 0; k < b->n_hits; k++)
+				n_right +=
+					!strcmp(a->hits[j].key, b->hits[k].key);
+		n += (uint32_t)b->n_hits;
+		vf_answer_free(a);
+		vf_answer_free(b);
+	}
+	return (double)n_right / n;
+}
+
+struct times {
+	double ms[TIMES_MAX];
+	size_t n;
+};
+
+static void ask_once(struct vf_view *v, struct times *t)
+{
+	struct vf_answer *a = ask(v, (uint32_t)t->n, false);
+
+	if (t->n < TIMES_MAX)
+		t->ms[t->n++] = a->cost.total_ms;
+	vf_answer_free(a);
+	usleep(2000); /* a client, not a flood */
+}
+
+static struct vf_view *warm_view(struct times *t)
+{
+	struct vf_view *v = open_view();
+
+	if (vf_view_load(v))
+		bench_fail("codes");
+	for (uint32_t i = 0; i < set.queries; i++) {
+		ask_once(v, t);
+		t->n--;
+	}
+	return v;
+}
+
+/* A view is of one commit: every second a newer one. */
+static void ask_beside(struct writer *w, struct times *t)
+{
+	while (writer_runs(w)) {
+		struct vf_view *v = warm_view(t);
+		uint64_t until = vf_now_ns() + 1000000000u;
+		while (vf_now_ns() < until && writer_runs(w))
+			ask_once(v, t);
+		vf_view_close(v);
+	}
+}
+
+static void beside(void)
+{
+	static struct times idle, busy;
+
+	bench_mount("ram=2G");
+	struct vf_view *v = warm_view(&idle);
+	for (uint32_t i = 0; i < 5 * set.queries; i++)
+		ask_once(v, &idle);
+	double before = recall(v);
+	vf_view_close(v);
+	bench_set_latency(bench.latency_ms);
+	struct writer w = writer_start(5000);
+	pid_t pid = start_compaction();
+	ask_beside(&w, &busy);
+	struct writer_result r = writer_end(&w);
+	end_compaction(pid);
+	bench_set_latency(0);
+	v = open_view();
+	double after = recall(v);
+	vf_view_close(v);
+	double was = bench_median(idle.ms, idle.n);
+	double is = bench_median(busy.ms, busy.n);
+	bench_note("query p50 %.2f ms idle, %.2f ms beside %.0f rows/s and a "
+		   "compaction (%zu queries; acknowledged p50 %.0f ms, p99 "
+		   "%.0f ms)",
+		   was, is, r.rows_per_s, busy.n, r.p50_ms, r.p99_ms);
+	bench_result("query p50 beside upserts, to idle", is / was, "x",
+		     BENCH_AT_MOST, 2);
+	bench_result("  recall of ten, points lost", 100 * (before - after), "",
+		     BENCH_AT_MOST, 1);
+	bench_unmount();
+}
+
+void write_queries(void)
+{
+	beside();
+	compare_cold();
+}
