@@ -188,9 +188,13 @@ $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
 	$(link)
 $(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c $(wildcard tools/format*.c) \
 		tools/zip.c tools/scratchfile.c tools/lines.c tools/jsonl.c \
-		tools/rows.c) $(B)/libvecfs.a
+		tools/numbers.c tools/rows.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(format_libs)
+$(BIN)/fuzz_jsonl: $(call obj,tests/fuzz_jsonl.c tools/jsonl.c tools/numbers.c) \
+		$(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
 $(BIN)/model_commit: $(call obj,tests/model_commit.c tests/model_steps.c)
 	$(call say,LD,$@)
 	$(link)

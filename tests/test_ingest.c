@@ -203,6 +203,63 @@ static void bad_text_lines_are_refused(void)
 				-EINVAL);
 }
 
+static void row_lines_give_key_vector_and_metadata(void)
+{
+	static const char *const good[] = {
+		"{\"key\":\"k\",\"vector\":[1,-2.5],\"metadata\":{\"m\": 1}}",
+		"{\"metadata\":{\"m\": 1} , \"vector\" : [ 1 , -25e-1 ] , "
+		"\"key\":\"\\u006b\"}",
+		" {\"x\":{\"vector\":[9]},\"y\":\"\\\"}\",\"vector\":[1,-2.5]"
+		",\"key\":\"k\",\"metadata\":{\"m\": 1} }\r"};
+	struct vf_text_line t;
+	char reason[128];
+
+	for (size_t i = 0; i < VF_N(good); i++) {
+		float x[2] = {0};
+		CU_ASSERT_EQUAL_FATAL(vf_row_line_parse(good[i],
+							strlen(good[i]), 2, x,
+							&t, reason),
+				      0);
+		CU_ASSERT_STRING_EQUAL(t.key, "k");
+		CU_ASSERT(x[0] == 1 && x[1] == -2.5f);
+		CU_ASSERT(!strncmp(t.metadata, "{\"m\": 1}", 8));
+		vf_text_line_fini(&t);
+	}
+}
+
+static void bad_row_lines_say_what_is_wrong(void)
+{
+	static const char *const bad[][2] = {
+		{"{\"vector\":[1,2]}", "no string \"key\""},
+		{"{\"key\":\"k\"}", "no list \"vector\""},
+		{"{\"key\":\"k\",\"vector\":3}", "no list \"vector\""},
+		{"{\"key\":\"k\",\"x\":{\"vector\":[1,2]}}", "no list"},
+		{"{\"key\":\"k\",\"vector\":[1]}", "of 1 numbers, not 2"},
+		{"{\"key\":\"k\",\"vector\":[1,2,3]}", "of 3 numbers, not 2"},
+		{"{\"key\":\"k\",\"vector\":[1,\"2\"]}", "more than numbers"},
+		{"{\"key\":\"k\",\"vector\":[1,2]", "not JSON"},
+		{"{\"key\":\"k\",\"vector\":[1,2]}}", "not JSON"},
+		{"{\"key\":\"k\",\"vector\":[1,02]}", "not JSON"},
+		{"{\"key\":\"k\",\"vector\":[1,1e999]}", "not JSON"},
+		{"{\"key\":\"k\",\"vector\":[1,2],\"vector\":[1,2]}",
+		 "duplicate"},
+		{"{\"a\":],\"vector\":[1,2],\"key\":\"k\"}", "not JSON"},
+		{"{\"a\":\"\\", "not JSON"},
+		{"{\"key\":\"k\",\"v\\u0065ctor\":[1,2]}", "with escapes"},
+		{"{\"key\":\"k\",\"vector\":[1,2],\"m\\u0065tadata\":{}}",
+		 "with escapes"}};
+	struct vf_text_line t;
+
+	for (size_t i = 0; i < VF_N(bad); i++) {
+		char reason[128] = "";
+		float x[2];
+		CU_ASSERT_EQUAL(vf_row_line_parse(bad[i][0], strlen(bad[i][0]),
+						  2, x, &t, reason),
+				-EINVAL);
+		CU_ASSERT_PTR_NOT_NULL(strstr(reason, bad[i][1]));
+	}
+}
+
 /* ---- sets of keys ------------------------------------------------------------------ */
 
 static int count_row(void *arg, uint64_t row)
@@ -367,6 +424,9 @@ static CU_TestInfo tests[] = {
 	{"text lines give key, text and metadata",
 	 text_lines_give_key_text_and_metadata},
 	{"bad text lines are refused", bad_text_lines_are_refused},
+	{"row lines give key, vector and metadata",
+	 row_lines_give_key_vector_and_metadata},
+	{"bad row lines say what is wrong", bad_row_lines_say_what_is_wrong},
 	{"keysets find what was added and keep equal hashes",
 	 keysets_find_what_was_added_and_keep_equal_hashes},
 	{"every half goes to float and back",

@@ -4,6 +4,7 @@
  */
 #include "tools/jsonl.h"
 #include "store/metadata.h"
+#include "tools/numbers.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -349,15 +350,16 @@ static int parse_row(json_t *o, const char *line, size_t len, uint32_t dim,
 		 !(out->metadata = vf_json_member(line, len, "metadata",
 						  &out->metadata_len)))
 		bad = "spells \"metadata\" with escapes";
-	else
+	else if (x)
 		bad = read_vector(json_object_get(o, "vector"), dim, x, reason);
 	if (bad && bad != reason)
 		snprintf(reason, 128, "%s", bad);
 	return bad ? -EINVAL : copy_string(key, &out->key, &out->key_len);
 }
 
-int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
-		      struct vf_text_line *out, char reason[128])
+/* @x: NULL when the vector was read already. */
+static int parse_row_line(const char *line, size_t len, uint32_t dim, float *x,
+			  struct vf_text_line *out, char reason[128])
 {
 	json_error_t e;
 	json_t *o = json_loadb(line, len, PARSE, &e);
@@ -374,6 +376,77 @@ int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
 	if (err)
 		vf_text_line_fini(out);
 	return err;
+}
+
+/* The quote that ends the string beginning at @s; NULL: it has none. */
+static const char *string_end(const char *s, const char *end)
+{
+	for (s++; s < end && *s != '"'; s++)
+		s += *s == '\\';
+	return s < end ? s : NULL;
+}
+
+/*
+ * Where the value of the member "vector" begins, if @s is a valid object that
+ * spells its name so; of other text NULL or any place in it.
+ */
+static const char *find_vector(const char *s, const char *end)
+{
+	static const char name[] = "\"vector\"";
+
+	s = vf_json_blanks(s, end);
+	for (char want = '{'; s < end && *s == want; want = ',') {
+		const char *from = vf_json_blanks(s + 1, end), *to;
+		if (from == end || *from != '"' ||
+		    !(to = string_end(from, end)))
+			return NULL;
+		s = vf_json_blanks(to + 1, end);
+		if (s == end || *s != ':')
+			return NULL;
+		s = vf_json_blanks(s + 1, end);
+		if ((size_t)(to + 1 - from) == sizeof(name) - 1 &&
+		    !memcmp(from, name, sizeof(name) - 1))
+			return s;
+		s = skip_value(s, end);
+	}
+	return NULL;
+}
+
+static int refuse_escapes(struct vf_text_line *out, char reason[128])
+{
+	vf_text_line_fini(out);
+	snprintf(reason, 128, "spells \"vector\" with escapes");
+	return -EINVAL;
+}
+
+/*
+ * The vector is read directly; the rest of the line, with a number in its
+ * place, shows that this place was a member of a valid object.  What cannot be
+ * read so is parsed as it is, for what is wrong with it.
+ */
+int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
+		      struct vf_text_line *out, char reason[128])
+{
+	VF_AUTO_BUF struct vf_buf rest = {0};
+	const char *from = find_vector(line, line + len), *to;
+
+	if (!from || vf_numbers_parse(from, line + len, dim, x, &to)) {
+		int bad = parse_row_line(line, len, dim, x, out, reason);
+		return bad || from ? bad : refuse_escapes(out, reason);
+	}
+	size_t before = (size_t)(from - line);
+	size_t cut = (size_t)(to - from) - 1;
+	if (vf_buf_append(&rest, line, before) ||
+	    vf_buf_append(&rest, "0", 1) ||
+	    vf_buf_append(&rest, to, len - before - cut - 1))
+		return -ENOMEM;
+	const char *text = (const char *)rest.data;
+	int err = parse_row_line(text, rest.len, dim, NULL, out, reason);
+	if (err || !out->metadata)
+		return err;
+	size_t at = (size_t)(out->metadata - text);
+	out->metadata = line + at + (at > before ? cut : 0);
+	return 0;
 }
 
 void vf_text_line_fini(struct vf_text_line *t)
