@@ -7,6 +7,7 @@
  */
 #include "fs/fs.h"
 #include "store/frames.h"
+#include "store/waiter.h"
 
 #include <stdio.h>
 #include <xxhash.h>
@@ -212,36 +213,18 @@ static void free_view(struct vf_source *source)
 	free(v);
 }
 
-struct waited {
-	pthread_mutex_t mtx;
-	pthread_cond_t cond;
-	bool done; /* [mtx] */
-	int err;   /* [mtx] */
-};
-
 static void finish_waited(void *arg, int err)
 {
-	struct waited *w = arg;
-
-	pthread_mutex_lock(&w->mtx);
-	w->err = err;
-	w->done = true;
-	pthread_cond_signal(&w->cond);
-	pthread_mutex_unlock(&w->mtx);
+	vf_waiter_wake(arg, err);
 }
 
 static int read_waiting(struct vf_cached *o, uint64_t off, size_t len,
 			void *buf)
 {
-	struct waited w = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER,
-			   false, 0};
+	struct vf_waiter w = VF_WAITER;
 
 	vf_cached_read(o, off, len, buf, finish_waited, &w);
-	pthread_mutex_lock(&w.mtx);
-	while (!w.done)
-		pthread_cond_wait(&w.cond, &w.mtx);
-	pthread_mutex_unlock(&w.mtx);
-	return w.err;
+	return vf_waiter_wait(&w);
 }
 
 /* Once per version, at its first open: two reads at the object's end. */

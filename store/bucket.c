@@ -5,9 +5,9 @@
 #include "store/bucket_impl.h"
 #include "store/log.h"
 #include "store/util.h"
+#include "store/waiter.h"
 
 #include <limits.h>
-#include <pthread.h>
 #include <stdio.h>
 
 /* @url is taken over; without memory the bucket is closed. */
@@ -204,54 +204,42 @@ void vf_bucket_stats(struct vf_bucket *b, struct vf_bucket_stats *out)
 
 /* ---- waiting ----------------------------------------------------------------- */
 
-struct waiter {
-	pthread_mutex_t mtx;
-	pthread_cond_t done;
-	bool is_done; /* [mtx] and all below */
-	int err;
+struct got {
+	struct vf_waiter waiter;
 	size_t len;
 	struct vf_object object;
 };
 
-static void wake_waiter(void *arg, int err, size_t len,
-			const struct vf_object *object)
+static void wake_got(void *arg, int err, size_t len,
+		     const struct vf_object *object)
 {
-	struct waiter *w = arg;
+	struct got *g = arg;
 
-	pthread_mutex_lock(&w->mtx);
-	w->err = err;
-	w->len = len;
+	g->len = len;
 	if (object)
-		w->object = *object;
-	w->is_done = true;
-	pthread_cond_signal(&w->done);
-	pthread_mutex_unlock(&w->mtx);
+		g->object = *object;
+	vf_waiter_wake(&g->waiter, err);
 }
 
 int vf_bucket_get(struct vf_bucket *b, const char *key, const char *etag,
 		  uint64_t off, size_t len, void *buf, size_t *out_len,
 		  struct vf_object *out_object)
 {
-	struct waiter w = {.mtx = PTHREAD_MUTEX_INITIALIZER,
-			   .done = PTHREAD_COND_INITIALIZER};
+	struct got g = {.waiter = VF_WAITER};
+	int err;
 
 	vf_bucket_get_start(b, &(struct vf_get){.key = key,
 						.etag = etag,
 						.off = off,
 						.len = len,
 						.buf = buf,
-						.done = wake_waiter,
-						.arg = &w});
-	pthread_mutex_lock(&w.mtx);
-	while (!w.is_done)
-		pthread_cond_wait(&w.done, &w.mtx);
-	pthread_mutex_unlock(&w.mtx);
-	pthread_cond_destroy(&w.done);
-	pthread_mutex_destroy(&w.mtx);
-	*out_len = w.len;
+						.done = wake_got,
+						.arg = &g});
+	err = vf_waiter_wait(&g.waiter);
+	*out_len = g.len;
 	if (out_object)
-		*out_object = w.object;
-	return w.err;
+		*out_object = g.object;
+	return err;
 }
 
 int vf_bucket_get_all(struct vf_bucket *b, const char *key, size_t max,

@@ -13,9 +13,9 @@
  */
 #include "store/s3_request.h"
 #include "store/s3_xml.h"
+#include "store/waiter.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -404,39 +404,19 @@ void vf_s3_start(struct vf_s3_request *r)
 	vf_http_start(r->s3->http, &call);
 }
 
-struct waiter {
-	pthread_mutex_t mtx;
-	pthread_cond_t done;
-	bool is_done; /* [mtx] */
-	int err;      /* [mtx] */
-};
-
 static void wake_waiter(struct vf_s3_request *r, int err)
 {
-	struct waiter *w = r->arg;
-
-	pthread_mutex_lock(&w->mtx);
-	w->err = err;
-	w->is_done = true;
-	pthread_cond_signal(&w->done);
-	pthread_mutex_unlock(&w->mtx);
+	vf_waiter_wake(r->arg, err);
 }
 
 int vf_s3_call(struct vf_s3_request *r)
 {
-	struct waiter w = {.mtx = PTHREAD_MUTEX_INITIALIZER,
-			   .done = PTHREAD_COND_INITIALIZER};
+	struct vf_waiter w = VF_WAITER;
 
 	r->done = wake_waiter;
 	r->arg = &w;
 	vf_s3_start(r);
-	pthread_mutex_lock(&w.mtx);
-	while (!w.is_done)
-		pthread_cond_wait(&w.done, &w.mtx);
-	pthread_mutex_unlock(&w.mtx);
-	pthread_cond_destroy(&w.done);
-	pthread_mutex_destroy(&w.mtx);
-	return w.err;
+	return vf_waiter_wait(&w);
 }
 
 void vf_s3_describe(const struct vf_http_answer *a, uint64_t size,
