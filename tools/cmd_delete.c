@@ -30,13 +30,6 @@ static const struct vf_arg options[] = {
 
 static struct vf_progress progress;
 
-static int show_reading(void *arg, uint64_t done, uint64_t total)
-{
-	progress.n_total = total;
-	vf_progress_update(&progress, done);
-	return vf_interrupted() ? -ECANCELED : 0;
-}
-
 /* ---- keys that a filter means ------------------------------------------------- */
 
 struct gather {
@@ -235,7 +228,8 @@ static int run_delete(const struct vf_args *a)
 	struct vf_changer c = {.bucket = t.bucket,
 			       .index = t.index,
 			       .cache_dir = opt.cache_dir,
-			       .progress = show_reading};
+			       .progress = vf_progress_reading,
+			       .arg = &progress};
 	vf_progress_begin(&progress, "reading keys", 0, 0, a->common.quiet);
 	err = vf_target_state(&t, &c.state);
 	if (!err && opt.filter)

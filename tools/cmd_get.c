@@ -131,15 +131,6 @@ static int read_rows(struct get *g)
 
 /* ---- looking up ----------------------------------------------------------------------- */
 
-static int show_reading(void *arg, uint64_t done, uint64_t total)
-{
-	struct get *g = arg;
-
-	g->progress.n_total = total;
-	vf_progress_update(&g->progress, done);
-	return vf_interrupted() ? -ECANCELED : 0;
-}
-
 /* -EUCLEAN: not logged. */
 static int look_up_one(struct get *g, struct vf_catalog_view *v,
 		       struct wanted *w)
@@ -292,8 +283,8 @@ static int run_get(const struct vf_args *a)
 	g.ch = (struct vf_changer){.bucket = t.bucket,
 				   .index = t.index,
 				   .cache_dir = opt.cache_dir,
-				   .progress = show_reading,
-				   .arg = &g};
+				   .progress = vf_progress_reading,
+				   .arg = &g.progress};
 	vf_progress_begin(&g.progress, "reading keys", 0, 0, a->common.quiet);
 	err = vf_target_state(&t, &g.ch.state);
 	if (!err)

@@ -65,23 +65,14 @@ static int create_identity(struct vf_attempt *a)
 	return err;
 }
 
-static int show_reading(void *arg, uint64_t done, uint64_t total)
-{
-	struct vf_attempt *a = arg;
-
-	a->progress.n_total = total;
-	vf_progress_update(&a->progress, done);
-	return vf_interrupted() ? -ECANCELED : 0;
-}
-
 /* Lends what is ours; the caller takes back what moved. */
 static struct vf_changer begin_change(struct vf_attempt *a)
 {
 	return (struct vf_changer){.bucket = a->in->bucket,
 				   .index = a->in->index,
 				   .cache_dir = a->in->cache_dir,
-				   .progress = show_reading,
-				   .arg = a,
+				   .progress = vf_progress_reading,
+				   .arg = &a->progress,
 				   .state = a->state,
 				   .catalog = a->catalog};
 }

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "store/util.h"
+#include "tools/verb.h"
 
 static atomic_bool line_shown, one_error;
 static atomic_uint n_errors;
@@ -69,6 +70,15 @@ static void clear_line(void)
 {
 	if (atomic_exchange_explicit(&line_shown, false, memory_order_relaxed))
 		fputs("\r\033[K", stderr);
+}
+
+int vf_progress_reading(void *progress, uint64_t done, uint64_t total)
+{
+	struct vf_progress *p = progress;
+
+	p->n_total = total;
+	vf_progress_update(p, done);
+	return vf_interrupted() ? -ECANCELED : 0;
 }
 
 void vf_progress_end(struct vf_progress *p)

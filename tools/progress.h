@@ -21,6 +21,8 @@ void vf_progress_begin(struct vf_progress *p, const char *what,
 		       uint64_t n_total, uint64_t row_len, bool quiet);
 /* @n_done rows of the total; cheap, shows at most ten times a second. */
 void vf_progress_update(struct vf_progress *p, uint64_t n_done);
+/* A vf_catalog_progress_fn: @progress is one; -ECANCELED once interrupted. */
+int vf_progress_reading(void *progress, uint64_t done, uint64_t total);
 /* Take the line away. */
 void vf_progress_end(struct vf_progress *p);
 
