@@ -186,19 +186,19 @@ $(BIN)/null_fs: $(call obj,bench/null_fs.c) $(B)/libvecfs.a
 $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
-$(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c $(wildcard tools/format*.c) \
+$(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c tests/fuzz.c $(wildcard tools/format*.c) \
 		tools/zip.c tools/scratchfile.c tools/lines.c tools/jsonl.c \
 		tools/numbers.c tools/rows.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(format_libs)
-$(BIN)/fuzz_jsonl: $(call obj,tests/fuzz_jsonl.c tools/jsonl.c tools/numbers.c) \
+$(BIN)/fuzz_jsonl: $(call obj,tests/fuzz_jsonl.c tests/fuzz.c tools/jsonl.c tools/numbers.c) \
 		$(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/model_commit: $(call obj,tests/model_commit.c tests/model_steps.c)
 	$(call say,LD,$@)
 	$(link)
-$(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libvecfs.a
+$(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 
