@@ -22,6 +22,7 @@
  *                    "warn", "info" or "debug"; anybody may read it
  */
 #include "fs/fs.h"
+#include "fs/live.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -6,6 +6,7 @@
  *           through the cache as well; only those go to the disk tier
  */
 #include "fs/fs.h"
+#include "fs/rewarm.h"
 #include "store/frames.h"
 #include "store/waiter.h"
 

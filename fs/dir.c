@@ -4,6 +4,7 @@
  * (readdirplus), so that `ls -l` asks nothing more.
  */
 #include "fs/fs.h"
+#include "fs/live.h"
 
 #include <stdio.h>
 

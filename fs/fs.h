@@ -153,29 +153,6 @@ double vf_name_ttl_s(const struct fs *fs, const char *dir);
 /* Can this part of a key be shown as a name? */
 bool vf_name_ok(const char *name, size_t len);
 
-/* ---- live.c: indexes and what is made up in them --------------------------------------- */
-
-/* The newest state known of index @name, at most a name's life old, borrowed
- * until vf_live_put; NULL when there is no such index. */
-struct index_view;
-int vf_live_get(struct fs *fs, const char *name, struct index_view **out);
-void vf_live_put(struct fs *fs, struct index_view *v);
-const struct vf_state *vf_live_state(const struct index_view *v);
-uint64_t vf_live_age_ms(const struct index_view *v);
-/* The next of the list that begins at fs->indexes; caller holds fs->mtx. */
-const struct index_view *vf_live_next(const struct index_view *v);
-void vf_live_fini(struct fs *fs);
-
-/* Is @path the folder of an index ("products")? */
-bool vf_live_is_index_path(const char *path);
-/* Split "products/shard/<name>"; false for any other path. */
-bool vf_live_shard_path(const char *path, char index[VF_INDEX_NAME_MAX + 1],
-			const char **out_shard);
-/* The ref of the object shown as @name in a shard's folder, or NULL. */
-const struct vf_object_ref *vf_live_find(const struct vf_state *s,
-					 const char *shard, const char *name,
-					 bool *out_view);
-
 /* ---- data.c ------------------------------------------------------------------------------ */
 
 /*
@@ -196,26 +173,6 @@ int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,
  */
 int vf_fs_view_part(struct fs *fs, const struct inode *i, uint64_t *off,
 		    uint64_t *end, uint64_t *out_table_off);
-
-/* ---- rewarm.c: what was hot is hot again after a restart --------------------------------- */
-
-/*
- * Read DIR/hot.* of the disk tier, and what it lists into RAM, in the background;
- * keep it up to date from then on.  Returns 0; -ENOMEM; -errno.
- */
-int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out);
-/* Before the bucket closes: write it a last time, and end.  Accepts NULL. */
-void vf_rewarm_stop(struct vf_rewarm *r);
-void vf_rewarm_close(struct vf_rewarm *r);
-/* This version is being read.  @r may be NULL.  Threads: any. */
-void vf_rewarm_note(struct vf_rewarm *r, const uint8_t id[16], const char *key,
-		    const char *etag, uint64_t size);
-
-struct vf_rewarm_stats {
-	uint64_t n_blocks; /* brought back to RAM, or on their way */
-	bool is_over;	   /* nothing more comes */
-};
-void vf_rewarm_stats(struct vf_rewarm *r, struct vf_rewarm_stats *out);
 
 /* ---- dir.c, file.c, control.c: FUSE operations -------------------------------------------- */
 

@@ -5,7 +5,7 @@
  * A view is handed out with a reference; a refresh makes a new one and leaves
  * the old to those who hold it.
  */
-#include "fs/fs.h"
+#include "fs/live.h"
 
 struct index_view {
 	char name[VF_INDEX_NAME_MAX + 1]; /* [fixed] */

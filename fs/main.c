@@ -6,6 +6,8 @@
  * the terminal.  So a mount that fails says why and the caller's status is not 0.
  */
 #include "fs/fs.h"
+#include "fs/live.h"
+#include "fs/rewarm.h"
 #include "store/pressure.h"
 
 #include <fcntl.h>

@@ -5,6 +5,8 @@
  *   .vecfs/metrics      vecfs_cache_hits_total N, in Prometheus' text format
  */
 #include "fs/fs.h"
+#include "fs/live.h"
+#include "fs/rewarm.h"
 #include "store/pressure.h"
 
 #include <inttypes.h>

@@ -3,6 +3,7 @@
  * for what is made up: .vecfs, live/ and the decompressed views of our .zst.
  */
 #include "fs/fs.h"
+#include "fs/live.h"
 #include "store/npy.h"
 
 #include <stdio.h>

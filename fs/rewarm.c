@@ -11,7 +11,7 @@
  * Blocks come from the disk tier where it has them, else from the bucket, with
  * If-Match as ever: an object that has changed meanwhile is passed over.
  */
-#include "fs/fs.h"
+#include "fs/rewarm.h"
 #include "store/hotset.h"
 #include "store/local_file.h"
 

@@ -4,6 +4,7 @@
  * wait for nobody but the garbage collector.
  */
 #include "fs/fs.h"
+#include "fs/live.h"
 
 #include <stdio.h>
 
