@@ -212,7 +212,7 @@ refused "import of a file that is not there" "notexts: No such file" vectool imp
 # ---- the disk, the user
 vectool gen --rows 40000 --dim 512 --seed 2 -q large512.npy
 picture >before
-vectool put "$src/stopped" large512.npy --compress >out 2>err &
+vectool put "$src/stopped" large512.npy --leaves 1 --compress >out 2>err &
 pid=$!
 for _ in $(seq 100); do [ -n "$(find "$src" -name '.vecfs-tmp-*' -size +100k -print -quit)" ] && break; sleep 0.02; done
 kill -INT $pid
@@ -223,11 +223,11 @@ picture >after
 mkdir small
 if mount -t tmpfs -o size=20m tmpfs small 2>/dev/null; then
 	CLEANUP+=("umount $WORK/small")
-	fails "a full disk" "No space left" vectool put "$WORK/small/x" large512.npy
+	fails "a full disk" "No space left" vectool put "$WORK/small/x" large512.npy --leaves 1
 	[ -z "$(find small -mindepth 1)" ] && ok "a full disk: nothing is left" || not_ok "a full disk: nothing is left" "$(find small)"
 	vectool gen --rows 1000 --dim 512 --seed 3 -q small512.npy
 	check "put where there is room again" vectool put "$WORK/small/x" small512.npy
-	fails "a disk that fills later" "No space left" vectool put "$WORK/small/x" large512.npy --shard-rows 4000
+	fails "a disk that fills later" "No space left" vectool put "$WORK/small/x" large512.npy --leaves 1 --shard-rows 4000
 	[ "$(vectool stat --json small/x | jq -c '[.rows, .version]')" = '[1000,1]' ] && [ "$(find small/x/shard -name '*.npy' | wc -l)" = 1 ] && ok "and the index is as it was" ||
 		not_ok "and the index is as it was" "$(find small)"
 else
