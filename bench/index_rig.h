@@ -32,6 +32,7 @@ struct bench_put bench_tool_timed(const char *const args[]);
 /* put of @npy as index @name, with more @args (NULL at the end). */
 struct bench_put bench_put(const char *name, const char *npy,
 			   const char *const args[]);
+/* Opened with its lines of records as a mount shows them, not compressed. */
 struct vf_view *bench_view(const char *name);
 
 /* The rows of a .npy file, mapped. */
