@@ -116,8 +116,9 @@ int vf_encoder_coded(const struct vf_encoder *e, const float *x, size_t n,
 		     const struct vf_coded *out)
 {
 	struct vf_place at = {e->origin, e->origin};
-	const struct vf_grid grid = {e->params.metric, e->padded,
-				     e->params.bits};
+	const struct vf_grid grid = {.metric = e->params.metric,
+				     .padded = e->padded,
+				     .bits = e->params.bits};
 	size_t extra_len = vf_encoder_extra_len(e);
 	uint32_t dim = e->params.dim;
 	VF_AUTO_FREE float *work =

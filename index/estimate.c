@@ -51,15 +51,35 @@ static struct vf_frame frame_of(const struct vf_index *ix)
  * What the leaf of a row adds to each estimate: shards of a tree leave it to
  * the query, flat ones have one leaf, at their origin.
  */
-static float leaf_base(const struct vf_index *ix, const float *rotated,
-		       uint32_t i, const struct vf_query_code *qc)
+static float leaf_base(const struct vf_index *ix,
+		       const struct vf_scan_scratch *s, uint32_t i)
 {
-	struct vf_probe p;
+	struct vf_fine_leaf at;
 
 	if (!ix->tree)
-		return qc->base;
-	vf_tree_measure(ix->tree, rotated, leaf_ids(ix)[i], &p);
-	return p.base;
+		return s->code.base;
+	vf_tree_measure(ix->tree, &s->fine, leaf_ids(ix)[i], &at);
+	return (float)at.base;
+}
+
+/* A shard that follows a tree is of no use without. */
+static int check_tree(const struct vf_index *ix)
+{
+	return ix->c.follows_tree && !ix->tree ? -EINVAL : 0;
+}
+
+/* Code the query; and by more bits, for who measures leaves. */
+static int code_query(const struct vf_index *ix, const float *q,
+		      struct vf_scan_scratch *s, bool measures)
+{
+	struct vf_frame f = frame_of(ix);
+	int err = check_tree(ix);
+
+	if (!err)
+		err = vf_scan_quantize(s, &f, q);
+	if (!err && measures && ix->tree)
+		err = vf_scan_refine(s, &f, q);
+	return err;
 }
 
 /* A block of a mapped shard. */
@@ -140,26 +160,17 @@ static int scan_leaf(const struct vf_index *ix, uint32_t i,
 	return err;
 }
 
-/* A shard that follows a tree is of no use without. */
-static int check_tree(const struct vf_index *ix)
-{
-	return ix->c.follows_tree && !ix->tree ? -EINVAL : 0;
-}
-
 int vf_index_scan(const struct vf_index *ix, const float *q,
 		  struct vf_scan_scratch *s, uint64_t base, struct vf_topk *top)
 {
-	struct vf_frame f = frame_of(ix);
-	int err = check_tree(ix);
+	int err = code_query(ix, q, s, true);
 
-	if (!err)
-		err = vf_scan_quantize(s, &f, q);
 	if (err)
 		return err;
 	struct vf_query_code qc = s->code;
 
 	for (uint32_t i = 0; !err && i < ix->c.n_leaves; i++) {
-		qc.base = leaf_base(ix, s->rotated, i, &s->code);
+		qc.base = leaf_base(ix, s, i);
 		err = scan_leaf(ix, i, &qc, base, top);
 	}
 	return err;
@@ -186,8 +197,7 @@ int vf_index_scan_probes(const struct vf_index *ix, const float *q,
 			 struct vf_topk *top, uint64_t *out_rows)
 {
 	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
-	struct vf_frame f = frame_of(ix);
-	int err = ix->tree ? vf_scan_quantize(s, &f, q) : -EINVAL;
+	int err = ix->tree ? code_query(ix, q, s, false) : -EINVAL;
 
 	*out_rows = 0;
 	if (err)
@@ -259,8 +269,7 @@ static size_t list_visits(const struct vf_index *ix, uint64_t base,
 			v.leaf = vf_index_tree_leaf(ix, j->probes[i].leaf);
 			v.base = j->probes[i].base;
 		} else if (is_leaf_wanted(ix, base, i, j->top)) {
-			v.base = leaf_base(ix, j->scratch->rotated, i,
-					   &j->scratch->code);
+			v.base = leaf_base(ix, j->scratch, i);
 		} else {
 			continue;
 		}
@@ -298,12 +307,12 @@ static int scan_visits(const struct vf_index *ix, uint64_t base,
 static int quantize_jobs(const struct vf_index *ix, struct vf_scan_job *jobs,
 			 size_t n, size_t *out_n_visits)
 {
-	struct vf_frame f = frame_of(ix);
-	int err = check_tree(ix);
+	int err = 0;
 
 	*out_n_visits = 0;
 	for (size_t i = 0; !err && i < n; i++) {
-		err = vf_scan_quantize(jobs[i].scratch, &f, jobs[i].q);
+		err = code_query(ix, jobs[i].q, jobs[i].scratch,
+				 !has_probes(ix, &jobs[i]));
 		*out_n_visits += has_probes(ix, &jobs[i]) ? jobs[i].n_probes
 							  : ix->c.n_leaves;
 	}
@@ -391,25 +400,23 @@ uint32_t vf_index_row_leaf(const struct vf_index *ix, uint64_t row)
 
 /* What refine keeps from block to block. */
 struct refining {
-	struct vf_fine_query q;
+	const struct vf_scan_scratch *s;
 	struct vf_fine_leaf at;
 	uint32_t leaf; /* that @at is of; UINT32_MAX: none yet */
 };
 
-static void measure_leaf(const struct vf_index *ix, const float *rotated,
-			 uint32_t leaf, struct vf_fine_leaf *out)
+static void measure_leaf(const struct vf_index *ix,
+			 const struct vf_scan_scratch *s, uint32_t leaf,
+			 struct vf_fine_leaf *out)
 {
 	const float *centroids = ix->c.section[VF_SEC_CENTROIDS];
-	struct vf_probe p;
 
-	if (!ix->tree) {
-		vf_fine_leaf_make(ix->c.metric, rotated,
+	if (ix->tree)
+		vf_tree_measure(ix->tree, &s->fine, leaf_ids(ix)[leaf], out);
+	else
+		vf_fine_leaf_make(ix->c.metric, s->rotated,
 				  centroids + (size_t)leaf * ix->c.padded,
 				  ix->c.padded, out);
-		return;
-	}
-	vf_tree_measure(ix->tree, rotated, leaf_ids(ix)[leaf], &p);
-	*out = (struct vf_fine_leaf){p.base, p.distance};
 }
 
 /* What is known of the rows of a block, in its order. */
@@ -501,24 +508,25 @@ static int multiply_block(const struct vf_index *ix, uint32_t bits,
 }
 
 /* Rows of one number of bits. */
-static int refine_block(const struct vf_index *ix, const float *rotated,
-			struct refining *r, struct vf_refined *rows, size_t n)
+static int refine_block(const struct vf_index *ix, struct refining *r,
+			struct vf_refined *rows, size_t n)
 {
 	uint32_t bits = rows->bits;
 	struct fine_block b;
 	int err = read_factors(ix, bits, rows, n, &b);
 
 	if (!err)
-		err = multiply_block(ix, bits, r->q.q, rows, n, &b);
+		err = multiply_block(ix, bits, r->s->fine.q, rows, n, &b);
 	for (size_t i = 0; !err && i < n; i++) {
 		uint32_t leaf = vf_index_row_leaf(ix, rows[i].row);
 		if (leaf != r->leaf)
-			measure_leaf(ix, rotated, leaf, &r->at);
+			measure_leaf(ix, r->s, leaf, &r->at);
 		r->leaf = leaf;
-		float d = (float)vf_fine_estimate(&r->q, &r->at, &b.fine[i],
-						  bits, b.dots[i]);
+		float d = (float)vf_fine_estimate(&r->s->fine, &r->at,
+						  &b.fine[i], bits, b.dots[i]);
 		rows[i].dist = isnan(d) ? INFINITY : d;
-		rows[i].err = (float)(b.fine[i].err * r->at.distance);
+		rows[i].err =
+			(float)hypot(b.fine[i].err * r->at.distance, r->at.err);
 		rows[i].scan_err = (float)(b.scan[i].err * r->at.distance);
 		if (isnan(rows[i].err)) /* a query infinitely far */
 			rows[i].err = INFINITY;
@@ -530,16 +538,14 @@ int vf_index_refine(const struct vf_index *ix, const float *q,
 		    struct vf_scan_scratch *s, struct vf_refined *rows,
 		    size_t n)
 {
-	struct refining r = {.q.q = s->fine, .leaf = UINT32_MAX};
+	struct refining r = {.s = s, .leaf = UINT32_MAX};
 	struct vf_frame f = frame_of(ix);
 	int err = check_tree(ix);
 
 	if (!err)
-		err = vf_scan_rotate(s, &f, q);
+		err = vf_scan_refine(s, &f, q);
 	if (err)
 		return err;
-	vf_fine_query_make(s->rotated, ix->c.section[VF_SEC_ORIGIN],
-			   ix->c.padded, &r.q);
 	for (size_t i = 0; i < n; i++)
 		rows[i].bits = vf_lazy_has_extra(
 				       ix, vf_index_row_leaf(ix, rows[i].row))
@@ -550,7 +556,7 @@ int vf_index_refine(const struct vf_index *ix, const float *q,
 		while (m < SCAN_BLOCK && i + m < n &&
 		       rows[i + m].bits == rows[i].bits)
 			m++;
-		err = refine_block(ix, s->rotated, &r, rows + i, m);
+		err = refine_block(ix, &r, rows + i, m);
 	}
 	return err;
 }

@@ -89,6 +89,19 @@ struct vf_kernels {
 	void (*narrow_f32)(const float *x, size_t n, void *out);
 };
 
+/*
+ * Ask for the code that is to be counted in two kilobytes from now: a quarter
+ * is gained where codes come from memory (measured 1 to 8 KiB ahead, and of
+ * a whole block at once, which is slower than none).  It may lie anywhere.
+ */
+enum { VF_KERNEL_AHEAD = 2048 };
+
+static inline void vf_kernel_ahead(const uint8_t *code, size_t len)
+{
+	for (size_t i = 0; i < len; i += 64)
+		__builtin_prefetch(code + VF_KERNEL_AHEAD + i);
+}
+
 /* The table in use; valid for ever. */
 const struct vf_kernels *vf_kernels(void);
 

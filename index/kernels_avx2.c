@@ -74,6 +74,7 @@ AVX2 static void b1q4_avx2(const uint8_t *codes, size_t n, size_t words,
 	for (size_t r = 0; r < n; r++, codes += words * 8) {
 		__m256i acc = zero;
 		size_t w = 0;
+		vf_kernel_ahead(codes, words * 8);
 		for (; w + 4 <= words; w += 4) {
 			__m256i c = _mm256_loadu_si256(
 				(const void *)(codes + w * 8));

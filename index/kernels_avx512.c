@@ -67,6 +67,7 @@ POPCNT static inline __m512i differ_popcnt(__m512i c, const uint64_t *q,
 	{                                                                      \
 		for (size_t r = 0; r < n; r++, codes += words * 8) {           \
 			__m512i acc = _mm512_setzero_si512();                  \
+			vf_kernel_ahead(codes, words * 8);                     \
 			for (size_t w = 0; w < words; w += 8) {                \
 				size_t left = words - w;                       \
 				__mmask8 m =                                   \
@@ -89,14 +90,14 @@ POPCNT static inline __m512i differ_popcnt(__m512i c, const uint64_t *q,
  */
 enum { WORDS_BYTE = 16 };
 
-BW static __m512i weights_of_word(const uint64_t *planes, size_t words)
+BW static inline __m512i weights_of_word(const uint64_t *planes, size_t words)
 {
-	__m512i q = _mm512_setzero_si512();
+	__m512i q = _mm512_maskz_set1_epi8(planes[0], 1);
 
-	for (size_t j = 0; j < 4; j++)
-		q = _mm512_mask_add_epi8(q, planes[j * words], q,
-					 _mm512_set1_epi8((char)(1 << j)));
-	return q;
+	q = _mm512_mask_add_epi8(q, planes[words], q, _mm512_set1_epi8(2));
+	q = _mm512_mask_add_epi8(q, planes[2 * words], q, _mm512_set1_epi8(4));
+	return _mm512_mask_add_epi8(q, planes[3 * words], q,
+				    _mm512_set1_epi8(8));
 }
 
 BW static inline __m512i add_word(__m512i sum, const uint8_t *code,
@@ -108,29 +109,42 @@ BW static inline __m512i add_word(__m512i sum, const uint8_t *code,
 	return _mm512_mask_add_epi8(sum, m, sum, q[w]);
 }
 
-/* Of @n words, or of WORDS_BYTE: then there is no loop, @q is in registers. */
+/* Of @n words; two sums, since each addition waits for the one before. */
 BW static inline uint32_t add_weights(const uint8_t *code, const __m512i *q,
 				      size_t n)
 {
-	__m512i zero = _mm512_setzero_si512(), sum[2] = {zero, zero};
+	__m512i zero = _mm512_setzero_si512(), even = zero, odd = zero;
+	size_t w = 0;
 
-	if (n == WORDS_BYTE) {
-		for (size_t w = 0; w < WORDS_BYTE; w += 8) {
-			sum[0] = add_word(sum[0], code, q, w);
-			sum[1] = add_word(sum[1], code, q, w + 1);
-			sum[0] = add_word(sum[0], code, q, w + 2);
-			sum[1] = add_word(sum[1], code, q, w + 3);
-			sum[0] = add_word(sum[0], code, q, w + 4);
-			sum[1] = add_word(sum[1], code, q, w + 5);
-			sum[0] = add_word(sum[0], code, q, w + 6);
-			sum[1] = add_word(sum[1], code, q, w + 7);
-		}
-	} else {
-		for (size_t w = 0; w < n; w++)
-			sum[w % 2] = add_word(sum[w % 2], code, q, w);
+	for (; w + 2 <= n; w += 2) {
+		even = add_word(even, code, q, w);
+		odd = add_word(odd, code, q, w + 1);
 	}
-	sum[0] = _mm512_sad_epu8(_mm512_add_epi8(sum[0], sum[1]), zero);
-	return (uint32_t)_mm512_reduce_add_epi64(sum[0]);
+	if (w < n)
+		even = add_word(even, code, q, w);
+	even = _mm512_sad_epu8(_mm512_add_epi8(even, odd), zero);
+	return (uint32_t)_mm512_reduce_add_epi64(even);
+}
+
+/* The same of WORDS_BYTE words: no loop, @q is in registers. */
+BW static inline uint32_t add_all_weights(const uint8_t *code, const __m512i *q)
+{
+	__m512i zero = _mm512_setzero_si512(), even = zero, odd = zero;
+
+#define ADD(w)                                                                 \
+	even = add_word(even, code, q, w);                                     \
+	odd = add_word(odd, code, q, (w) + 1)
+	ADD(0);
+	ADD(2);
+	ADD(4);
+	ADD(6);
+	ADD(8);
+	ADD(10);
+	ADD(12);
+	ADD(14);
+#undef ADD
+	even = _mm512_sad_epu8(_mm512_add_epi8(even, odd), zero);
+	return (uint32_t)_mm512_reduce_add_epi64(even);
 }
 
 BW static void b1q4_bw(const uint8_t *codes, size_t n, size_t words,
@@ -140,13 +154,17 @@ BW static void b1q4_bw(const uint8_t *codes, size_t n, size_t words,
 
 	memset(out, 0, n * sizeof(*out));
 	for (size_t from = 0; from < words; from += WORDS_BYTE) {
-		size_t left = words - from;
+		size_t left = words - from, len = words * 8;
 		const uint8_t *code = codes + from * 8;
 		for (size_t w = 0; w < WORDS_BYTE && w < left; w++)
 			q[w] = weights_of_word(planes + from + w, words);
-		for (size_t r = 0; r < n; r++, code += words * 8)
-			out[r] += add_weights(
-				code, q, left < WORDS_BYTE ? left : WORDS_BYTE);
+		for (size_t r = 0; left < WORDS_BYTE && r < n; r++, code += len)
+			out[r] += add_weights(code, q, left);
+		for (size_t r = 0; left >= WORDS_BYTE && r < n;
+		     r++, code += len) {
+			vf_kernel_ahead(code, WORDS_BYTE * 8);
+			out[r] += add_all_weights(code, q);
+		}
 	}
 }
 

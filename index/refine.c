@@ -83,22 +83,32 @@ static uint32_t best_bin(const float *a, uint32_t n, float top, float lo,
 }
 
 /*
- * The factor with the smallest angle between s and r.  For nearly all rows it
- * lies around that of the normal law, or, with many levels, that which just
- * clips no dimension; the window moves where it does not.  (A sweep over a
- * sample of the dimensions is no good: it fits the sample, and the error of 8
- * bits is a half larger.)
+ * That of the normal law, or, with many levels, that which just clips no
+ * dimension: the best one of nearly all rows lies around it.
  */
-static float best_factor(const float *a, uint32_t n, uint32_t bits, double l2sq)
+static float likely_factor(const float *a, uint32_t n, uint32_t bits,
+			   double l2sq)
 {
 	float mid = (float)(sqrt(n / l2sq) / normal_step[bits]);
-	float top = (float)((1u << (bits - 1)) - 1), most = 0, lo, t;
-	double best = -1, cos2;
+	float top = (float)((1u << (bits - 1)) - 1), most = 0, t;
 
 	for (uint32_t i = 0; i < n; i++)
 		most = a[i] > most ? a[i] : most;
 	t = (top + 1) / most;
-	lo = t = 0.85f * (t > mid ? t : mid);
+	return t > mid ? t : mid;
+}
+
+/*
+ * The factor with the smallest angle between s and r; the window moves where
+ * it is not around the likely one.  (A sweep over a sample of the dimensions
+ * is no good: it fits the sample, and the error of 8 bits is a half larger.)
+ */
+static float best_factor(const float *a, uint32_t n, uint32_t bits, double l2sq)
+{
+	float top = (float)((1u << (bits - 1)) - 1), lo, t;
+	double best = -1, cos2;
+
+	lo = t = 0.85f * likely_factor(a, n, bits, l2sq);
 	for (int moves = 0; moves < 6; moves++) {
 		uint32_t bin = best_bin(a, n, top, lo, &cos2);
 		if (cos2 <= best)
@@ -200,7 +210,8 @@ void vf_refine_row(const struct vf_grid *g, const float *x,
 		f->add = clamp(g->metric == VF_DOT ? -fit.rc
 						   : scale / 2 * fit.l2sq);
 		if (fit.l2sq >= 1e-30) { /* else the row is the centroid */
-			float t = best_factor(a, g->padded, g->bits, fit.l2sq);
+			float t = (g->is_quick ? likely_factor : best_factor)(
+				a, g->padded, g->bits, fit.l2sq);
 			round_row(g, r, t, at, v, &fit);
 			set_factors(g, &fit, f);
 		}
@@ -216,8 +227,13 @@ void vf_fine_query_make(const float *rotated, const float *origin,
 {
 	float most = 0;
 
-	for (uint32_t i = 0; i < padded; i++)
-		most = fmaxf(most, fabsf(rotated[i] - origin[i]));
+	out->sq = out->len = 0;
+	for (uint32_t i = 0; i < padded; i++) {
+		float v = rotated[i] - origin[i];
+		most = fmaxf(most, fabsf(v));
+		out->sq += (double)v * v;
+		out->len += (double)rotated[i] * rotated[i];
+	}
 	out->step = isfinite(most) ? most / (double)QUERY_MAX : 0;
 	float inverse = out->step > FLT_MIN ? (float)(1 / out->step) : 0;
 	out->sum = 0;
@@ -241,6 +257,7 @@ void vf_fine_leaf_make(enum vf_metric metric, const float *rotated,
 		l2 += (double)v * v;
 		qc += (double)rotated[i] * leaf[i];
 	}
+	out->err = 0;
 	out->distance = sqrt(l2);
 	out->base = metric == VF_DOT	     ? -qc
 		    : metric == VF_EUCLIDEAN ? l2

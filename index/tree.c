@@ -1,18 +1,22 @@
 /*
- * Leaves are coded like rows, each against its node, so that choosing among
- * thousands reads half a kilobit of each and not its centroid; those that come
- * near being chosen are measured.
+ * Leaves are coded like rows, against the mean of all: choosing among thousands
+ * reads a bit per dimension of each, and those that come near being chosen are
+ * measured by all eight.  Of a squared distance that is off by 5e-4 of
+ * |q - o| |c - o| (1024 dimensions), an eighth of what a row's five bits are,
+ * and bounds count it; centroids themselves would be four times as many bytes
+ * for each query to read.
  *
  * All is in rotated space, which has the distances of the other.
  */
 #include "index/tree.h"
 #include "index/kernels.h"
+#include "index/refine.h"
 #include "index/scratch.h"
 
 #include <math.h>
 #include <stdatomic.h>
 
-enum { VERSION = 1, CRC_OFF = 60, BLOCK = 64 };
+enum { VERSION = 1, CRC_OFF = 60, BLOCK = 64, EXTRA = VF_BITS_MAX - 1 };
 
 static const char magic[8] = {'V', 'F', 'T', 'R', 'E', 'E', '0', '1'};
 
@@ -22,8 +26,7 @@ struct vf_tree {
 	struct vf_rotation *rotation;
 	float norm_max;
 	float *origin;	 /* [padded]: mean of the leaves */
-	float *leaves;	 /* [n_leaves][padded] */
-	float *nodes;	 /* [n_nodes][padded] */
+	float *leaves;	 /* [n_leaves][padded]; NULL: trimmed */
 	float *leaf_sq;	 /* [n_leaves]: |c|^2 */
 	float *extra_sq; /* [n_leaves]: of the completing coordinate */
 	/*
@@ -33,9 +36,10 @@ struct vf_tree {
 	 */
 	_Atomic(float) *radius;
 	atomic_bool has_radius;
-	uint32_t *first; /* [n_nodes + 1] */
-	uint8_t *codes;	 /* [n_leaves][padded / 8] */
+	uint8_t *codes; /* [n_leaves][padded / 8] */
 	struct vf_factors *factors;
+	uint8_t *extra; /* [n_leaves][EXTRA * padded / 8] */
+	struct vf_extra_factors *extra_factors;
 };
 
 /* ---- the file ------------------------------------------------------------------- */
@@ -149,24 +153,30 @@ int vf_tree_validate(const void *p, size_t len, struct vf_tree_file *out,
 
 /* ---- in memory ------------------------------------------------------------------- */
 
+static size_t leaves_len(const struct vf_tree *t)
+{
+	return (size_t)t->info.n_leaves * t->padded * sizeof(float);
+}
+
 static int alloc_tree(struct vf_tree *t)
 {
-	size_t n = t->info.n_leaves, m = t->info.n_nodes, row = t->padded;
+	size_t n = t->info.n_leaves, row = t->padded;
 
 	t->origin = malloc(row * sizeof(float));
-	t->leaves = malloc(n * row * sizeof(float));
-	t->nodes = malloc(m * row * sizeof(float));
+	t->leaves = malloc(leaves_len(t));
 	t->leaf_sq = malloc(n * sizeof(float));
 	t->extra_sq = malloc(n * sizeof(float));
 	t->radius = calloc(n, sizeof(*t->radius));
-	t->first = malloc((m + 1) * sizeof(*t->first));
 	t->codes = malloc(n * (row / 8));
 	t->factors = malloc(n * sizeof(*t->factors));
-	t->info.ram_len = (n + m + 1) * row * sizeof(float) + n * (row / 8) +
-			  n * (sizeof(*t->factors) + 3 * sizeof(float));
-	return t->origin && t->leaves && t->nodes && t->leaf_sq &&
-			       t->extra_sq && t->radius && t->first &&
-			       t->codes && t->factors
+	t->extra = malloc(n * vf_extra_len(VF_BITS_MAX, t->padded));
+	t->extra_factors = malloc(n * sizeof(*t->extra_factors));
+	t->info.ram_len = row * sizeof(float) + leaves_len(t) +
+			  n * (row + sizeof(*t->factors) +
+			       sizeof(*t->extra_factors) + 3 * sizeof(float));
+	return t->origin && t->leaves && t->leaf_sq && t->extra_sq &&
+			       t->radius && t->codes && t->factors &&
+			       t->extra && t->extra_factors
 		       ? 0
 		       : -ENOMEM;
 }
@@ -189,14 +199,18 @@ static int find_origin(struct vf_tree *t)
 /* Under any metric what is estimated of a leaf is its squared distance. */
 static void code_leaves(struct vf_tree *t)
 {
-	for (uint32_t k = 0; k < t->info.n_nodes; k++) {
-		struct vf_place at = {t->nodes + (size_t)k * t->padded,
-				      t->origin};
-		for (uint32_t j = t->first[k]; j < t->first[k + 1]; j++)
-			vf_quantize_row(VF_EUCLIDEAN, t->padded,
-					vf_tree_leaf(t, j), &at,
-					t->codes + (size_t)j * (t->padded / 8),
-					&t->factors[j]);
+	const struct vf_grid grid = {VF_EUCLIDEAN, t->padded, VF_BITS_MAX,
+				     true};
+	const struct vf_place at = {t->origin, t->origin};
+	size_t extra_len = vf_extra_len(VF_BITS_MAX, t->padded);
+
+	for (uint32_t i = 0; i < t->info.n_leaves; i++) {
+		const float *c = vf_tree_leaf(t, i);
+		vf_quantize_row(VF_EUCLIDEAN, t->padded, c, &at,
+				t->codes + (size_t)i * (t->padded / 8),
+				&t->factors[i]);
+		vf_refine_row(&grid, c, &at, t->extra + i * extra_len,
+			      &t->extra_factors[i]);
 	}
 }
 
@@ -206,7 +220,6 @@ static int fill_tree(struct vf_tree *t, const struct vf_cluster_view *v)
 
 	if (err)
 		return err;
-	memcpy(t->first, v->first, (v->n_nodes + 1) * sizeof(*t->first));
 	for (uint32_t i = 0; i < v->n_leaves; i++) {
 		const float *c = v->leaves + (size_t)i * v->dim;
 		double dot, sq;
@@ -215,9 +228,6 @@ static int fill_tree(struct vf_tree *t, const struct vf_cluster_view *v)
 		t->extra_sq[i] = v->leaf_extra[i] * v->leaf_extra[i];
 		vf_rotate(t->rotation, c, t->leaves + (size_t)i * t->padded);
 	}
-	for (uint32_t i = 0; i < v->n_nodes; i++)
-		vf_rotate(t->rotation, v->nodes + (size_t)i * v->dim,
-			  t->nodes + (size_t)i * t->padded);
 	err = find_origin(t);
 	if (!err)
 		code_leaves(t);
@@ -258,14 +268,22 @@ void vf_tree_free(struct vf_tree *t)
 	vf_rotation_free(t->rotation);
 	free(t->origin);
 	free(t->leaves);
-	free(t->nodes);
 	free(t->leaf_sq);
 	free(t->extra_sq);
 	free((void *)t->radius);
-	free(t->first);
 	free(t->codes);
 	free(t->factors);
+	free(t->extra);
+	free(t->extra_factors);
 	free(t);
+}
+
+void vf_tree_trim(struct vf_tree *t)
+{
+	if (t->leaves)
+		t->info.ram_len -= leaves_len(t);
+	free(t->leaves);
+	t->leaves = NULL;
 }
 
 void vf_tree_info(const struct vf_tree *t, struct vf_tree_info *out)
@@ -297,21 +315,52 @@ void vf_tree_learn(struct vf_tree *t, uint32_t leaf, float radius)
 
 /* ---- choosing --------------------------------------------------------------------- */
 
-void vf_tree_measure(const struct vf_tree *t, const float *rotated,
-		     uint32_t leaf, struct vf_probe *out)
+/* <y, q> of the codes of so many leaves. */
+static void multiply_leaves(const struct vf_tree *t,
+			    const struct vf_fine_query *q,
+			    const uint32_t *leaves, size_t n, int64_t *out)
 {
-	const float *c = vf_tree_leaf(t, leaf);
-	double sq, dot, len;
+	const struct vf_bit_rows r = {.codes = t->codes,
+				      .extra = t->extra,
+				      .rows = leaves,
+				      .n = n,
+				      .words = t->padded / 64,
+				      .n_extra = EXTRA};
 
-	vf_kernels()->l2sq_f32(rotated, c, 1, t->padded, &sq);
-	*out = (struct vf_probe){.leaf = leaf, .distance = (float)sqrt(sq)};
-	if (t->info.metric == VF_DOT) {
-		vf_kernels()->dot_f32(rotated, c, 1, t->padded, &dot, &len);
-		out->base = (float)-dot;
-	} else {
-		out->base =
-			(float)(t->info.metric == VF_EUCLIDEAN ? sq : sq / 2);
-	}
+	vf_kernels()->bits_i16(&r, q->q, out);
+}
+
+/* Squared distance of one leaf, given its product. */
+static double distance_sq(const struct vf_tree *t,
+			  const struct vf_fine_query *q, uint32_t leaf,
+			  int64_t dot)
+{
+	const struct vf_fine_leaf all = {.base = q->sq};
+
+	return fmax(0, vf_fine_estimate(q, &all, &t->extra_factors[leaf],
+					VF_BITS_MAX, dot));
+}
+
+/* What each of a leaf's rows has of its own, given its squared distance. */
+static double base_of(const struct vf_tree *t, const struct vf_fine_query *q,
+		      uint32_t leaf, double sq)
+{
+	if (t->info.metric == VF_DOT)
+		return (sq - q->len - (double)t->leaf_sq[leaf]) / 2;
+	return t->info.metric == VF_EUCLIDEAN ? sq : sq / 2;
+}
+
+void vf_tree_measure(const struct vf_tree *t, const struct vf_fine_query *q,
+		     uint32_t leaf, struct vf_fine_leaf *out)
+{
+	double unit = t->info.metric == VF_EUCLIDEAN ? 1 : .5, sq;
+	int64_t dot;
+
+	multiply_leaves(t, q, &leaf, 1, &dot);
+	sq = distance_sq(t, q, leaf, dot);
+	out->base = base_of(t, q, leaf, sq);
+	out->distance = sqrt(sq);
+	out->err = unit * t->extra_factors[leaf].err * sqrt(q->sq);
 }
 
 /* What ranks leaves, of a query of squared length @q_sq. */
@@ -359,12 +408,11 @@ static float score(const struct ranking *r, uint32_t leaf, double sq)
 	return (float)(c_sq / 2 - r->gain * dot);
 }
 
-static struct ranking rank_by(const struct vf_tree *t, const float *rotated)
+static struct ranking rank_by(const struct vf_tree *t,
+			      const struct vf_fine_query *q)
 {
-	struct ranking r = {.t = t};
-	double dot;
+	struct ranking r = {.t = t, .q_sq = q->len};
 
-	vf_kernels()->dot_f32(rotated, rotated, 1, t->padded, &dot, &r.q_sq);
 	r.gain = r.q_sq > 0 ? t->norm_max / sqrt(r.q_sq) : 0;
 	if (t->info.metric == VF_DOT &&
 	    atomic_load_explicit(&t->has_radius, memory_order_relaxed))
@@ -377,49 +425,53 @@ static void push_score(struct vf_topk *top, float s, uint32_t leaf)
 	vf_topk_push(top, isnan(s) ? INFINITY : s, leaf);
 }
 
-/* Leaves by their codes. */
-static void estimate_leaves(const struct ranking *r, const float *rotated,
+/* Leaves by 1 bit. */
+static void estimate_leaves(const struct ranking *r,
+			    const struct vf_fine_query *q,
 			    const struct vf_query_code *code,
 			    struct vf_topk *top)
 {
 	const struct vf_tree *t = r->t;
+	size_t len = t->padded / 8;
 	struct vf_query_code qc = *code;
-	uint32_t counts[BLOCK];
+	uint32_t counts[BLOCK], n;
 
-	for (uint32_t k = 0; k < t->info.n_nodes; k++) {
-		uint32_t end = t->first[k + 1], n;
-		double sq;
-		vf_kernels()->l2sq_f32(rotated,
-				       t->nodes + (size_t)k * t->padded, 1,
-				       t->padded, &sq);
-		qc.base = (float)sq;
-		for (uint32_t j = t->first[k]; j < end; j += n) {
-			n = VF_MIN(end - j, (uint32_t)BLOCK);
-			vf_kernels()->b1q4(
-				t->codes + (size_t)j * (t->padded / 8), n,
-				t->padded / 64, qc.planes, counts);
-			for (uint32_t i = 0; i < n; i++)
-				push_score(top,
-					   score(r, j + i,
-						 (double)vf_estimate(
-							 &qc,
-							 &t->factors[j + i],
-							 counts[i])),
-					   j + i);
+	qc.base = (float)q->sq;
+	for (uint32_t i = 0; i < t->info.n_leaves; i += n) {
+		n = VF_MIN(t->info.n_leaves - i, (uint32_t)BLOCK);
+		vf_kernels()->b1q4(t->codes + i * len, n, t->padded / 64,
+				   qc.planes, counts);
+		for (uint32_t j = 0; j < n; j++) {
+			float sq =
+				vf_estimate(&qc, &t->factors[i + j], counts[j]);
+			push_score(top, score(r, i + j, (double)sq), i + j);
 		}
 	}
 }
 
-static void measure_leaves(const struct ranking *r, const float *rotated,
+static void measure_leaves(const struct ranking *r,
+			   const struct vf_fine_query *q,
 			   const struct vf_hit *hits, uint32_t n,
 			   struct vf_probe *out)
 {
-	for (uint32_t i = 0; i < n; i++) {
-		struct vf_probe *p = &out[i];
-		vf_tree_measure(r->t, rotated, (uint32_t)hits[i].id, p);
-		p->score = score(r, p->leaf, (double)p->distance * p->distance);
-		if (isnan(p->score))
-			p->score = INFINITY;
+	uint32_t leaves[BLOCK], m;
+	int64_t dots[BLOCK];
+
+	for (uint32_t i = 0; i < n; i += m) {
+		m = VF_MIN(n - i, (uint32_t)BLOCK);
+		for (uint32_t j = 0; j < m; j++)
+			leaves[j] = (uint32_t)hits[i + j].id;
+		multiply_leaves(r->t, q, leaves, m, dots);
+		for (uint32_t j = 0; j < m; j++) {
+			uint32_t leaf = leaves[j];
+			double sq = distance_sq(r->t, q, leaf, dots[j]);
+			float s = score(r, leaf, sq);
+			out[i + j] = (struct vf_probe){
+				.leaf = leaf,
+				.base = (float)base_of(r->t, q, leaf, sq),
+				.distance = (float)sqrt(sq),
+				.score = isnan(s) ? INFINITY : s};
+		}
 	}
 }
 
@@ -448,6 +500,8 @@ int vf_tree_choose(const struct vf_tree *t, const float *q,
 	VF_AUTO_FREE struct vf_probe *p = NULL;
 	int err = vf_scan_quantize(s, &f, q);
 
+	if (!err)
+		err = vf_scan_refine(s, &f, q);
 	if (err)
 		return err;
 	some = VF_MIN(some, all);
@@ -455,13 +509,13 @@ int vf_tree_choose(const struct vf_tree *t, const float *q,
 	p = malloc(some * sizeof(*p));
 	if (!hits || !p)
 		return -ENOMEM;
-	struct ranking r = rank_by(t, s->rotated);
+	struct ranking r = rank_by(t, &s->fine);
 	struct vf_topk top = {.hits = hits, .k = some};
 	if (some < all)
-		estimate_leaves(&r, s->rotated, &s->code, &top);
+		estimate_leaves(&r, &s->fine, &s->code, &top);
 	for (uint32_t i = 0; some == all && i < all; i++)
 		hits[i] = (struct vf_hit){.id = i};
-	measure_leaves(&r, s->rotated, hits, some, p);
+	measure_leaves(&r, &s->fine, hits, some, p);
 	qsort(p, some, sizeof(*p), compare_probes);
 	memcpy(out, p, VF_MIN(n, all) * sizeof(*p));
 	return 0;

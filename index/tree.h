@@ -42,11 +42,18 @@ struct vf_tree_file {
 int vf_tree_validate(const void *p, size_t len, struct vf_tree_file *out,
 		     const char **out_reason);
 
-struct vf_tree; /* ready to be searched; immutable */
+struct vf_tree;	      /* ready to be searched; immutable */
+struct vf_fine_query; /* index/refine.h */
+struct vf_fine_leaf;
 
 /* Copies what it needs of @f.  Returns 0; -ENOMEM. */
 int vf_tree_new(const struct vf_tree_file *f, uint64_t rotation_seed,
 		struct vf_tree **out);
+/*
+ * Let go of what only an encoder needs, three quarters of all: vf_tree_leaf
+ * may no longer be called.  Before others know @t.
+ */
+void vf_tree_trim(struct vf_tree *t);
 void vf_tree_free(struct vf_tree *t); /* accepts NULL */
 
 struct vf_tree_info {
@@ -64,17 +71,20 @@ void vf_tree_info(const struct vf_tree *t, struct vf_tree_info *out);
  */
 void vf_tree_learn(struct vf_tree *t, uint32_t leaf, float radius);
 
-/* Rotated, float[padded]; valid until free. */
+/* Rotated, float[padded]; valid until free, or trim. */
 const float *vf_tree_origin(const struct vf_tree *t);
 const float *vf_tree_leaf(const struct vf_tree *t, uint32_t leaf);
 
-/* Base and distance of one leaf; @rotated as scanned: float[padded]. */
-void vf_tree_measure(const struct vf_tree *t, const float *rotated,
-		     uint32_t leaf, struct vf_probe *out);
+/*
+ * What a query has of its own at one leaf, by all bits of its code.
+ * @q  against the tree's origin
+ */
+void vf_tree_measure(const struct vf_tree *t, const struct vf_fine_query *q,
+		     uint32_t leaf, struct vf_fine_leaf *out);
 
 /*
  * The @n leaves that hold most of what is near @q, nearest first: found by
- * codes of their centroids, measured exactly.
+ * 1 bit of their centroids, measured by all.
  *
  * @out  [VF_MIN(n, leaves)], which is how many there are
  * Returns 0; -EINVAL another dimension; -ENOMEM.  Threads: any, with scratch

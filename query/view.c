@@ -250,7 +250,10 @@ static int open_tree(struct vf_view *v)
 	if (err)
 		return vf_fail(err, "%s/%s: %s", vf_bucket_url(v->bucket), key,
 			       why);
-	return vf_tree_new(&f, v->state->config.rotation_seed, &v->tree);
+	err = vf_tree_new(&f, v->state->config.rotation_seed, &v->tree);
+	if (!err)
+		vf_tree_trim(v->tree);
+	return err;
 }
 
 static int load_state(struct vf_view *v, const char *path, const char *index,

@@ -74,7 +74,7 @@ static void the_angle_is_the_smallest_that_any_factor_gives(void)
 
 	for (uint32_t bits = 2; bits <= VF_BITS_MAX; bits++)
 		for (int heavy = 0; heavy < 2; heavy++) {
-			struct vf_grid g = {VF_EUCLIDEAN, N, bits};
+			struct vf_grid g = {VF_EUCLIDEAN, N, bits, false};
 			struct vf_factors f;
 			struct vf_extra_factors x;
 			for (int i = 0; i < N; i++) {
@@ -87,6 +87,13 @@ static void the_angle_is_the_smallest_that_any_factor_gives(void)
 			double miss = 1 - cosine2(r, s, N);
 			double least = 1 - best_cosine2(r, N, bits);
 			CU_ASSERT(miss < least * 1.1);
+			g.is_quick = true;
+			vf_refine_row(&g, r, &at, extra, &x);
+			decode(code, extra, N, bits, s);
+			miss = 1 - cosine2(r, s, N);
+			/* Of many levels the likely factor is good enough. */
+			CU_ASSERT(bits < VF_BITS_MAX || heavy ||
+				  miss < least * 1.2);
 			for (int i = 0; i < N; i++)
 				CU_ASSERT((s[i] > 0) == (r[i] >= 0));
 			CU_ASSERT_EQUAL(x.crc,
@@ -114,7 +121,7 @@ static void factors_are_finite_whatever_the_row_holds(void)
 	for (size_t i = 0; i < VF_N(bad); i++)
 		for (size_t m = 0; m < VF_N(metrics); m++)
 			for (int all = 0; all < 2; all++) {
-				struct vf_grid g = {metrics[m], N, 8};
+				struct vf_grid g = {metrics[m], N, 8, false};
 				memset(x, 0, sizeof(x));
 				for (int j = 0; j < (all ? N : 1); j++)
 					x[j] = bad[i];
@@ -223,8 +230,10 @@ static void estimates_of_neighbours_are_unbiased(void)
 {
 	for (size_t m = 0; m < VF_N(metrics); m++)
 		for (size_t b = 0; b < VF_N(some_bits); b++) {
-			struct trial t = {
-				{metrics[m], N, some_bits[b]}, 0.3f, false, 1};
+			struct trial t = {{metrics[m], N, some_bits[b], false},
+					  0.3f,
+					  false,
+					  1};
 			struct errors e = measure(&t);
 			CU_ASSERT(is_unbiased(&e));
 			CU_ASSERT(e.outside < 0.01);
@@ -236,8 +245,10 @@ static void the_bound_holds_for_94_percent_of_strangers(void)
 {
 	for (size_t m = 0; m < VF_N(metrics); m++)
 		for (size_t b = 0; b < VF_N(some_bits); b++) {
-			struct trial t = {
-				{metrics[m], N, some_bits[b]}, 10, false, 1};
+			struct trial t = {{metrics[m], N, some_bits[b], false},
+					  10,
+					  false,
+					  1};
 			struct errors e = measure(&t);
 			CU_ASSERT(is_unbiased(&e));
 			CU_ASSERT(e.outside > 0.04 && e.outside < 0.07);
@@ -251,7 +262,8 @@ static void a_wrong_estimator_is_found_out(void)
 	static const float gains[] = {0.997f, 1.003f, 1.1f};
 
 	for (size_t i = 0; i < VF_N(gains); i++) {
-		struct trial t = {{VF_EUCLIDEAN, N, 5}, 0.3f, false, gains[i]};
+		struct trial t = {
+			{VF_EUCLIDEAN, N, 5, false}, 0.3f, false, gains[i]};
 		struct errors e = measure(&t);
 		CU_ASSERT_FALSE(is_unbiased(&e));
 		CU_ASSERT(i < 2 || e.outside > 0.5);
@@ -261,7 +273,7 @@ static void a_wrong_estimator_is_found_out(void)
 static void leaves_apart_from_the_origin_are_estimated_too(void)
 {
 	for (size_t m = 0; m < VF_N(metrics); m++) {
-		struct trial t = {{metrics[m], N, 5}, 0.3f, true, 1};
+		struct trial t = {{metrics[m], N, 5, false}, 0.3f, true, 1};
 		struct errors e = measure(&t);
 		CU_ASSERT(is_unbiased(&e));
 		CU_ASSERT(e.outside < 0.01);
@@ -284,7 +296,7 @@ static void bounds_shrink_with_bits(void)
 	vf_quantize_row(VF_DOT, N, x, &at, code, &one);
 	float last = one.err;
 	for (uint32_t bits = 2; bits <= VF_BITS_MAX; bits++) {
-		struct vf_grid g = {VF_DOT, N, bits};
+		struct vf_grid g = {VF_DOT, N, bits, false};
 		vf_refine_row(&g, x, &at, extra, &f);
 		CU_ASSERT(f.err < 0.62f * last);
 		last = f.err;

@@ -2,6 +2,8 @@
  * The tree: its file, choosing leaves, and shards that follow it against the
  * exact answer, in one shard and in several.
  */
+#include "index/refine.h"
+#include "index/rotate.h"
 #include "index/tree.h"
 #include "tests/test.h"
 
@@ -308,6 +310,61 @@ static void under_dot_leaves_that_reach_far_come_first(void)
 	close_lab(&l);
 }
 
+/* What a leaf's centroid itself says, and what its code does. */
+static double measure_error(const struct lab *l, const float *q, uint32_t leaf)
+{
+	int16_t fine[256];
+	float rotated[256];
+	struct vf_fine_query code = {.q = fine};
+	struct vf_fine_leaf exact, coded;
+	struct vf_rotation *r;
+
+	CU_ASSERT_EQUAL_FATAL(vf_rotation_new(DIM, SEED, &r), 0);
+	vf_rotate(r, q, rotated);
+	vf_rotation_free(r);
+	vf_fine_query_make(rotated, vf_tree_origin(l->tree), 256, &code);
+	vf_fine_leaf_make(l->metric, rotated, vf_tree_leaf(l->tree, leaf), 256,
+			  &exact);
+	vf_tree_measure(l->tree, &code, leaf, &coded);
+	CU_ASSERT_DOUBLE_EQUAL(coded.distance, exact.distance,
+			       .01 * exact.distance);
+	return (coded.base - exact.base) / coded.err;
+}
+
+static void leaves_are_measured_within_their_bound(void)
+{
+	for (size_t m = 0; m < VF_N(metrics); m++) {
+		struct lab l = open_lab(metrics[m], 1);
+		unsigned beyond = 0, n = 0;
+		for (uint32_t i = 0; i < l.view.n_leaves; i++, n++) {
+			const float *q = l.x + (size_t)i * 31 * DIM;
+			beyond += fabs(measure_error(&l, q, i)) > 1.9;
+		}
+		CU_ASSERT(beyond * 10 <= n);
+		close_lab(&l);
+	}
+}
+
+static void a_trimmed_tree_chooses_the_same(void)
+{
+	struct lab l = open_lab(VF_COSINE, 1);
+	struct vf_probe before[LEAVES], after[LEAVES];
+	struct vf_tree_info full, trimmed;
+	struct vf_scan_scratch *s;
+
+	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(DIM, &s), 0);
+	CU_ASSERT_EQUAL(vf_tree_choose(l.tree, l.x, s, 20, before), 0);
+	vf_tree_info(l.tree, &full);
+	vf_tree_trim(l.tree);
+	vf_tree_trim(l.tree); /* nothing is left to be let go of */
+	vf_tree_info(l.tree, &trimmed);
+	CU_ASSERT(trimmed.ram_len * 3 < full.ram_len);
+	CU_ASSERT_EQUAL(vf_tree_choose(l.tree, l.x, s, 20, after), 0);
+	CU_ASSERT(!memcmp(before, after, 20 * sizeof(*before)));
+	vf_scan_scratch_free(s);
+	close_lab(&l);
+}
+
 static void another_tree_is_not_attached(void)
 {
 	struct lab l = open_lab(VF_DOT, 1), other = open_lab(VF_COSINE, 1);
@@ -390,6 +447,9 @@ static CU_TestInfo tests[] = {
 	 scanning_all_leaves_is_scanning_each},
 	{"under dot leaves that reach far come first",
 	 under_dot_leaves_that_reach_far_come_first},
+	{"leaves are measured within their bound",
+	 leaves_are_measured_within_their_bound},
+	{"a trimmed tree chooses the same", a_trimmed_tree_chooses_the_same},
 	{"another tree is not attached", another_tree_is_not_attached},
 	{"damaged trees are refused", damaged_trees_are_refused},
 	CU_TEST_INFO_NULL,
