@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-enum { CREATORS = 4 };
+enum { CREATORS = 4, TRIES = 6 };
 
 struct creator {
 	struct vf_bucket *b;
@@ -38,7 +38,10 @@ static int refuse(struct vf_bucket *b, const char *what)
 		vf_bucket_url(b), what);
 }
 
-/* Of those at once at most one was told that it did. */
+/*
+ * Of those at once at most one was told that it did.  Others may be told
+ * nothing clear: some servers answer 500 to who came second.
+ */
 static int judge(struct vf_bucket *b, const struct creator *c, size_t n)
 {
 	unsigned n_created = 0;
@@ -49,7 +52,9 @@ static int judge(struct vf_bucket *b, const struct creator *c, size_t n)
 		if (c[i].err && c[i].err != -EEXIST)
 			err = c[i].err;
 	}
-	return n_created > 1 ? refuse(b, "two created one object") : err;
+	if (n_created > 1)
+		return refuse(b, "two created one object");
+	return n_created ? 0 : err;
 }
 
 static int create_at_once(struct vf_bucket *b, const char *key)
@@ -81,13 +86,12 @@ static int create_twice(struct vf_bucket *b, const char *key)
 	return err == -EEXIST ? 0 : err;
 }
 
-int vf_bucket_prove(struct vf_bucket *b)
+/* -EREMOTEIO: the answers did not tell. */
+static int prove_once(struct vf_bucket *b)
 {
 	char key[64] = "_vecfs/selftest/";
 	uint8_t nonce[16];
 
-	if (b->single_writer || !b->server)
-		return 0;
 	vf_random(nonce, sizeof(nonce));
 	vf_hex(nonce, sizeof(nonce), key + strlen(key));
 	int err = create_twice(b, key), gone = vf_bucket_delete(b, key);
@@ -98,4 +102,23 @@ int vf_bucket_prove(struct vf_bucket *b)
 	err = create_at_once(b, key);
 	gone = vf_bucket_delete(b, key);
 	return err ? err : gone;
+}
+
+int vf_bucket_prove(struct vf_bucket *b)
+{
+	int err = -EREMOTEIO;
+
+	if (b->single_writer || !b->server)
+		return 0;
+	for (int try = 0; err == -EREMOTEIO && try < TRIES; try++) {
+		if (try)
+			usleep(25000u << try);
+		err = prove_once(b);
+	}
+	return err == -EREMOTEIO
+		       ? vf_fail(err,
+				 "%s: no clear answer to creating objects "
+				 "only if they are absent",
+				 vf_bucket_url(b))
+		       : err;
 }
