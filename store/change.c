@@ -1,6 +1,8 @@
 /*
  * A change is resolved and committed in a loop: every round sees one state from
- * its first look-up to its record, or is done again.
+ * its first look-up to its record, or is done again.  What a commit would be
+ * refused by needs no commit: that it is so may only be said of a state that is
+ * no older than the call.
  */
 #include "store/change.h"
 #include "store/line.h"
@@ -10,6 +12,7 @@ enum { ROUNDS = 50 }; /* lost to other writers before we give up */
 int vf_changer_load(struct vf_changer *c)
 {
 	vf_state_free(c->state);
+	c->fresh = true;
 	return vf_state_load(c->bucket, c->index, &c->state);
 }
 
@@ -102,24 +105,32 @@ static int make_kills(const struct vf_state *s, struct found *f, size_t n,
 	return err;
 }
 
+/* What is to be resolved, and which key was there that should not. */
+struct ask {
+	const struct vf_delete *keys;
+	const struct vf_condition *cond;
+	const char *there;
+	size_t there_len;
+};
+
 static int find_keys(struct vf_changer *c, struct vf_catalog_view *v,
-		     const struct vf_delete *keys,
-		     const struct vf_condition *cond, struct vf_buf *found)
+		     struct ask *a, struct vf_buf *found)
 {
 	size_t cursor = 0, len;
 	const char *key;
 
-	while (vf_delete_next(keys, &cursor, &key, &len)) {
+	while (vf_delete_next(a->keys, &cursor, &key, &len)) {
 		struct vf_place p;
 		int err = vf_catalog_find(v, key, len, &p);
 		if (err == -ENOENT)
 			continue;
 		if (err)
 			return err;
-		if (cond->if_absent)
-			return vf_fail(-EEXIST,
-				       "%s: key \"%.*s\" is there already",
-				       c->index, (int)len, key);
+		if (a->cond->if_absent) {
+			a->there = key;
+			a->there_len = len;
+			return -EEXIST;
+		}
 		struct found f = {
 			(uint32_t)(p.at + (p.tail ? c->state->n_shards : 0)),
 			p.row};
@@ -174,8 +185,7 @@ int vf_changer_look(struct vf_changer *c, struct vf_catalog_view **out)
 			     c->index);
 }
 
-static int find_all(struct vf_changer *c, const struct vf_delete *keys,
-		    const struct vf_condition *cond, struct vf_buf *found)
+static int find_all(struct vf_changer *c, struct ask *a, struct vf_buf *found)
 {
 	struct vf_catalog_view *v = NULL;
 	int err = -EUCLEAN;
@@ -187,7 +197,7 @@ static int find_all(struct vf_changer *c, const struct vf_delete *keys,
 		if (err)
 			return err;
 		found->len = 0;
-		err = find_keys(c, v, keys, cond, found);
+		err = find_keys(c, v, a, found);
 		vf_catalog_done(v);
 	}
 	return err == -EUCLEAN
@@ -195,20 +205,19 @@ static int find_all(struct vf_changer *c, const struct vf_delete *keys,
 		       : err;
 }
 
-int vf_changer_resolve(struct vf_changer *c, const struct vf_delete *keys,
-		       const struct vf_condition *cond, struct vf_kills *out)
+/* A refusal by the condition is not logged yet. */
+static int resolve(struct vf_changer *c, struct ask *a, struct vf_kills *out)
 {
 	VF_AUTO_BUF struct vf_buf found = {0};
 	int err = 0;
 
 	*out = (struct vf_kills){0};
+	a->there = NULL;
 	/* Nothing lives, nothing is to be found. */
-	if (keys->n_keys && c->state->n_rows)
-		err = find_all(c, keys, cond, &found);
-	if (!err && cond->at_version && c->state->head != cond->version)
-		return vf_fail(-ESTALE, "%s: is at version %llu, not %llu",
-			       c->index, (unsigned long long)c->state->head,
-			       (unsigned long long)cond->version);
+	if (a->keys->n_keys && c->state->n_rows)
+		err = find_all(c, a, &found);
+	if (!err && a->cond->at_version && c->state->head != a->cond->version)
+		return -ESTALE;
 	if (!err)
 		err = make_kills(c->state, (struct found *)found.data,
 				 found.len / sizeof(struct found), out);
@@ -217,6 +226,33 @@ int vf_changer_resolve(struct vf_changer *c, const struct vf_delete *keys,
 	if (err)
 		vf_kills_fini(out);
 	return err;
+}
+
+static bool is_refused(int err, const struct ask *a)
+{
+	return (err == -EEXIST && a->there) ||
+	       (err == -ESTALE && a->cond->at_version);
+}
+
+/* Log a refusal; @err. */
+static int say_refused(const struct vf_changer *c, int err, const struct ask *a)
+{
+	if (!is_refused(err, a))
+		return err;
+	if (err == -EEXIST)
+		return vf_fail(err, "%s: key \"%.*s\" is there already",
+			       c->index, (int)a->there_len, a->there);
+	return vf_fail(err, "%s: is at version %llu, not %llu", c->index,
+		       (unsigned long long)c->state->head,
+		       (unsigned long long)a->cond->version);
+}
+
+int vf_changer_resolve(struct vf_changer *c, const struct vf_delete *keys,
+		       const struct vf_condition *cond, struct vf_kills *out)
+{
+	struct ask a = {.keys = keys, .cond = cond};
+
+	return say_refused(c, resolve(c, &a, out), &a);
 }
 
 /* ---- committing ---------------------------------------------------------------------------- */
@@ -248,31 +284,55 @@ int vf_changer_commit(struct vf_changer *c, const struct vf_op *ops,
 	return err ? err : -EEXIST;
 }
 
+/*
+ * One round of a change.  -EEXIST: somebody else came first.
+ * @out_idle  it is refused, or there is nothing to do: err says which
+ */
+static int try_change(struct vf_changer *c, const struct vf_op *op,
+		      struct ask *a, struct vf_changed *out, bool *out_idle)
+{
+	struct vf_kills kills;
+	int err = resolve(c, a, &kills);
+
+	*out_idle = is_refused(err, a);
+	if (err)
+		return err;
+	out->n_killed = kills.n_rows;
+	*out_idle = !kills.n_rows && op->kind == VF_OP_DELETE;
+	if (!*out_idle)
+		err = vf_changer_commit(c, op, 1, &kills);
+	vf_kills_fini(&kills);
+	return err;
+}
+
 static int change(struct vf_changer *c, const struct vf_op *op,
 		  const struct vf_delete *keys, const struct vf_condition *cond,
 		  struct vf_changed *out)
 {
-	int err = -EEXIST;
+	struct ask a = {.keys = keys, .cond = cond};
+	bool fresh = c->fresh, idle, moved;
+	int err;
 
 	*out = (struct vf_changed){0};
-	for (int i = 0; err == -EEXIST && i < ROUNDS; i++) {
-		struct vf_kills kills;
-		err = vf_changer_resolve(c, keys, cond, &kills);
-		if (err)
+	c->fresh = false;
+	for (int i = 0; i < ROUNDS; i++) {
+		err = try_change(c, op, &a, out, &idle);
+		if (!err && !idle)
+			out->head = c->state->head;
+		if (!idle && err != -EEXIST)
 			return err;
-		out->n_killed = kills.n_rows;
-		if (!kills.n_rows && op->kind == VF_OP_DELETE)
-			return 0;
-		err = vf_changer_commit(c, op, 1, &kills);
-		vf_kills_fini(&kills);
+		if (idle && !fresh) {
+			int look = refresh(c, &moved);
+			if (look)
+				return look;
+			idle = !moved;
+		}
+		if (idle)
+			return say_refused(c, err, &a);
+		fresh = true;
 	}
-	if (err == -EEXIST)
-		return vf_fail(-EBUSY,
-			       "%s: %d others committed first; try again",
-			       c->index, ROUNDS);
-	if (!err)
-		out->head = c->state->head;
-	return err;
+	return vf_fail(-EBUSY, "%s: %d others committed first; try again",
+		       c->index, ROUNDS);
 }
 
 int vf_changer_delete(struct vf_changer *c, const struct vf_delete *keys,

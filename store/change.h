@@ -17,6 +17,7 @@ struct vf_changer {
 	void *arg;			  /* in */
 	struct vf_state *state;		  /* owned; set by load, moves on */
 	struct vf_catalog *catalog;	  /* owned; opened when it is needed */
+	bool fresh; /* the state is as load found it, and no change began */
 };
 
 /* The newest state.  Returns 0; -ENOENT no such index (not logged); -errno. */

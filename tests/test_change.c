@@ -234,6 +234,44 @@ static void conditions_are_kept(void)
 	vf_bucket_close(b);
 }
 
+/*
+ * A writer that goes on was refused, or told that there is nothing to delete, by
+ * what others had changed before it asked: it looked at its own old state.
+ */
+static void a_refusal_is_no_older_than_the_question(void)
+{
+	struct vf_bucket *b = new_bucket();
+	VF_AUTO_BUF struct vf_buf one = {0}, keys = {0}, more = {0};
+	struct vf_condition none = {0}, cond = {.if_absent = true};
+	struct vf_changed done;
+	struct vf_changer here = {.bucket = b,
+				  .index = "i",
+				  .cache_dir = vf_test_dir()},
+			  there = here;
+
+	there.cache_dir = vf_test_dir();
+	make_empty(b);
+	struct vf_upsert rows = make_rows(0, 3, 1, &one);
+	struct vf_delete all = make_keys(0, 3, &keys);
+	struct vf_delete other = make_keys(9, 1, &more);
+	CU_ASSERT_EQUAL(vf_changer_load(&here), 0);
+	CU_ASSERT_EQUAL(vf_changer_upsert(&here, &rows, &none, &done), 0);
+	CU_ASSERT_EQUAL(vf_changer_load(&there), 0);
+	CU_ASSERT_EQUAL(vf_changer_delete(&there, &all, &none, &done), 0);
+	CU_ASSERT_EQUAL(vf_changer_upsert(&here, &rows, &cond, &done), 0);
+	CU_ASSERT_EQUAL(done.head, 4);
+	CU_ASSERT_EQUAL(vf_changer_upsert(&here, &rows, &cond, &done), -EEXIST);
+	CU_ASSERT_EQUAL(vf_changer_delete(&there, &all, &none, &done), 0);
+	CU_ASSERT(done.head == 5 && done.n_killed == 3);
+	cond = (struct vf_condition){.at_version = true, .version = 5};
+	CU_ASSERT_EQUAL(vf_changer_upsert(&here, &rows, &cond, &done), 0);
+	CU_ASSERT_EQUAL(vf_changer_delete(&there, &other, &none, &done), 0);
+	CU_ASSERT(!done.head && there.state->head == 6);
+	vf_changer_fini(&here);
+	vf_changer_fini(&there);
+	vf_bucket_close(b);
+}
+
 /* ---- killed ---------------------------------------------------------------------------- */
 
 /* A bucket whose user dies at its @left-th request, before or after it. */
@@ -385,6 +423,8 @@ static CU_TestInfo tests[] = {
 	{"writers at once agree with the model",
 	 writers_at_once_agree_with_the_model},
 	{"conditions are kept", conditions_are_kept},
+	{"a refusal is no older than the question",
+	 a_refusal_is_no_older_than_the_question},
 	{"killed at any request nothing is half done",
 	 killed_at_any_request_nothing_is_half_done},
 	CU_TEST_INFO_NULL,
