@@ -198,6 +198,10 @@ $(BIN)/fuzz_jsonl: $(call obj,tests/fuzz_jsonl.c tests/fuzz.c tools/jsonl.c tool
 $(BIN)/model_commit: $(call obj,tests/model_commit.c tests/model_steps.c)
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/rivals: $(call obj,tests/rivals.c tests/rivals_check.c \
+		tests/faulty_bucket.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
 $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
@@ -209,13 +213,13 @@ $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz.o $(B)/libvecfs.a
 unit: $(BIN)/unit
 	$(Q)$(WRAP) $(BIN)/unit $(SUITE)
 
-e2e: $(programs) $(example) $(BIN)/s3sim $(BIN)/model_commit
+e2e: $(programs) $(example) $(BIN)/s3sim $(BIN)/model_commit $(BIN)/rivals
 	$(Q)BIN=$(BIN) tests/e2e.sh $(E2E)
 
 # Sanitized programs are some ten times slower: fewer queries there.
 check: export VF_E2E_QUERIES ?= $(if $(SAN),20,0)
 check: deps-test-check $(programs) $(example) $(BIN)/unit $(BIN)/s3sim \
-		$(BIN)/model_commit
+		$(BIN)/model_commit $(BIN)/rivals
 	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
 
 # What differs on another CPU, built for it and run in an emulator.
