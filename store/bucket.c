@@ -191,6 +191,20 @@ int vf_bucket_delete(struct vf_bucket *b, const char *key)
 	return err ? err : b->ops->delete (b, key);
 }
 
+int vf_bucket_delete_many(struct vf_bucket *b, const char *const *keys,
+			  size_t n)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < n; i++)
+		err = check_key(b, keys[i]);
+	if (!err && b->ops->delete_many)
+		return b->ops->delete_many(b, keys, n);
+	for (size_t i = 0; !err && i < n; i++)
+		err = b->ops->delete (b, keys[i]);
+	return err;
+}
+
 int vf_bucket_list(struct vf_bucket *b, const char *prefix, bool folders,
 		   const char *start_after, vf_list_fn *fn, void *arg)
 {

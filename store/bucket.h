@@ -162,6 +162,12 @@ VF_API void vf_upload_abort(struct vf_upload *u); /* accepts NULL */
 
 /* Absent is success.  Returns 0; -EACCES; -EREMOTEIO. */
 VF_API int vf_bucket_delete(struct vf_bucket *b, const char *key);
+/*
+ * The same for @n of them, in few requests where the server can.  Returns the
+ * first error; others may be gone.
+ */
+VF_API int vf_bucket_delete_many(struct vf_bucket *b, const char *const *keys,
+				 size_t n);
 
 struct vf_list_entry {
 	const char *key; /* whole key; a folder ends in '/' */

@@ -24,6 +24,8 @@ struct vf_bucket_ops {
 	int (*upload_commit)(struct vf_upload *u, struct vf_object *out);
 	void (*upload_abort)(struct vf_upload *u);
 	int (*delete)(struct vf_bucket *b, const char *key);
+	int (*delete_many)(struct vf_bucket *b, const char *const *keys,
+			   size_t n); /* NULL: one by one */
 	int (*list)(struct vf_bucket *b, const char *prefix, bool folders,
 		    const char *start_after, vf_list_fn *fn, void *arg);
 	void (*stats)(struct vf_bucket *b, struct vf_bucket_stats *out);

@@ -407,6 +407,7 @@ static const struct vf_bucket_ops s3_ops = {
 	.upload_commit = vf_s3_upload_commit,
 	.upload_abort = vf_s3_upload_abort,
 	.delete = s3_delete,
+	.delete_many = vf_s3_delete_many,
 	.list = vf_s3_list,
 	.stats = s3_stats,
 };

@@ -71,6 +71,8 @@ static void fill_headers(const struct vf_s3_request *r,
 	}
 	if (r->if_absent)
 		add_header(h, "if-none-match", "*");
+	if (r->md5 && *r->md5)
+		add_header(h, "content-md5", r->md5);
 }
 
 static int make_path(const struct vf_s3_request *r, struct vf_buf *out)
@@ -168,10 +170,11 @@ int vf_s3_fail(const struct vf_s3_request *r, int err, const char *fmt, ...)
 	va_end(ap);
 	if (err != -ECANCELED)
 		atomic_fetch_add(&r->s3->n_error, 1);
-	vf_log(err == -EREMOTEIO && r->if_absent ? VF_INFO : VF_ERROR,
-	       "s3://%s%s%.*s%s: %s: %s (%s)", s3->name,
-	       *key || *s3->prefix ? "/" : "", (int)(strlen(s3->prefix) - cut),
-	       s3->prefix, key, ops[r->op].verb, text, s3->origin);
+	bool is_info = r->may_be_refused || (err == -EREMOTEIO && r->if_absent);
+	vf_log(is_info ? VF_INFO : VF_ERROR, "s3://%s%s%.*s%s: %s: %s (%s)",
+	       s3->name, *key || *s3->prefix ? "/" : "",
+	       (int)(strlen(s3->prefix) - cut), s3->prefix, key,
+	       ops[r->op].verb, text, s3->origin);
 	return err;
 }
 

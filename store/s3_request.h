@@ -22,7 +22,7 @@ enum vf_s3_op {
 	VF_S3_OPS
 };
 
-/* An s3:// bucket.  All [fixed] after open, but the counters. */
+/* An s3:// bucket.  All [fixed] after open, but the atomic ones. */
 struct vf_s3 {
 	struct vf_bucket base;
 	struct vf_http *http;
@@ -34,6 +34,7 @@ struct vf_s3 {
 	char *root;   /* path of the bucket: "" or "/bucket" */
 	char *region;
 	atomic_uint_fast64_t n_sent[VF_S3_OPS], n_error, bytes_in, bytes_out;
+	atomic_bool one_by_one; /* the server does not delete many at once */
 };
 
 enum { VF_S3_QUERY_MAX = 8, VF_S3_CODE_MAX = 64 };
@@ -48,10 +49,12 @@ struct vf_s3_request {
 	const char *key; /* relative to the URL; NULL: the bucket itself */
 	struct vf_sigv4_pair query[VF_S3_QUERY_MAX];
 	size_t n_query;
-	const char *etag;   /* If-Match; NULL or "": none */
-	bool if_absent;	    /* If-None-Match: *, never sent twice */
-	bool may_be_absent; /* 404 is an answer, not a failure */
-	uint64_t off, len;  /* range of a GET; len 0: no range */
+	const char *etag;    /* If-Match; NULL or "": none */
+	bool if_absent;	     /* If-None-Match: *, never sent twice */
+	bool may_be_absent;  /* 404 is an answer, not a failure */
+	bool may_be_refused; /* what fails is no more than VF_INFO */
+	const char *md5;     /* Content-MD5; NULL or "": none */
+	uint64_t off, len;   /* range of a GET; len 0: no range */
 	const void *body;
 	size_t body_len;
 	void *buf; /* for what comes: see struct vf_http_call */
@@ -98,12 +101,13 @@ int vf_s3_fail(const struct vf_s3_request *r, int err, const char *fmt, ...)
 void vf_s3_describe(const struct vf_http_answer *a, uint64_t size,
 		    struct vf_object *out);
 
-/* Members of struct vf_bucket_ops; in s3_upload.c and s3_list.c. */
+/* Members of struct vf_bucket_ops; in s3_upload.c, s3_delete.c, s3_list.c. */
 int vf_s3_upload_open(struct vf_bucket *b, const char *key,
 		      struct vf_upload **out);
 int vf_s3_upload_write(struct vf_upload *u, const void *data, size_t len);
 int vf_s3_upload_commit(struct vf_upload *u, struct vf_object *out);
 void vf_s3_upload_abort(struct vf_upload *u);
+int vf_s3_delete_many(struct vf_bucket *b, const char *const *keys, size_t n);
 int vf_s3_list(struct vf_bucket *b, const char *prefix, bool folders,
 	       const char *start_after, vf_list_fn *fn, void *arg);
 /*

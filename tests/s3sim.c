@@ -42,7 +42,7 @@ static const char help[] =
 	"\n"
 	"Operations: GET and HEAD (Range, If-Match, If-None-Match), PUT\n"
 	"(If-None-Match: *, If-Match), DELETE, multipart uploads, ListObjectsV2,\n"
-	"HEAD of the bucket.  Path style, region us-east-1.  Every request is\n"
+	"DeleteObjects, HEAD of the bucket.  Path style, region us-east-1.  Every request is\n"
 	"checked: signature, clock (15 minutes), hash of the body.\n"
 	"\n"
 	"Control, without signature, not counted, not delayed:\n"
@@ -63,6 +63,8 @@ static const char help[] =
 	"                   none    no more\n"
 	"                 conditional=KIND   PUT with If-None-Match:\n"
 	"                   on, ignored (the condition), refused (501)\n"
+	"                 multi_delete=KIND   DeleteObjects:\n"
+	"                   on, partial (every other one fails), refused (501)\n"
 	"                 silent_after=N   N more requests are carried out, the last\n"
 	"                   of them without an answer; later ones are not even\n"
 	"                   carried out, until silent_after is set again\n";

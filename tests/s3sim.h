@@ -6,7 +6,7 @@
  *   s3sim_http.c       request heads in, response heads out
  *   s3sim_auth.c       signatures and body hashes
  *   s3sim_ops.c        which operation a request is, faults; one object
- *   s3sim_list.c       ListObjectsV2
+ *   s3sim_list.c       ListObjectsV2      s3sim_delete.c  DeleteObjects
  *   s3sim_multipart.c  uploads in parts
  *   s3sim_store.c      objects in memory or in files
  *   s3sim_control.c    /_sim/stats, /_sim/set, /_sim/reset
@@ -153,6 +153,13 @@ enum sim_conditional {
 	SIM_CONDITIONAL_REFUSED, /* 501 */
 };
 
+/* What becomes of a POST that deletes many objects. */
+enum sim_multi_delete {
+	SIM_MULTI_DELETE_ON,
+	SIM_MULTI_DELETE_REFUSED, /* 501 */
+	SIM_MULTI_DELETE_PARTIAL, /* every other object stays */
+};
+
 struct sim_stats {
 	uint64_t get, put, head, list, delete, post;
 	uint64_t bytes_in, bytes_out;	 /* of bodies */
@@ -170,6 +177,7 @@ struct sim {
 	enum sim_wrong wrong;
 	uint64_t n_wrong; /* how many more lies */
 	enum sim_conditional conditional;
+	enum sim_multi_delete multi_delete;
 	uint64_t n_left; /* requests until all is silent */
 	/* */
 	struct sim_stats stats;
@@ -197,6 +205,8 @@ bool sim_is_object_get(const struct sim_request *r);
 int sim_auth_check(struct sim *s, const struct sim_request *r,
 		   struct sim_response *res);
 
+void sim_delete_many(struct sim *s, const struct sim_request *r,
+		     struct sim_response *res);
 void sim_list(struct sim *s, const struct sim_request *r,
 	      struct sim_response *res);
 void sim_control(struct sim *s, const struct sim_request *r,

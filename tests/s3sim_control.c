@@ -24,20 +24,28 @@ static void print_stats(const struct sim *s, struct sim_response *res)
 		s->n_uploads, n->silent);
 }
 
+/* Which of @names @v is; -1: none. */
+static int find_name(const char *const *names, unsigned n, const char *v)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!strcmp(v, names[i]))
+			return (int)i;
+	return -1;
+}
+
 static int set_wrong(struct sim *s, const char *v)
 {
 	static const char *const names[] = {
 		[SIM_WRONG_NONE] = "none",   [SIM_WRONG_ETAG] = "etag",
 		[SIM_WRONG_RANGE] = "range", [SIM_WRONG_SHORT] = "short",
 		[SIM_WRONG_LONG] = "long",   [SIM_WRONG_LENGTH] = "length"};
+	int i = find_name(names, VF_N(names), v);
 
-	for (unsigned i = 0; i < VF_N(names); i++)
-		if (!strcmp(v, names[i])) {
-			s->wrong = i;
-			s->n_wrong = UINT64_MAX;
-			return 0;
-		}
-	return -EINVAL;
+	if (i < 0)
+		return -EINVAL;
+	s->wrong = (enum sim_wrong)i;
+	s->n_wrong = UINT64_MAX;
+	return 0;
 }
 
 static int set_conditional(struct sim *s, const char *v)
@@ -46,13 +54,26 @@ static int set_conditional(struct sim *s, const char *v)
 		[SIM_CONDITIONAL_ON] = "on",
 		[SIM_CONDITIONAL_IGNORED] = "ignored",
 		[SIM_CONDITIONAL_REFUSED] = "refused"};
+	int i = find_name(names, VF_N(names), v);
 
-	for (unsigned i = 0; i < VF_N(names); i++)
-		if (!strcmp(v, names[i])) {
-			s->conditional = i;
-			return 0;
-		}
-	return -EINVAL;
+	if (i < 0)
+		return -EINVAL;
+	s->conditional = (enum sim_conditional)i;
+	return 0;
+}
+
+static int set_multi_delete(struct sim *s, const char *v)
+{
+	static const char *const names[] = {
+		[SIM_MULTI_DELETE_ON] = "on",
+		[SIM_MULTI_DELETE_REFUSED] = "refused",
+		[SIM_MULTI_DELETE_PARTIAL] = "partial"};
+	int i = find_name(names, VF_N(names), v);
+
+	if (i < 0)
+		return -EINVAL;
+	s->multi_delete = (enum sim_multi_delete)i;
+	return 0;
 }
 
 static int parse_rate(const char *v, double *out)
@@ -82,6 +103,8 @@ static int set_one(struct sim *s, const char *name, const char *v)
 		return set_wrong(s, v);
 	if (!strcmp(name, "conditional"))
 		return set_conditional(s, v);
+	if (!strcmp(name, "multi_delete"))
+		return set_multi_delete(s, v);
 	if (!strcmp(name, "error_rate"))
 		return parse_rate(v, &s->error_rate);
 	if (!strcmp(name, "reset_rate"))

@@ -258,6 +258,8 @@ static void run_on_bucket(struct sim *s, const struct sim_request *r,
 
 	if (is_method(r, "GET") && type && !strcmp(type, "2"))
 		sim_list(s, r, res);
+	else if (is_method(r, "POST") && sim_request_query(r, "delete"))
+		sim_delete_many(s, r, res);
 	else if (!is_method(r, "HEAD"))
 		refuse_operation(res);
 }
