@@ -3,7 +3,8 @@
  *
  *   log/         records from the boundary on, and those its checkpoint names
  *   checkpoint/  boundary/   from the boundary on
- *   shard/ tree/ what the state at the boundary has, or a later record adds;
+ *   shard/ tree/ embed/
+ *                what the state at the boundary has, or a later record adds;
  *                and what began to be uploaded at the boundary or later
  *
  * Anything whose name is not ours is left alone.
@@ -90,7 +91,7 @@ int vf_gc_begin(struct vf_bucket *b, struct vf_state **s, uint64_t below)
 
 typedef char name_t[VF_OBJECT_NAME_MAX + 1];
 
-/* Names of shards and trees, sorted, and numbers of records. */
+/* Names of shards, trees and embedders, sorted; numbers of records. */
 struct kept {
 	struct vf_buf names;   /* name_t each */
 	struct vf_buf records; /* uint64_t each, below the boundary */
@@ -125,6 +126,8 @@ static int keep_state(struct kept *k, const struct vf_state *s)
 		err = keep_name(k, s->shards[i].name);
 	if (!err && s->has_tree)
 		err = keep_name(k, s->tree.object.name);
+	if (!err && s->configured)
+		err = keep_name(k, s->config.embedder_data.name);
 	if (!err)
 		err = vf_buf_append(&k->records, records,
 				    8 * vf_checkpoint_named(s, records));
@@ -140,6 +143,9 @@ static int keep_record(struct kept *k, const struct vf_record *r)
 			err = keep_name(k, r->ops[i].add_shard.name);
 		else if (r->ops[i].kind == VF_OP_SET_TREE)
 			err = keep_name(k, r->ops[i].set_tree.object.name);
+		else if (r->ops[i].kind == VF_OP_CONFIGURE)
+			err = keep_name(k,
+					r->ops[i].configure.embedder_data.name);
 	return err;
 }
 
@@ -193,23 +199,47 @@ static bool is_kept(const struct kept *k, const char *name)
 
 /* ---- sweeping -------------------------------------------------------------------------------- */
 
+enum { BATCH = 1000 }; /* objects deleted at once */
+
 struct sweep {
 	const struct vf_gc_sweep *g;
 	struct kept kept;
 	struct vf_gc_counts *sum;
 	size_t dir_len;	      /* of the folder at hand */
 	struct vf_buf shards; /* name_t each, that go */
+	struct vf_buf keys;   /* that go next, each with its NUL */
+	size_t n_keys;
 };
+
+/* Delete what was gathered. */
+static int flush(struct sweep *w)
+{
+	const char *keys[BATCH], *key = (const char *)w->keys.data;
+	int err = 0;
+
+	for (size_t i = 0; i < w->n_keys; i++) {
+		keys[i] = key;
+		key += strlen(key) + 1;
+	}
+	if (w->n_keys && !w->g->dry_run)
+		err = vf_bucket_delete_many(w->g->bucket, keys, w->n_keys);
+	w->keys.len = w->n_keys = 0;
+	return err;
+}
 
 static int sweep_object(struct sweep *w, const struct vf_list_entry *e)
 {
-	int err = w->g->dry_run ? 0 : vf_bucket_delete(w->g->bucket, e->key);
+	int err = vf_buf_append(&w->keys, e->key, strlen(e->key) + 1);
 
 	if (err)
 		return err;
+	if (++w->n_keys == BATCH)
+		err = flush(w);
 	w->sum->n_objects++;
 	w->sum->bytes += e->object.size;
-	return w->g->progress ? w->g->progress(w->g->arg, w->sum) : 0;
+	if (err || !w->g->progress)
+		return err;
+	return w->g->progress(w->g->arg, w->sum);
 }
 
 static int sweep_list(struct sweep *w, const char *folder, vf_list_fn *fn)
@@ -246,12 +276,13 @@ static int visit_number(void *arg, const struct vf_list_entry *e)
 	return sweep_object(w, e);
 }
 
-static int visit_tree(void *arg, const struct vf_list_entry *e)
+/* In tree/ and embed/. */
+static int visit_head(void *arg, const struct vf_list_entry *e)
 {
 	struct sweep *w = arg;
 	const char *name = e->key + w->dir_len;
 
-	return vf_tree_head(name) >= w->g->below || is_kept(&w->kept, name)
+	return vf_object_head(name) >= w->g->below || is_kept(&w->kept, name)
 		       ? 0
 		       : sweep_object(w, e);
 }
@@ -299,13 +330,18 @@ int vf_gc_sweep(const struct vf_gc_sweep *g, struct vf_gc_counts *out)
 	if (!err)
 		err = sweep_shards(&w);
 	if (!err)
-		err = sweep_list(&w, "tree/", visit_tree);
+		err = sweep_list(&w, "tree/", visit_head);
+	if (!err)
+		err = sweep_list(&w, "embed/", visit_head);
 	if (!err)
 		err = sweep_list(&w, "log/", visit_number);
 	if (!err)
 		err = sweep_list(&w, "checkpoint/", visit_number);
 	if (!err)
 		err = sweep_list(&w, "boundary/", visit_number);
+	if (!err)
+		err = flush(&w);
+	vf_buf_fini(&w.keys);
 	vf_buf_fini(&w.kept.names);
 	vf_buf_fini(&w.kept.records);
 	vf_buf_fini(&w.shards);

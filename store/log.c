@@ -64,11 +64,11 @@ uint64_t vf_shard_head(const char *name)
 	return strtoull(name, NULL, 10);
 }
 
-uint64_t vf_tree_head(const char *name)
+uint64_t vf_object_head(const char *name)
 {
 	char stem[VF_SHARD_NAME_LEN + 1] = "";
 
-	if (strlen(name) == VF_SHARD_NAME_LEN + strlen(".vit"))
+	if (strlen(name) == VF_SHARD_NAME_LEN + strlen(".xyz"))
 		memcpy(stem, name, VF_SHARD_NAME_LEN);
 	return vf_shard_name_ok(stem) ? vf_shard_head(stem) : UINT64_MAX;
 }

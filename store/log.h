@@ -32,7 +32,7 @@
  *           without zero bytes at its end ("bits")
  *
  * "collect" says below which version nothing is kept: no later record adds a
- * shard, or sets a tree, whose name's head is below it.  Only a record that
+ * shard, sets a tree or names an embedder, whose name's head is below it.  Only a record that
  * begins with "restore", of a version that is kept, may bring such a one back.
  */
 #ifndef VF_STORE_LOG_H
@@ -182,8 +182,8 @@ bool vf_delete_next(const struct vf_delete *d, size_t *cursor,
 
 /* The head at which the upload of shard @name began. */
 uint64_t vf_shard_head(const char *name);
-/* The same of a tree; UINT64_MAX when its name does not say. */
-uint64_t vf_tree_head(const char *name);
+/* The same of a tree or an embedder; UINT64_MAX when its name does not say. */
+uint64_t vf_object_head(const char *name);
 
 /* The checksum at the end of an encoded record (len >= header + 8). */
 uint64_t vf_record_checksum(const void *p, size_t len);

@@ -296,6 +296,8 @@ static const char *configure(struct vf_state *s,
 {
 	if (s->configured)
 		return "it configures the index a second time";
+	if (is_void(s, vf_object_head(c->embedder_data.name)))
+		return "it names an embedder older than what is kept";
 	s->configured = true;
 	s->dropped = false;
 	s->config = *c;
@@ -330,7 +332,7 @@ static const char *restore(struct vf_state *s, uint64_t version)
 
 static const char *set_tree(struct vf_state *s, const struct vf_tree_ref *t)
 {
-	if (is_void(s, vf_tree_head(t->object.name)))
+	if (is_void(s, vf_object_head(t->object.name)))
 		return "it sets a tree older than what is kept";
 	s->has_tree = true;
 	s->tree = *t;

@@ -82,6 +82,52 @@ check "and written to" vectool put "$ix" few.npy --keys few.keys -q
 is "one boundary, one checkpoint" "$(n_objects boundary) $(n_objects checkpoint)" "1 1"
 check "gc is done again" bash -c "vectool gc '$ix' --keep 1 --wait 0 && vectool gc '$ix' --keep 1 --wait 0 && vectool ls '$ix' | grep -q k3049"
 
+# ---- an embedder: the one in use stays, one that was given up goes
+for i in 1 2 3; do echo "{\"key\":\"$i\",\"text\":\"a red fox $i\"}"; done >docs.jsonl
+if vectool import "$src/e" --texts docs.jsonl --embed hash:64 -q 2>err; then
+	used=$(ls "$src/e/embed")
+	cp "$src/e/embed/$used" "$src/e/embed/$orphan.vfe"
+	cp "$src/e/embed/$used" "$src/e/embed/${late}.vfe"
+	cp "$src/e/embed/$used" "$src/e/embed/other.vfe"
+	for i in 1 2 3; do vectool delete "$src/e" $i -q; done
+	check "gc" vectool gc "$src/e" --keep 1 --wait 0 -q
+	is "an embedder given up is gone, that in use is there" "$(ls "$src/e/embed" | xargs)" \
+		"$(printf '%s\n' "$used" "${late}.vfe" other.vfe | sort | xargs)"
+	vectool drop "$src/e" -q
+	check "gc once more" vectool gc "$src/e" --keep 1 --wait 0 -q
+	[ -e "$src/e/embed/$used" ] && not_ok "that of a dropped index" "is there" || ok "that of a dropped index goes"
+else
+	not_ok "an embedder" "$(cat err)"
+fi
+
+# ---- deleted many at once, where the server can
+if with_s3sim; then
+	stat_of() { curl -s "$AWS_ENDPOINT_URL/_sim/stats" | jq ".$1"; }
+	swept() { # swept KIND NAME: an index of 40 versions, all but one given up
+		url="s3://test/a&b/$2" n=$(stat_of objects)
+		vectool create "$url/i" --dim 2 -q
+		for i in $(seq 20); do echo '{"key":"'"$i"'","vector":[1,2]}'; done |
+			vectool put "$url/i" - -q >/dev/null
+		for i in $(seq 12); do vectool delete "$url/i" "$i" -q; done
+		before=$(keys "$url/i")
+		sim "set?multi_delete=$1"
+		sim reset
+		check "gc, deleting many at once: $1" vectool gc "$url/i" --keep 1 --wait 0 -q
+		is "nothing is lost" "$(keys "$url/i")" "$before"
+		left=$(($(stat_of objects) - n))
+	}
+	swept on on
+	is "in one request" "$(stat_of post) $(stat_of delete)" "1 0"
+	few=$left
+	swept refused refused
+	[ "$(stat_of delete)" -gt 10 ] && ok "one by one" || not_ok "one by one" "$(stat_of delete) requests"
+	is "as much is gone" "$left" "$few"
+	swept partial partial
+	is "as much is gone, after some failed" "$left" "$few"
+else
+	not_ok "s3sim" "does not start"
+fi
+
 # ---- a mount that stays
 if have_fuse; then
 	check "mount" mount_bucket "file://$src" "$WORK/mnt"

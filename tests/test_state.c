@@ -124,6 +124,25 @@ static void a_dropped_index_begins_again(void)
 	vf_state_free(s);
 }
 
+/* gc may have deleted it already; only a restore knows that it did not. */
+static void an_embedder_older_than_what_is_kept_is_refused(void)
+{
+	struct vf_op op, gone[] = {{.kind = VF_OP_DROP},
+				   {.kind = VF_OP_COLLECT, .collect_below = 2}};
+
+	for (unsigned head = 1; head <= 2; head++) {
+		struct vf_state *s = new_state();
+		CU_ASSERT_PTR_NULL(fold_ops(s, &gone[0], 1));
+		CU_ASSERT_PTR_NULL(fold_ops(s, &gone[1], 1));
+		op = configure_op();
+		vf_shard_name(head, op.configure.embedder_data.name);
+		strcat(op.configure.embedder_data.name, ".vfe");
+		strcpy(op.configure.embedder, "hash:16");
+		CU_ASSERT_EQUAL(!fold_ops(s, &op, 1), head == 2);
+		vf_state_free(s);
+	}
+}
+
 /* Apply @n operations to a fresh index of one shard; it must be refused. */
 static void must_refuse(const struct vf_op *ops, size_t n,
 			const struct vf_op *shard)
@@ -225,6 +244,8 @@ static CU_TestInfo tests[] = {
 	 removed_shards_take_their_rows_along},
 	{"a dropped index begins again", a_dropped_index_begins_again},
 	{"what cannot be is refused", what_cannot_be_is_refused},
+	{"an embedder older than what is kept is refused",
+	 an_embedder_older_than_what_is_kept_is_refused},
 	{"lines of ours are read", lines_of_ours_are_read},
 	{"other lines are refused", other_lines_are_refused},
 	CU_TEST_INFO_NULL,

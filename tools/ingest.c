@@ -24,7 +24,7 @@ enum { INLINE_ROWS = 512 };
 
 /* ---- committing ------------------------------------------------------------------------ */
 
-/* "<index>/embed/<nonce>.vfe" */
+/* "<index>/embed/<head>-<nonce>.vfe" */
 static char *embed_key(const struct vf_attempt *a)
 {
 	char *key;
@@ -38,14 +38,11 @@ static char *embed_key(const struct vf_attempt *a)
 static int upload_embedder(struct vf_attempt *a)
 {
 	struct vf_object_ref *ref = &a->config.embedder_data;
-	uint8_t nonce[16];
-	char hex[33];
 
 	if (!a->configures || !a->in->embedder_data)
 		return 0;
-	vf_random(nonce, sizeof(nonce));
-	vf_hex(nonce, sizeof(nonce), hex);
-	snprintf(ref->name, sizeof(ref->name), "%s.vfe", hex);
+	vf_shard_name(a->state ? a->state->head : 0, ref->name);
+	strcat(ref->name, ".vfe");
 	VF_AUTO_FREE char *key = embed_key(a);
 	if (!key)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
