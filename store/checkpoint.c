@@ -3,6 +3,7 @@
  * code again, so that a checkpoint can say nothing a log could not.
  */
 #include "store/checkpoint.h"
+#include "store/commit_impl.h"
 #include "store/log_impl.h"
 #include "store/state_impl.h"
 
@@ -333,6 +334,34 @@ static void parse_state(void *arg, struct vf_reader *r)
 	s->oldest = oldest;
 	s->dropped = dropped;
 	s->head = p->head;
+}
+
+static void note_names(void *arg, struct vf_reader *r)
+{
+	json_t *ops = json_object_get(r->obj, "operations"), *op;
+	size_t i;
+
+	json_array_foreach(ops, i, op)
+	{
+		struct vf_log_number n = {
+			.number = (uint64_t)json_integer_value(
+				json_object_get(op, "record"))};
+		if (is_rows(op) &&
+		    json_is_false(json_object_get(op, "carried")) &&
+		    vf_buf_append(arg, &n, sizeof(n)))
+			vf_refuse(r, -ENOMEM, "no memory");
+	}
+}
+
+int vf_checkpoint_names(const void *bytes, size_t len, struct vf_buf *out)
+{
+	struct vf_log_frame f;
+	const char *why;
+	int err = vf_log_frame_parse(&checkpoint_kind, bytes, len, &f, &why);
+
+	if (!err)
+		err = vf_log_body_parse(&f, note_names, out, &why);
+	return err == -ENOMEM ? err : 0;
 }
 
 int vf_checkpoint_parse(const void *bytes, size_t len, const char *name,

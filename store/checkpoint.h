@@ -42,6 +42,12 @@ int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out);
  */
 size_t vf_checkpoint_named(const struct vf_state *s, uint64_t *out);
 
+/*
+ * The same of encoded bytes, appended as struct vf_log_number; none when they
+ * are no checkpoint.  Returns 0; -ENOMEM.
+ */
+int vf_checkpoint_names(const void *p, size_t len, struct vf_buf *out);
+
 /* The bytes of a record that is named, caller's to free(); else -errno. */
 typedef int vf_checkpoint_record_fn(void *arg, uint64_t record,
 				    void **out_bytes, size_t *out_len);

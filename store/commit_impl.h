@@ -34,12 +34,31 @@ int vf_log_apply(struct vf_bucket *b, struct vf_state *s, const char *key,
 int vf_log_identity(struct vf_bucket *b, const char *name,
 		    uint8_t out_uuid[16]);
 
+struct vf_log_number {
+	uint64_t number;
+	uint64_t size; /* of the object; 0: unknown */
+};
+
 /*
- * The numbers in a folder of the log from @from on, ascending, as uint64_t.
- * Returns 0; as list; -ENOMEM.
+ * What is in a folder of the log from number @from on, ascending, as struct
+ * vf_log_number.  Returns 0; as list; -ENOMEM.
  */
 int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
 		   uint64_t from, struct vf_buf *out);
+
+struct vf_log_fetch; /* records on their way; Threads: one at a time */
+
+/* @list: @n records, in the order of next; borrowed until close, as all is. */
+int vf_log_fetch_open(struct vf_bucket *b, const char *index,
+		      const struct vf_log_number *list, size_t n,
+		      struct vf_log_fetch **out);
+/*
+ * The bytes of the next of them, caller's to free(); at most @n times.
+ * Returns as vf_bucket_get_all.
+ */
+int vf_log_fetch_next(struct vf_log_fetch *f, void **out_bytes,
+		      size_t *out_len);
+void vf_log_fetch_close(struct vf_log_fetch *f); /* accepts NULL */
 
 /* The highest boundary; 0: nothing was collected.  One LIST. */
 int vf_log_boundary(struct vf_bucket *b, const char *index, uint64_t *out);

@@ -150,27 +150,48 @@ static int keep_record(struct kept *k, const struct vf_record *r)
 }
 
 /* Record after record: what came and went between is kept as well. */
-static int keep_since(struct kept *k, const struct vf_gc_sweep *g)
+static int keep_list(struct kept *k, const struct vf_gc_sweep *g,
+		     const struct vf_log_number *list, size_t n)
 {
-	struct vf_state *now;
-	int err = vf_state_load(g->bucket, g->index, &now);
+	struct vf_log_fetch *f;
+	int err = vf_log_fetch_open(g->bucket, g->index, list, n, &f);
 
-	if (err)
-		return err;
-	for (uint64_t n = g->below + 1; !err && n <= now->head; n++) {
+	for (size_t i = 0; !err && i < n; i++) {
 		VF_AUTO_FREE void *bytes = NULL;
+		const char *why = "a record is missing";
 		struct vf_record r;
-		err = vf_record_load(g->bucket, g->index, n, &bytes, &r);
+		size_t len;
+		err = list[i].number == g->below + 1 + i
+			      ? vf_log_fetch_next(f, &bytes, &len)
+			      : -ENOENT;
+		if (!err)
+			err = vf_record_parse(bytes, len, &r, &why);
+		if (err == -ENOENT || err == -EBADMSG || err == -ENOTSUP) {
+			err = vf_fail(err == -ENOENT ? -EBADMSG : err,
+				      "%s/%s: record %llu: %s",
+				      vf_bucket_url(g->bucket), g->index,
+				      (unsigned long long)(g->below + 1 + i),
+				      why);
+			break;
+		}
 		if (err)
 			break;
 		err = keep_record(k, &r);
 		vf_record_fini(&r);
 	}
-	if (err == -ENOENT)
-		err = vf_fail(-EBADMSG, "%s/%s: a record is missing",
-			      vf_bucket_url(g->bucket), g->index);
-	vf_state_free(now);
+	vf_log_fetch_close(f);
 	return err;
+}
+
+static int keep_since(struct kept *k, const struct vf_gc_sweep *g)
+{
+	VF_AUTO_BUF struct vf_buf numbers = {0};
+	int err = vf_log_numbers(g->bucket, g->index, "log", g->below + 1,
+				 &numbers);
+
+	return err ? err
+		   : keep_list(k, g, (struct vf_log_number *)numbers.data,
+			       numbers.len / sizeof(struct vf_log_number));
 }
 
 static int find_kept(struct kept *k, const struct vf_gc_sweep *g)

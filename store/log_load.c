@@ -48,11 +48,11 @@ static int note_number(void *arg, const struct vf_list_entry *e)
 {
 	struct numbers *n = arg;
 	const char *digits = e->key + n->dir_len;
-	uint64_t number;
+	struct vf_log_number number = {.size = e->object.size};
 
 	if (strlen(digits) != 20 || strspn(digits, "0123456789") != 20)
 		return 0;
-	number = strtoull(digits, NULL, 10);
+	number.number = strtoull(digits, NULL, 10);
 	return vf_buf_append(n->out, &number, sizeof(number));
 }
 
@@ -70,14 +70,23 @@ int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
 			      note_number, &n);
 }
 
+static size_t n_numbers(const struct vf_buf *numbers)
+{
+	return numbers->len / sizeof(struct vf_log_number);
+}
+
+static const struct vf_log_number *number_at(const struct vf_buf *numbers,
+					     size_t i)
+{
+	return (const struct vf_log_number *)numbers->data + i;
+}
+
 /* The last of them; 0: there is none. */
 static uint64_t last_number(const struct vf_buf *numbers)
 {
-	uint64_t n = 0;
+	size_t n = n_numbers(numbers);
 
-	if (numbers->len)
-		memcpy(&n, numbers->data + numbers->len - sizeof(n), sizeof(n));
-	return n;
+	return n ? number_at(numbers, n - 1)->number : 0;
 }
 
 int vf_log_boundary(struct vf_bucket *b, const char *index, uint64_t *out)
@@ -147,17 +156,15 @@ static int explain(struct vf_bucket *b, const struct vf_state *s, int err,
 		       : vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why);
 }
 
-/* Apply record head + 1, which has to be there. */
-static int apply_next(struct vf_bucket *b, struct vf_state *s)
+/* Apply record head + 1, whose bytes came with @err. */
+static int apply_bytes(struct vf_bucket *b, struct vf_state *s, int err,
+		       const void *p, size_t len)
 {
-	VF_AUTO_FREE void *p = NULL;
 	char key[VF_LOG_KEY_LEN];
 	struct vf_record r = {0};
 	const char *why = "a record is missing";
-	size_t len = 0;
 
 	vf_log_key(s->name, "log", s->head + 1, key);
-	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
 	if (err && err != -ENOENT)
 		return err;
 	if (!err)
@@ -171,6 +178,25 @@ static int apply_next(struct vf_bucket *b, struct vf_state *s)
 		return 0;
 	s->head = head; /* good for nothing but its name */
 	return explain(b, s, -EBADMSG, key, why);
+}
+
+/* The records of @list, which have to follow @s without a gap. */
+static int apply_list(struct vf_bucket *b, struct vf_state *s,
+		      const struct vf_log_number *list, size_t n)
+{
+	struct vf_log_fetch *f = NULL;
+	int err = n ? vf_log_fetch_open(b, s->name, list, n, &f) : 0;
+
+	for (size_t i = 0; !err && i < n; i++) {
+		VF_AUTO_FREE void *p = NULL;
+		size_t len = 0;
+		err = list[i].number == s->head + 1
+			      ? vf_log_fetch_next(f, &p, &len)
+			      : -ENOENT;
+		err = apply_bytes(b, s, err, p, len);
+	}
+	vf_log_fetch_close(f);
+	return err;
 }
 
 /*
@@ -194,12 +220,14 @@ static int check_end(struct vf_bucket *b, const struct vf_state *s)
 static int read_log(struct vf_bucket *b, struct vf_state *s, uint64_t until)
 {
 	VF_AUTO_BUF struct vf_buf numbers = {0};
-	uint64_t now_ms = vf_boot_ms(), last;
+	uint64_t now_ms = vf_boot_ms();
 	int err = vf_log_numbers(b, s->name, "log", s->head + 1, &numbers);
+	size_t n = n_numbers(&numbers);
 
-	last = last_number(&numbers);
-	while (!err && s->head < VF_MIN(last, until))
-		err = apply_next(b, s);
+	while (n && number_at(&numbers, n - 1)->number > until)
+		n--;
+	if (!err)
+		err = apply_list(b, s, number_at(&numbers, 0), n);
 	if (!err && vf_boot_ms() - now_ms > VF_TRUST_MS)
 		err = check_end(b, s);
 	if (!err)
@@ -228,19 +256,41 @@ int vf_log_identity(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 	return err;
 }
 
+/* Those that a checkpoint names, in its order. */
 struct records {
-	struct vf_bucket *b;
-	const char *index;
+	struct vf_buf numbers;
+	size_t n_taken;
+	struct vf_log_fetch *fetch;
 };
 
 static int get_record(void *arg, uint64_t record, void **out_bytes,
 		      size_t *out_len)
 {
 	struct records *r = arg;
-	char key[VF_LOG_KEY_LEN];
 
-	vf_log_key(r->index, "log", record, key);
-	return vf_bucket_get_all(r->b, key, VF_RECORD_MAX, out_bytes, out_len);
+	if (r->n_taken == n_numbers(&r->numbers) ||
+	    number_at(&r->numbers, r->n_taken)->number != record)
+		return -EBADMSG;
+	r->n_taken++;
+	return vf_log_fetch_next(r->fetch, out_bytes, out_len);
+}
+
+static int parse_checkpoint(struct vf_bucket *b, const char *name,
+			    const uint8_t uuid[16], const void *p, size_t len,
+			    struct vf_state **out, const char **out_why)
+{
+	struct records r = {0};
+	int err = vf_checkpoint_names(p, len, &r.numbers);
+
+	if (!err)
+		err = vf_log_fetch_open(b, name, number_at(&r.numbers, 0),
+					n_numbers(&r.numbers), &r.fetch);
+	if (!err)
+		err = vf_checkpoint_parse(p, len, name, uuid, get_record, &r,
+					  out, out_why);
+	vf_log_fetch_close(r.fetch);
+	vf_buf_fini(&r.numbers);
+	return err;
 }
 
 /* -EBADMSG and -ENOENT: an older one may do. */
@@ -249,7 +299,6 @@ static int load_checkpoint(struct vf_bucket *b, const char *name,
 			   struct vf_state **out)
 {
 	VF_AUTO_FREE void *p = NULL;
-	struct records records = {b, name};
 	char key[VF_LOG_KEY_LEN];
 	const char *why;
 	size_t len;
@@ -259,8 +308,7 @@ static int load_checkpoint(struct vf_bucket *b, const char *name,
 	int err = vf_bucket_get_all(b, key, VF_CHECKPOINT_MAX, &p, &len);
 	if (err)
 		return err == -EFBIG ? -EBADMSG : err;
-	err = vf_checkpoint_parse(p, len, name, uuid, get_record, &records, out,
-				  &why);
+	err = parse_checkpoint(b, name, uuid, p, len, out, &why);
 	if (!err && (*out)->head != number) {
 		vf_state_free(VF_STEAL(*out));
 		why = "its number is not its name";
@@ -283,8 +331,8 @@ static int begin(struct vf_bucket *b, const char *name, const uint8_t uuid[16],
 	*out = NULL;
 	if (err)
 		return err;
-	for (; numbers.len; numbers.len -= sizeof(uint64_t)) {
-		uint64_t number = last_number(&numbers);
+	for (size_t n = n_numbers(&numbers); n; n--) {
+		uint64_t number = number_at(&numbers, n - 1)->number;
 		if (number > until)
 			continue;
 		err = load_checkpoint(b, name, uuid, number, out);

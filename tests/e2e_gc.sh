@@ -116,6 +116,14 @@ if with_s3sim; then
 		is "nothing is lost" "$(keys "$url/i")" "$before"
 		left=$(($(stat_of objects) - n))
 	}
+	vectool create s3://test/log/i --dim 2 -q
+	for i in $(seq 20); do echo '{"key":"'"$i"'","vector":[1,2]}' | vectool put s3://test/log/i - -q >/dev/null; done
+	sim 'set?latency_ms=20'
+	sim reset
+	is "a log that is read at once" "$(vectool stat --json s3://test/log/i | jq .version)" 21
+	[ "$(stat_of max_in_flight)" -ge 8 ] && ok "has its records under way together" ||
+		not_ok "records under way together" "$(stat_of max_in_flight)"
+	sim 'set?latency_ms=0'
 	swept on on
 	is "in one request" "$(stat_of post) $(stat_of delete)" "1 0"
 	few=$left
