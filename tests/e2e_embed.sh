@@ -5,7 +5,6 @@
 cd "$WORK" || exit 1
 b=$WORK/b
 mkdir "$b"
-is() { [ "$2" = "$3" ] && ok "$1" || not_ok "$1" "$2, not $3"; }
 stat() { vectool stat --json "$1" | jq -r "$2"; }
 
 # What file "mode" says is done to each request; "asked" counts texts.  A vector

@@ -81,3 +81,44 @@ for f in "$XDG_CACHE_HOME"/vecfs/catalog-*/data.mdb; do
 done
 check "a catalog is made again" vectool verify "$b/t" --deep --repair
 check "and is right then" vectool verify "$b/t" --deep
+
+# ---- repair: codes and tree are made again of what is whole
+vectool put "$b/r" base.npy --leaves 8 --shard-rows 800 --bits 4 -q
+vectool delete "$b/r" 7 1400 -q
+vectool put "$b/r" few.npy -q
+before=$(sum "$b/r")
+vecquery "$b/r" --npy few.npy --probes all --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >before.jsonl
+rm -rf kept
+cp -r "$b/r" kept
+repaired() { # NAME PATTERN: what was said, and that nothing else is different
+	vectool verify "$b/r" --repair >out 2>err
+	is "$1" $? 0
+	grep -qE "$2" out && ok "$1: said" || not_ok "$1: said" "$(cat out err)"
+	is "$1: all rows" "$(sum "$b/r")" "$before"
+	is "$1: 4 bits" "$(vecquery "$b/r" --npy few.npy --format jsonl | jq -c '.cost.refined > 0' | uniq)" true
+	vecquery "$b/r" --npy few.npy --probes all --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >after.jsonl
+	check "$1: the same answers" cmp before.jsonl after.jsonl
+	rm -rf "$b/r"
+	cp -r kept "$b/r"
+}
+codes=("$b"/r/shard/*/codes.vix)
+printf 'x' | dd of="${codes[0]}" bs=1 seek=3000 conv=notrunc status=none
+repaired "a byte of codes" '^1 shard written again as 1: version 4$'
+rm "${codes[1]}"
+repaired "codes that are gone" '^1 shard written again as 1: version 4$'
+for c in "${codes[@]}"; do truncate -s 100 "$c"; done
+vectool verify "$b/r" --repair -q >out 2>err
+is "codes of all shards" "$? $(sum "$b/r")" "0 $before"
+rm -rf "$b/r"
+cp -r kept "$b/r"
+rm "$b"/r/tree/*
+repaired "a tree that is gone" '^a new tree; [23] shards written again as'
+rm "$b"/r/tree/* "${codes[0]}"
+repaired "the tree, and codes" '^a new tree; [23] shards written again as'
+rm "${codes[0]}"
+printf 'x' | dd of="$(dirname "${codes[0]}")/vectors.npy" bs=1 seek=5000 conv=notrunc status=none
+find "$b/r" -type f | sort >files
+fails "not when vectors are damaged: unseen" 'vectors.npy: damaged' vectool verify "$b/r" --repair
+vectool verify "$b/r" --deep --repair >out 2>err
+is "nor when they were read" "$? $(grep -c '^2 findings cannot be repaired' out)" "1 1"
+is "and nothing is written" "$(find "$b/r" -type f | sort | diff files - | wc -l)" 0

@@ -12,11 +12,12 @@
 #include "index/tree.h"
 #include "store/change.h"
 #include "store/checkpoint.h"
+#include "tools/objectsum.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
 #include "tools/walk.h"
 
-enum { READ_LEN = 4 << 20, NUMBER_LEN = 20, OBJECT_MAX = 1 << 30 };
+enum { NUMBER_LEN = 20, OBJECT_MAX = 1 << 30 };
 
 /* Objects of the index as they were listed, ascending by key. */
 struct listed {
@@ -29,7 +30,6 @@ struct audit {
 	struct vf_audit *a;
 	struct listed *objects; /* owned */
 	size_t n, cap;
-	uint8_t *buf; /* [READ_LEN] */
 	struct vf_progress progress;
 };
 
@@ -223,27 +223,8 @@ static int check_checkpoints(struct audit *w)
 static int sum_object(struct audit *w, const struct listed *l,
 		      const struct vf_object_ref *ref)
 {
-	XXH3_state_t *hash = XXH3_createState();
-	int err = hash ? 0 : -ENOMEM;
+	int err = vf_object_verify(w->a->bucket, l->key, ref);
 
-	if (hash)
-		XXH3_64bits_reset(hash);
-	for (uint64_t off = 0; !err && off < ref->stored_len;) {
-		size_t n = (size_t)VF_MIN(ref->stored_len - off,
-					  (uint64_t)READ_LEN);
-		err = vf_bucket_get(w->a->bucket, l->key, NULL, off, n, w->buf,
-				    &n, NULL);
-		if (!err && !n)
-			err = -EBADMSG;
-		if (!err)
-			XXH3_64bits_update(hash, w->buf, n);
-		off += n;
-		if (!err && vf_interrupted())
-			err = -ECANCELED;
-	}
-	if (!err && XXH3_64bits_digest(hash) != ref->checksum)
-		err = -EBADMSG;
-	XXH3_freeState(hash);
 	if (err == -EBADMSG)
 		found(w, "%s: damaged: its checksum is wrong", l->key);
 	return err == -EBADMSG ? 0 : err;
@@ -276,13 +257,19 @@ static int check_shard(struct audit *w, const struct vf_shard_ref *r)
 {
 	const struct vf_object_ref *const refs[] = {&r->codes, &r->vectors,
 						    &r->records};
+	uint64_t before = w->a->n_found, codes = 0;
 	int err = 0;
 
 	for (size_t i = 0; !err && i < VF_N(refs); i++) {
 		VF_AUTO_FREE char *key =
 			vf_shard_key(w->a->index, r->name, refs[i]->name);
 		err = check_object(w, key, refs[i], refs[i] == &r->codes);
+		if (refs[i] == &r->codes)
+			codes = w->a->n_found - before;
 	}
+	/* Codes alone can be made again of the rest. */
+	if (codes && w->a->n_found == before + codes)
+		w->a->lost_codes[w->a->n_lost_codes++] = r->name;
 	return err;
 }
 
@@ -303,8 +290,13 @@ static int check_objects(struct audit *w)
 	const struct vf_state *s = w->a->state;
 	int err = check_in_folder(w, "embed", &s->config.embedder_data);
 
+	uint64_t before = w->a->n_found;
 	if (!err && s->has_tree)
 		err = check_in_folder(w, "tree", &s->tree.object);
+	w->a->lost_tree = w->a->n_found > before;
+	w->a->lost_codes = calloc(s->n_shards + 1, sizeof(*w->a->lost_codes));
+	if (!err && !w->a->lost_codes)
+		err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	vf_progress_begin(&w->progress, "verifying shards", s->n_shards, 0,
 			  w->a->quiet);
 	for (size_t i = 0; !err && i < s->n_shards; i++) {
@@ -460,9 +452,8 @@ static int load_state(struct audit *w)
 
 int vf_audit_run(struct vf_audit *a)
 {
-	struct audit w = {.a = a, .buf = malloc(READ_LEN)};
-	int err = w.buf ? list_objects(&w)
-			: vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	struct audit w = {.a = a};
+	int err = list_objects(&w);
 
 	if (!err)
 		err = load_state(&w);
@@ -477,7 +468,6 @@ int vf_audit_run(struct vf_audit *a)
 	for (size_t i = 0; i < w.n; i++)
 		free(w.objects[i].key);
 	free(w.objects);
-	free(w.buf);
 	return err;
 }
 
@@ -485,4 +475,6 @@ void vf_audit_fini(struct vf_audit *a)
 {
 	vf_state_free(a->state);
 	a->state = NULL;
+	free(a->lost_codes);
+	a->lost_codes = NULL;
 }

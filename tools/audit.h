@@ -27,6 +27,11 @@ struct vf_audit {
 	uint64_t sum; /* deep: of keys, metadata and vectors; whatever place
 			 and order they have, the same */
 	bool catalog_wrong;
+	/* Findings that can be mended: shards, of @state, of which only the
+	 * codes are damaged; the tree. */
+	const char **lost_codes; /* [n_lost_codes], owned */
+	size_t n_lost_codes;
+	bool lost_tree;
 };
 
 /*

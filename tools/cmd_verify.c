@@ -5,6 +5,7 @@
 #include "store/change.h"
 #include "store/util.h"
 #include "tools/audit.h"
+#include "tools/compaction.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
@@ -80,6 +81,51 @@ static int rebuild_catalog(const struct vf_target *t)
 	return err;
 }
 
+/* Codes are made again of vectors and records, which are whole. */
+static int rebuild_codes(const struct vf_args *args, const struct vf_target *t,
+			 struct vf_audit *a)
+{
+	struct vf_compact c = {.bucket = t->bucket,
+			       .target = t->name,
+			       .index = t->index,
+			       .quiet = args->common.quiet,
+			       .n_threads = (unsigned)args->common.n_threads,
+			       .repair = true,
+			       .lost_tree = a->lost_tree,
+			       .lost_codes = a->lost_codes,
+			       .n_lost_codes = a->n_lost_codes};
+	struct vf_compacted r = {0};
+	int err = vf_compact_run(&c, &r);
+
+	if (err)
+		return err;
+	printf("%s%zu shard%s written again as %zu: version %" PRIu64 "\n",
+	       a->lost_tree ? "a new tree; " : "", r.plan.n_shards,
+	       vf_plural(r.plan.n_shards), r.n_written, r.head);
+	a->n_found -= a->n_lost_codes + a->lost_tree;
+	return 0;
+}
+
+static int repair(const struct vf_args *args, const struct vf_target *t,
+		  struct vf_audit *a)
+{
+	int err = 0;
+
+	if (a->n_lost_codes || a->lost_tree)
+		err = rebuild_codes(args, t, a);
+	if (!err)
+		err = rebuild_catalog(t);
+	if (err)
+		return err;
+	puts("the catalog of this machine was built again");
+	if (a->catalog_wrong)
+		a->n_found--;
+	if (a->n_found)
+		printf("%" PRIu64 " finding%s cannot be repaired\n", a->n_found,
+		       vf_plural(a->n_found));
+	return 0;
+}
+
 static int verify(const struct vf_args *args, const struct vf_target *t)
 {
 	struct vf_audit a = {.bucket = t->bucket,
@@ -90,15 +136,10 @@ static int verify(const struct vf_args *args, const struct vf_target *t)
 			     .found = print_finding};
 	int err = vf_audit_run(&a);
 
-	if (!err && opt.repair && a.state && a.state->configured) {
-		err = rebuild_catalog(t);
-		if (!err)
-			puts("the catalog of this machine was built again");
-		if (!err && a.catalog_wrong)
-			a.n_found--;
-	}
 	if (!err && !args->common.quiet)
 		print_summary(&a, t->name);
+	if (!err && opt.repair && a.state && a.state->configured)
+		err = repair(args, t, &a);
 	if (!err && a.n_found)
 		err = -EBADMSG;
 	vf_audit_fini(&a);
@@ -133,19 +174,23 @@ const struct vf_verb vf_verb_verify = {
 		"as many rows as the\n"
 		"                     log says; prints a sum of all rows that "
 		"compaction keeps\n"
-		"  --repair           build the catalog of this machine again; "
-		"what is in the\n"
-		"                     bucket is never touched\n"
+		"  --repair           build again what can be made of the rest: "
+		"codes (as new shards, of\n"
+		"                     vectors and records that are whole), the "
+		"tree (then all shards),\n"
+		"                     the catalog of this machine; no object of "
+		"the bucket is changed\n"
 		"  --cache-dir DIR    of the map from keys to rows "
 		"(~/.cache/vecfs)\n\n"
-		"Of a shard that is damaged in the bucket: an older version "
-		"may not need it (see:\n"
-		"vectool log, vectool help restore), or put its rows again; "
-		"the other shards are\n"
-		"not touched by it.\n\n"
+		"Of a shard whose vectors or records are damaged: an older "
+		"version may not need it\n"
+		"(see: vectool log, vectool help restore), or put its rows "
+		"again; the other shards\n"
+		"are not touched by it.\n\n"
 		"Examples:\n"
 		"  vectool verify /data/bucket/products\n"
-		"  vectool verify s3://bucket/prefix/products --deep -q\n",
+		"  vectool verify s3://bucket/prefix/products --deep -q\n"
+		"  vectool verify /data/bucket/products --repair\n",
 	.min_operands = 1,
 	.max_operands = 1,
 	.options = options,

@@ -31,7 +31,7 @@ struct vf_round {
 	size_t n_old; /* shards of that state */
 	char (*old)[VF_SHARD_NAME_LEN + 1];
 	struct vf_compact_plan plan;
-	bool *take;
+	bool *take, *codeless;
 	struct vf_source *source;
 	const struct vf_stored_place *places; /* of the source */
 	size_t n_places;
@@ -59,6 +59,30 @@ static int describe_shards(const struct vf_round *r,
 	return err;
 }
 
+/* A shard that is gone meanwhile needs no repair. */
+static void choose_lost(struct vf_round *r)
+{
+	const struct vf_state *s = r->a.state;
+
+	for (size_t i = 0; i < r->c.n_lost_codes; i++) {
+		size_t at = vf_state_shard(s, r->c.lost_codes[i]);
+		if (at != SIZE_MAX)
+			r->take[at] = r->codeless[at] = true;
+	}
+	r->plan.new_tree = r->c.lost_tree;
+	/* As many leaves as there were, also where few rows ask for none. */
+	if (r->c.lost_tree)
+		r->in.n_leaves = s->tree.n_leaves;
+	for (size_t i = 0; i < s->n_shards; i++) {
+		r->take[i] |= r->c.lost_tree;
+		if (!r->take[i])
+			continue;
+		r->plan.n_shards++;
+		r->plan.n_rows +=
+			s->shards[i].n_rows - vf_dead_count(s->dead[i]);
+	}
+}
+
 static int choose(struct vf_round *r)
 {
 	const struct vf_state *s = r->a.state;
@@ -67,8 +91,9 @@ static int choose(struct vf_round *r)
 	struct vf_state_counts n;
 
 	r->take = calloc(s->n_shards + 1, sizeof(*r->take));
+	r->codeless = calloc(s->n_shards + 1, sizeof(*r->codeless));
 	r->old = calloc(s->n_shards + 1, sizeof(*r->old));
-	if (!shards || !r->take || !r->old)
+	if (!shards || !r->take || !r->codeless || !r->old)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	vf_state_count(s, &n);
 	bool tail = r->c.eager || (!r->c.shards_only && vf_tail_is_long(s));
@@ -80,10 +105,13 @@ static int choose(struct vf_round *r)
 		.n_leaves = s->has_tree ? s->tree.n_leaves : 0,
 		.want_leaves = vf_cluster_n_leaves(s->n_rows),
 		.eager = r->c.eager};
-	int err = describe_shards(r, shards);
+	int err = r->c.repair ? 0 : describe_shards(r, shards);
 	if (err)
 		return err;
-	vf_compact_choose(&v, r->take, &r->plan);
+	if (r->c.repair)
+		choose_lost(r);
+	else
+		vf_compact_choose(&v, r->take, &r->plan);
 	r->had_tree = s->has_tree;
 	r->tree = s->tree;
 	for (; r->n_old < s->n_shards; r->n_old++)
@@ -314,12 +342,27 @@ static int find_bits(const struct vf_round *r, uint32_t *out)
 	return err;
 }
 
+/* Lost codes had as many bits as others have: their own may be unreadable. */
+static uint32_t most_bits(const struct vf_round *r)
+{
+	const struct vf_state *s = r->a.state;
+	uint32_t bits = 0;
+
+	for (size_t i = 0; i < s->n_shards; i++) {
+		uint32_t n = vf_shard_codes_bits(r->c.bucket, r->c.index,
+						 &s->shards[i]);
+		bits = VF_MAX(bits, n);
+	}
+	return bits;
+}
+
 static int open_source(struct vf_round *r)
 {
 	const struct vf_stored_options opt = {.bucket = r->c.bucket,
 					      .name = r->c.target,
 					      .state = r->a.state,
 					      .take = r->take,
+					      .codeless = r->codeless,
 					      .tail = r->plan.tail,
 					      .ram = r->a.ram,
 					      .scratch = r->c.scratch,
@@ -330,7 +373,9 @@ static int open_source(struct vf_round *r)
 	if (err)
 		return err;
 	vf_stored_traits(r->source, &traits);
-	if (!traits.bits)
+	if (r->c.repair)
+		traits.bits = most_bits(r);
+	else if (!traits.bits)
 		err = find_bits(r, &traits.bits);
 	if (err)
 		return err;
@@ -397,6 +442,7 @@ void vf_round_free(struct vf_round *r)
 	vf_attempt_fini(&r->a);
 	vf_source_free(r->source);
 	free(r->take);
+	free(r->codeless);
 	free(r->old);
 	free(r);
 }

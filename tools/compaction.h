@@ -17,6 +17,11 @@ struct vf_compact {
 	const char *scratch;	     /* folder; NULL: default */
 	bool eager, dry_run, quiet;  /* eager: struct vf_compact_view */
 	bool tail_only, shards_only; /* of what is chosen when not eager */
+	/* Nothing but a repair: what is written anew are shards whose codes are
+	 * lost, or, along a new tree, all. */
+	bool repair, lost_tree;
+	const char *const *lost_codes; /* [n_lost_codes] names of shards */
+	size_t n_lost_codes;
 	unsigned n_threads;
 };
 

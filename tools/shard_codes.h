@@ -24,4 +24,11 @@ int vf_shard_codes_head(struct vf_bucket *b, const char *index,
 			const struct vf_shard_ref *r,
 			struct vf_shard_codes_head *out);
 
+/*
+ * Bits per dimension, from its head; 0: cannot be read (not logged).  One small
+ * request.
+ */
+uint32_t vf_shard_codes_bits(struct vf_bucket *b, const char *index,
+			     const struct vf_shard_ref *r);
+
 #endif

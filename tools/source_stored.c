@@ -13,6 +13,7 @@
 #include "store/line.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
+#include "tools/objectsum.h"
 #include "tools/progress.h"
 #include "tools/rows.h"
 #include "tools/scratchfile.h"
@@ -91,7 +92,7 @@ struct walk {
 	struct stored *s;
 	const struct vf_shard_ref *ref;
 	const struct vf_dead *dead;
-	const struct vf_index *codes;
+	const struct vf_index *codes; /* NULL: the objects were checked whole */
 	struct vf_recordfile *file;
 	uint64_t off; /* of what follows rest */
 	struct vf_buf rest;
@@ -143,7 +144,8 @@ static int take_vectors(struct walk *w)
 		if (err || vf_dead_has(w->dead, row))
 			continue;
 		const uint8_t *x = w->rest.data + at;
-		if (vf_crc32c(0, x, len) != vf_index_row_crc(w->codes, row))
+		if (w->codes &&
+		    vf_crc32c(0, x, len) != vf_index_row_crc(w->codes, row))
 			return damaged(w, "row", row);
 		err = write_spool(s, &s->vectors, x, len);
 		s->rows[s->base.n_rows++] = (uint32_t)row;
@@ -152,18 +154,42 @@ static int take_vectors(struct walk *w)
 	return err;
 }
 
+/* The line at *at of rest, its length and what its bytes add up to. */
+static int find_line(struct walk *w, uint64_t row, size_t *at, uint32_t *len,
+		     uint32_t *crc)
+{
+	uint64_t off;
+	size_t n = 0;
+	int err = 0;
+
+	if (w->codes) {
+		vf_index_line(w->codes, row, &off, len, crc);
+		return *len > VF_LINE_MAX ? -EBADMSG : need(w, at, *len);
+	}
+	for (const uint8_t *end = NULL; !err && !end;) {
+		n = w->rest.len - *at;
+		end = n ? memchr(w->rest.data + *at, '\n', n) : NULL;
+		if (end)
+			n = (size_t)(end - (w->rest.data + *at)) + 1;
+		else
+			err = n > VF_LINE_MAX ? -EBADMSG : need(w, at, n + 1);
+	}
+	*len = (uint32_t)n;
+	if (!err)
+		*crc = vf_crc32c(0, w->rest.data + *at, n);
+	return err;
+}
+
 static int take_lines(struct walk *w)
 {
 	struct stored *s = w->s;
 	size_t at = 0;
-	uint32_t len = 0, crc;
-	uint64_t off;
+	uint32_t len = 0, crc = 0;
 	int err = 0;
 
 	w->off = 0;
 	for (uint64_t row = 0; !err && row < w->ref->n_rows; row++, at += len) {
-		vf_index_line(w->codes, row, &off, &len, &crc);
-		err = len > VF_LINE_MAX ? -EBADMSG : need(w, &at, len);
+		err = find_line(w, row, &at, &len, &crc);
 		if (err == -EBADMSG)
 			return damaged(w, "the record line of row", row);
 		if (err || vf_dead_has(w->dead, row))
@@ -213,26 +239,55 @@ static void note_keys(struct stored *s, uint64_t next_key, bool first)
 		!next_key || none ? 0 : VF_MAX(s->traits.next_key, next_key);
 }
 
+/* What no code vouches for row by row is compared as a whole. */
+static int verify_object(const struct walk *w, const struct vf_object_ref *ref)
+{
+	struct vf_bucket *b = w->s->opt.bucket;
+	VF_AUTO_FREE char *key =
+		vf_shard_key(w->s->opt.state->name, w->ref->name, ref->name);
+
+	if (!key)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	int err = vf_object_verify(b, key, ref);
+	return err == -EBADMSG || err == -ENOENT
+		       ? vf_fail(err, "%s: %s", key,
+				 err == -ENOENT ? "is not there" : "damaged")
+		       : err;
+}
+
+static int open_codes(struct walk *w, struct vf_index **codes)
+{
+	struct vf_index_info info;
+	int err = vf_shard_codes_open(w->s->opt.bucket, w->s->opt.state->name,
+				      w->ref, codes);
+
+	if (err)
+		return err;
+	vf_index_info(*codes, &info);
+	w->s->traits.bits = VF_MAX(w->s->traits.bits, info.bits);
+	w->codes = *codes;
+	return 0;
+}
+
 static int take_shard(struct stored *s, size_t i)
 {
 	const struct vf_state *st = s->opt.state;
 	const struct vf_shard_ref *ref = &st->shards[i];
 	struct walk w = {.s = s, .ref = ref, .dead = st->dead[i]};
+	bool codeless = s->opt.codeless && s->opt.codeless[i];
 	struct vf_index *codes = NULL;
-	struct vf_index_info info;
 
 	note_keys(s, ref->next_key, !s->n_places);
 	strcpy(add_place(s, ref->n_rows, w.dead)->shard, ref->name);
 	s->traits.compress |= ref->vectors.zstd;
 	if (vf_dead_count(w.dead) == ref->n_rows)
 		return 0;
-	int err = vf_shard_codes_open(s->opt.bucket, st->name, ref, &codes);
-	if (err)
-		return err;
-	vf_index_info(codes, &info);
-	s->traits.bits = VF_MAX(s->traits.bits, info.bits);
-	w.codes = codes;
-	err = walk_object(&w, &ref->vectors, take_vectors);
+	int err = codeless ? verify_object(&w, &ref->vectors)
+			   : open_codes(&w, &codes);
+	if (!err && codeless)
+		err = verify_object(&w, &ref->records);
+	if (!err)
+		err = walk_object(&w, &ref->vectors, take_vectors);
 	if (!err)
 		err = walk_object(&w, &ref->records, take_lines);
 	vf_buf_fini(&w.rest);

@@ -14,8 +14,11 @@ struct vf_stored_options {
 	const char *name;	  /* of the index, for messages */
 	const struct vf_state *state;
 	const bool *take; /* [n_shards] of the state */
-	bool tail;	  /* all of it, too */
-	uint64_t ram;	  /* bytes; what is more goes to the scratch folder */
+	/* [n_shards]: without their codes, by the checksums of their vectors and
+	 * records; NULL: none. */
+	const bool *codeless;
+	bool tail;    /* all of it, too */
+	uint64_t ram; /* bytes; what is more goes to the scratch folder */
 	const char *scratch;
 	bool quiet;
 };
