@@ -155,9 +155,10 @@ $(BIN)/vectool: $(call obj,$(vectool_src)) $(B)/libvecfs.a
 $(BIN)/example: $(call obj,tools/example.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
-$(BIN)/unit: $(call obj,$(test_src)) $(B)/libvecfs.a
+$(BIN)/unit: $(call obj,$(test_src) $(wildcard tools/format*.c) tools/zip.c \
+		tools/scratchfile.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
-	$(link) $(cunit_libs)
+	$(link) $(cunit_libs) $(format_libs)
 $(BIN)/s3sim: $(call obj,$(wildcard tests/s3sim*.c)) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)

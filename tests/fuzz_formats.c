@@ -77,17 +77,17 @@ static void write_seed(const struct vf_format *f, const char *key)
 
 	fuzz_check(out.fd >= 0);
 	out.stream = fdopen(out.fd, "w+");
-	fuzz_check(out.stream && !f->create(&out));
+	fuzz_check(out.stream && !vf_outlet_begin(&out));
 	for (uint64_t i = 0; i < out.n_rows; i++) {
 		struct vf_outlet_row row = {i,		 x,	      key,
 					    strlen(key), "{\"a\":1}", 7};
 		fuzz_check(!vf_outlet_write(&out, &row));
 	}
-	fuzz_check(!f->finish(&out) && !fflush(out.stream));
+	fuzz_check(!vf_outlet_finish(&out) && !fflush(out.stream));
 	ssize_t n = pread(out.fd, bytes, sizeof(bytes), 0);
 	fuzz_check(n > 0);
 	fuzz_add(bytes, (size_t)n);
-	f->discard(&out);
+	vf_outlet_discard(&out);
 	fclose(out.stream);
 }
 

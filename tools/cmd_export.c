@@ -220,7 +220,7 @@ static int begin(struct export *e, const char *path)
 				    .is_half = c->dtype == VF_F16,
 				    .keys = !opt.keys,
 				    .stream = e->file.stream};
-	return f->create(&e->out);
+	return vf_outlet_begin(&e->out);
 }
 
 /* Is what was written what is there?  Before it gets its name. */
@@ -246,7 +246,7 @@ static int check(struct export *e, const struct vf_target *t, bool quiet)
 
 static int finish(struct export *e, const struct vf_target *t, bool quiet)
 {
-	int err = e->out.format->finish(&e->out);
+	int err = vf_outlet_finish(&e->out);
 
 	if (!err)
 		err = close_part(&e->file);
@@ -295,7 +295,7 @@ static int export_state(const struct vf_args *a, const struct vf_target *t,
 	if (!err && !a->common.quiet)
 		print_summary(&e, start);
 	if (e.out.format)
-		e.out.format->discard(&e.out);
+		vf_outlet_discard(&e.out);
 	drop_part(&e.file);
 	drop_part(&e.keys);
 	drop_part(&e.metadata);

@@ -166,6 +166,29 @@ int vf_intake_words(struct vf_intake *in, uint64_t row, struct vf_buf *out)
 	return in->format->words(in, row, out);
 }
 
+int vf_outlet_begin(struct vf_outlet *out)
+{
+	return out->format->create ? out->format->create(out) : 0;
+}
+
+int vf_outlet_finish(struct vf_outlet *out)
+{
+	return out->format->finish ? out->format->finish(out) : 0;
+}
+
+void vf_outlet_discard(struct vf_outlet *out)
+{
+	if (out->format->discard)
+		out->format->discard(out);
+}
+
+int vf_outlet_check_stream(const struct vf_outlet *out)
+{
+	return ferror(out->stream)
+		       ? vf_fail(-errno, "%s: %s", out->name, strerror(errno))
+		       : 0;
+}
+
 int vf_outlet_write(struct vf_outlet *out, const struct vf_outlet_row *row)
 {
 	return out->format->write(out, row);

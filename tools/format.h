@@ -103,7 +103,11 @@ struct vf_outlet_row {
  * Rows come in order of @at, or, where the format keeps no keys, in any order.
  * Every function: 0; -EINVAL what the format cannot hold; -errno; logged.
  */
+int vf_outlet_begin(struct vf_outlet *out);
 int vf_outlet_write(struct vf_outlet *out, const struct vf_outlet_row *row);
+int vf_outlet_finish(struct vf_outlet *out);
+/* Frees own, whatever went before. */
+void vf_outlet_discard(struct vf_outlet *out);
 
 /* ---- formats --------------------------------------------------------------------- */
 
@@ -122,10 +126,11 @@ struct vf_format {
 	/* Of formats that can hold texts; else NULL. */
 	int (*words)(struct vf_intake *in, uint64_t row, struct vf_buf *out);
 	void (*close)(struct vf_intake *in); /* accepts a half-opened one */
+	/* All but write may be NULL: there is nothing to be done. */
 	int (*create)(struct vf_outlet *out);
 	int (*write)(struct vf_outlet *out, const struct vf_outlet_row *row);
 	int (*finish)(struct vf_outlet *out);
-	void (*discard)(struct vf_outlet *out); /* frees own; always called */
+	void (*discard)(struct vf_outlet *out);
 };
 
 extern const struct vf_format vf_format_npy, vf_format_npz, vf_format_fvecs,
@@ -195,6 +200,8 @@ int vf_intake_refuse(const struct vf_intake *in, const char *why);
 /* Write at an offset of an outlet's file; logged. */
 int vf_outlet_pwrite(const struct vf_outlet *out, const void *p, size_t len,
 		     uint64_t off);
+/* Has all that went to its stream gone well?  0; -errno, logged. */
+int vf_outlet_check_stream(const struct vf_outlet *out);
 int vf_outlet_refuse(const struct vf_outlet *out,
 		     const struct vf_outlet_row *row, const char *why);
 

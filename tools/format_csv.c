@@ -320,18 +320,7 @@ static int write_csv(struct vf_outlet *out, const struct vf_outlet_row *row)
 	for (uint32_t i = 0; i < out->dim; i++)
 		fprintf(out->stream, ",%.9g", (double)row->x[i]);
 	fputc('\n', out->stream);
-	return ferror(out->stream)
-		       ? vf_fail(-errno, "%s: %s", out->name, strerror(errno))
-		       : 0;
-}
-
-static int finish_csv(struct vf_outlet *out)
-{
-	return 0;
-}
-
-static void discard_csv(struct vf_outlet *out)
-{
+	return vf_outlet_check_stream(out);
 }
 
 const struct vf_format vf_format_csv = {
@@ -348,6 +337,4 @@ const struct vf_format vf_format_csv = {
 	.close = close_csv,
 	.create = create_csv,
 	.write = write_csv,
-	.finish = finish_csv,
-	.discard = discard_csv,
 };

@@ -242,15 +242,6 @@ static int write_faiss(struct vf_outlet *out, const struct vf_outlet_row *row)
 	return vf_outlet_pwrite(out, b, 8, ids_off(out) + 8 + 8 * row->at);
 }
 
-static int finish_faiss(struct vf_outlet *out)
-{
-	return 0;
-}
-
-static void discard_faiss(struct vf_outlet *out)
-{
-}
-
 const struct vf_format vf_format_faiss = {
 	.name = "faiss",
 	.holds = "vectors, keys that are whole numbers",
@@ -262,6 +253,4 @@ const struct vf_format vf_format_faiss = {
 	.close = close_faiss,
 	.create = create_faiss,
 	.write = write_faiss,
-	.finish = finish_faiss,
-	.discard = discard_faiss,
 };

@@ -219,11 +219,6 @@ static void close_jsonl(struct vf_intake *in)
 
 /* ---- writing ----------------------------------------------------------------------- */
 
-static int create_jsonl(struct vf_outlet *out)
-{
-	return 0;
-}
-
 static int write_jsonl(struct vf_outlet *out, const struct vf_outlet_row *row)
 {
 	VF_AUTO_BUF struct vf_buf line = {0};
@@ -239,18 +234,7 @@ static int write_jsonl(struct vf_outlet *out, const struct vf_outlet_row *row)
 		fprintf(out->stream, "%c%.9g", i ? ',' : '[',
 			(double)row->x[i]);
 	fputs("]}\n", out->stream);
-	return ferror(out->stream)
-		       ? vf_fail(-errno, "%s: %s", out->name, strerror(errno))
-		       : 0;
-}
-
-static int finish_jsonl(struct vf_outlet *out)
-{
-	return 0;
-}
-
-static void discard_jsonl(struct vf_outlet *out)
-{
+	return vf_outlet_check_stream(out);
 }
 
 const struct vf_format vf_format_jsonl = {
@@ -265,8 +249,5 @@ const struct vf_format vf_format_jsonl = {
 	.text = text_jsonl,
 	.words = words_jsonl,
 	.close = close_jsonl,
-	.create = create_jsonl,
 	.write = write_jsonl,
-	.finish = finish_jsonl,
-	.discard = discard_jsonl,
 };

@@ -96,11 +96,6 @@ static int write_npy(struct vf_outlet *out, const struct vf_outlet_row *row)
 				VF_NPY_DATA_OFF + row->at * len);
 }
 
-static int finish_npy(struct vf_outlet *out)
-{
-	return 0;
-}
-
 static void discard_npy(struct vf_outlet *out)
 {
 	free(out->own);
@@ -115,6 +110,5 @@ const struct vf_format vf_format_npy = {
 	.close = close_npy,
 	.create = create_npy,
 	.write = write_npy,
-	.finish = finish_npy,
 	.discard = discard_npy,
 };

@@ -207,11 +207,6 @@ static int write_ivecs(struct vf_outlet *out, const struct vf_outlet_row *row)
 	return write_vecs(out, &kind_i, row);
 }
 
-static int finish_vecs(struct vf_outlet *out)
-{
-	return 0;
-}
-
 static void discard_vecs(struct vf_outlet *out)
 {
 	free(out->own);
@@ -228,7 +223,6 @@ static void discard_vecs(struct vf_outlet *out)
 		.close = close_vecs,                                           \
 		.create = create_vecs,                                         \
 		.write = write_##letter##vecs,                                 \
-		.finish = finish_vecs,                                         \
 		.discard = discard_vecs,                                       \
 	}
 
