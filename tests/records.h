@@ -74,7 +74,9 @@ static inline size_t make_ops(struct vf_op ops[N_OPS])
 		.dtype = VF_F16,
 		.rotation_seed = UINT64_MAX,
 		.embedder = "hash:1024",
-		.embedder_data = make_object("idf.bin", 12345, false)};
+		.embedder_data = make_object("idf.bin", 12345, false),
+		.n_non_filterable = 2,
+		.non_filterable = {"text", "é \"n\""}};
 	ops[1].kind = VF_OP_CONFIGURE;
 	ops[1].configure = (struct vf_index_config){
 		.dim = 2, .metric = VF_COSINE, .dtype = VF_F32};

@@ -52,6 +52,15 @@ static bool same_binary_op(const struct vf_op *a, const struct vf_op *b)
 	}
 }
 
+static bool same_names(const struct vf_index_config *a,
+		       const struct vf_index_config *b)
+{
+	for (uint32_t i = 0; i < a->n_non_filterable; i++)
+		if (strcmp(a->non_filterable[i], b->non_filterable[i]))
+			return false;
+	return a->n_non_filterable == b->n_non_filterable;
+}
+
 static bool same_op(const struct vf_op *a, const struct vf_op *b)
 {
 	if (a->kind != b->kind)
@@ -66,7 +75,8 @@ static bool same_op(const struct vf_op *a, const struct vf_op *b)
 			       b->configure.rotation_seed &&
 		       !strcmp(a->configure.embedder, b->configure.embedder) &&
 		       same_object(&a->configure.embedder_data,
-				   &b->configure.embedder_data);
+				   &b->configure.embedder_data) &&
+		       same_names(&a->configure, &b->configure);
 	if (a->kind == VF_OP_SET_TREE)
 		return a->set_tree.n_leaves == b->set_tree.n_leaves &&
 		       same_object(&a->set_tree.object, &b->set_tree.object);
