@@ -87,7 +87,7 @@ vectool put "$b/r" base.npy --leaves 8 --shard-rows 800 --bits 4 -q
 vectool delete "$b/r" 7 1400 -q
 vectool put "$b/r" few.npy -q
 before=$(sum "$b/r")
-vecquery "$b/r" --npy few.npy --probes all --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >before.jsonl
+vecquery "$b/r" --npy few.npy --exact --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >before.jsonl
 rm -rf kept
 cp -r "$b/r" kept
 repaired() { # NAME PATTERN: what was said, and that nothing else is different
@@ -96,7 +96,7 @@ repaired() { # NAME PATTERN: what was said, and that nothing else is different
 	grep -qE "$2" out && ok "$1: said" || not_ok "$1: said" "$(cat out err)"
 	is "$1: all rows" "$(sum "$b/r")" "$before"
 	is "$1: 4 bits" "$(vecquery "$b/r" --npy few.npy --format jsonl | jq -c '.cost.refined > 0' | uniq)" true
-	vecquery "$b/r" --npy few.npy --probes all --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >after.jsonl
+	vecquery "$b/r" --npy few.npy --exact --format jsonl | jq -c '[.hits[] | [.key, .distance]]' >after.jsonl
 	check "$1: the same answers" cmp before.jsonl after.jsonl
 	rm -rf "$b/r"
 	cp -r kept "$b/r"
