@@ -16,19 +16,23 @@
 static struct {
 	bool json;
 	uint64_t n_max;
-	const char *filter;
+	const char *filter, *page, *segment;
 } opt = {.n_max = UINT64_MAX};
+
+enum { PAGE = 500, SEGMENTS_MAX = 1024 }; /* rows, unless told otherwise */
 
 static const struct vf_arg options[] = {
 	{"json", 0, VF_ARG_FLAG, &opt.json, 0, 0},
 	{"filter", 0, VF_ARG_STRING, &opt.filter, 0, 0},
 	{"limit", 'n', VF_ARG_COUNT, &opt.n_max, 0, 0},
+	{"page", 0, VF_ARG_STRING, &opt.page, 0, 0},
+	{"segment", 0, VF_ARG_STRING, &opt.segment, 0, 0},
 	{0}};
 
 /* ---- keys of an index ------------------------------------------------------------ */
 
 struct keys {
-	uint64_t left;
+	uint64_t left, n;
 	struct vf_filter *filter; /* NULL: none */
 	struct vf_buf scratch;
 };
@@ -37,8 +41,11 @@ struct keys {
 static int filter_line(struct keys *k, const char *line, size_t len)
 {
 	struct vf_line l;
-	int rc = k->filter ? vf_line_split(line, len, &l) : 1;
+	/* A token may lead into the middle of a line. */
+	int rc = k->filter || opt.page ? vf_line_split(line, len, &l) : 0;
 
+	if (!k->filter)
+		return rc;
 	if (!rc)
 		rc = vf_filter_match(k->filter, l.metadata, l.metadata_len,
 				     &k->scratch);
@@ -52,7 +59,9 @@ static int list_line(void *arg, const char *place, const char *line, size_t len)
 	size_t key_len;
 	int rc = filter_line(k, line, len);
 
-	if (!rc && opt.json)
+	if (!rc && opt.page)
+		printf("%s%.*s", k->n ? "," : "", (int)(len - 1), line);
+	else if (!rc && opt.json)
 		fwrite(line, 1, len, stdout);
 	else if (!rc && vf_record_line_key(line, len, &key, &key_len))
 		rc = -EBADMSG;
@@ -60,26 +69,114 @@ static int list_line(void *arg, const char *place, const char *line, size_t len)
 		return vf_fail(rc, "%s: a damaged record line", place);
 	if (rc)
 		return rc < 0 ? rc : 0;
-	if (!opt.json) {
+	if (!opt.json && !opt.page) {
 		vf_print_escaped(key, key_len);
 		putchar('\n');
 	}
+	k->n++;
 	/* Or nobody reads any more: head(1). */
 	return !--k->left || ferror(stdout);
 }
 
-static int list_keys(const struct vf_target *t, const struct vf_state *s)
+static int list_keys(const struct vf_target *t, const struct vf_state *s,
+		     struct vf_records_pos *pos)
 {
 	struct keys k = {.left = opt.n_max};
 	int rc = opt.filter ? vf_filter_open(opt.filter, t->name, &s->config,
 					     &k.filter)
 			    : 0;
 
+	if (!rc && opt.page)
+		printf("{\"vectors\":[");
 	if (!rc && k.left)
-		rc = vf_records_each(t, s, list_line, &k);
+		rc = vf_records_walk(t, s, pos, list_line, &k);
 	vf_filter_free(k.filter);
 	vf_buf_fini(&k.scratch);
 	return VF_MIN(rc, 0);
+}
+
+/* ---- pages and segments -------------------------------------------------------------- */
+
+/* "I/N", I from 0 on, as ListVectors counts. */
+static int parse_segment(const struct vf_state *s, struct vf_records_pos *out)
+{
+	uint64_t i = 0, n = 1;
+	int end = 0;
+
+	if (opt.segment &&
+	    (sscanf(opt.segment, "%4" SCNu64 "/%4" SCNu64 "%n", &i, &n, &end) !=
+		     2 ||
+	     opt.segment[end] || !n || n > SEGMENTS_MAX || i >= n))
+		return vf_fail(-EINVAL,
+			       "--segment: %s is not I/N, I from 0 to N - 1, N "
+			       "at most %d",
+			       opt.segment, SEGMENTS_MAX);
+	*out = vf_records_part(s, i, n);
+	return 0;
+}
+
+static int refuse_token(void)
+{
+	return vf_fail(-EINVAL,
+		       "--page: \"%s\" is no token of this index; begin with "
+		       "\"first\"",
+		       opt.page);
+}
+
+/* A token is "VERSION.PLACE.ROW.OFF.LEFT"; *s moves to its version. */
+static int parse_token(const struct vf_target *t, struct vf_state **s,
+		       struct vf_records_pos *out)
+{
+	uint64_t version;
+	int end = 0, err = 0;
+
+	if (sscanf(opt.page,
+		   "%19" SCNu64 ".%19" SCNu64 ".%19" SCNu64 ".%19" SCNu64
+		   ".%19" SCNu64 "%n",
+		   &version, &out->place, &out->row, &out->off, &out->left,
+		   &end) != 5 ||
+	    opt.page[end] || !version || version > (*s)->head)
+		return refuse_token();
+	if (version != (*s)->head) {
+		vf_state_free(VF_STEAL(*s));
+		err = vf_state_load_at(t->bucket, t->index, version, s);
+	}
+	return err || vf_records_pos_ok(*s, out) ? err : refuse_token();
+}
+
+/* The page ends with where the next one begins, if there is one. */
+static int list_page(const struct vf_target *t, struct vf_state **s)
+{
+	struct vf_records_pos pos;
+	int err = strcmp(opt.page, "first") ? parse_token(t, s, &pos)
+					    : parse_segment(*s, &pos);
+
+	if (opt.n_max == UINT64_MAX)
+		opt.n_max = PAGE;
+	if (!opt.n_max)
+		return vf_fail(-EINVAL, "--limit: a page has a row at least");
+	if (!err)
+		err = list_keys(t, *s, &pos);
+	if (err)
+		return err;
+	printf("]");
+	if (!vf_records_at_end(*s, &pos))
+		printf(",\"nextToken\":\"%" PRIu64 ".%" PRIu64 ".%" PRIu64
+		       ".%" PRIu64 ".%" PRIu64 "\"",
+		       (*s)->head, pos.place, pos.row, pos.off, pos.left);
+	printf("}\n");
+	return 0;
+}
+
+static int list_index_keys(const struct vf_target *t, struct vf_state **s)
+{
+	struct vf_records_pos pos;
+	int err;
+
+	if (opt.page)
+		return list_page(t, s);
+	err = parse_segment(*s, &pos);
+	return err ? err : list_keys(t, *s, &pos);
 }
 
 /* ---- indexes of a bucket ----------------------------------------------------------- */
@@ -175,7 +272,7 @@ static int try_index(const char *url, const struct vf_args *a, bool *out_is)
 	err = vf_state_load(t.bucket, t.index, &s);
 	if (!err) {
 		*out_is = true;
-		err = list_keys(&t, s);
+		err = list_index_keys(&t, &s);
 		vf_state_free(s);
 	} else if (err == -ENOENT) {
 		err = 0;
@@ -194,10 +291,12 @@ static int run_ls(const struct vf_args *a)
 		return err;
 	if (may_be_index(url))
 		err = try_index(url, a, &is_index);
-	if (!err && !is_index && opt.filter)
-		err = vf_fail(-EINVAL,
-			      "%s: no index, whose keys --filter is of",
-			      a->operands[0]);
+	if (!err && !is_index && (opt.filter || opt.page || opt.segment))
+		err = vf_fail(-EINVAL, "%s: no index, whose keys --%s is of",
+			      a->operands[0],
+			      opt.filter ? "filter"
+			      : opt.page ? "page"
+					 : "segment");
 	if (!err && !is_index)
 		err = list_bucket(url, a);
 	return err;
@@ -207,7 +306,10 @@ const struct vf_verb vf_verb_ls = {
 	.name = "ls",
 	.summary = "list the indexes of a bucket or the keys of an index",
 	.help = "usage: vectool ls BUCKET [--json]\n"
-		"       vectool ls TARGET [-n N] [--filter JSON] [--json]\n\n"
+		"       vectool ls TARGET [-n N] [--filter JSON] [--segment "
+		"I/N] [--json]\n"
+		"       vectool ls TARGET --page TOKEN [-n N] [--filter JSON] "
+		"[--segment I/N]\n\n"
 		"Of a bucket: its indexes with rows, dimension and metric.  Of "
 		"an index: its keys,\n"
 		"one per line, in the order of its shards.\n\n"
@@ -215,13 +317,25 @@ const struct vf_verb vf_verb_ls = {
 		"  --filter JSON      of an index: only rows whose metadata "
 		"match, see\n"
 		"                     vecfs-filters(7)\n"
+		"  --segment I/N      part I, from 0 on, of N of about as many "
+		"rows: N processes\n"
+		"                     read an index together\n"
+		"  --page TOKEN       one JSON object: {\"vectors\": [records], "
+		"\"nextToken\"}, of\n"
+		"                     at most -n (500) rows.  TOKEN is \"first\", "
+		"then what the\n"
+		"                     page before said; without nextToken it was "
+		"the last.  All\n"
+		"                     pages are of the version of the first\n"
 		"  --json             one JSON object per line; of an index, "
 		"its records\n\n"
 		"Examples:\n"
 		"  vectool ls s3://bucket/prefix\n"
 		"  vectool ls -n 10 s3://bucket/prefix/products\n"
 		"  vectool ls s3://bucket/prefix/films --filter "
-		"'{\"genre\":\"drama\"}'\n",
+		"'{\"genre\":\"drama\"}'\n"
+		"  for i in 0 1 2 3; do vectool ls s3://bucket/prefix/films "
+		"--segment $i/4 >$i & done\n",
 	.min_operands = 1,
 	.max_operands = 1,
 	.options = options,
