@@ -441,19 +441,23 @@ const char *vf_codes_check_leaves(const struct vf_codes *c)
 const char *vf_codes_check_rows(const struct vf_codes *c, uint64_t row,
 				uint64_t n)
 {
-	const uint64_t *off = c->section[VF_SEC_LINE_OFFS];
 	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
 
-	if (!row && off[0])
-		return "its line offsets are off";
-	for (uint64_t i = row; i < row + n; i++) {
-		if (off[i + 1] <= off[i] || off[i + 1] - off[i] > UINT32_MAX)
-			return "its line offsets are off";
+	for (uint64_t i = row; i < row + n; i++)
 		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
 		    !isfinite(f[i].err) || f[i].err < 0 ||
 		    f[i].ones > c->padded)
 			return "its factors are off";
-	}
+	return NULL;
+}
+
+const char *vf_codes_check_lines(const uint64_t *off, uint64_t row, uint64_t n)
+{
+	if (!row && off[0])
+		return "its line offsets are off";
+	for (uint64_t i = 0; i < n; i++)
+		if (off[i + 1] <= off[i] || off[i + 1] - off[i] > UINT32_MAX)
+			return "its line offsets are off";
 	return NULL;
 }
 
@@ -474,6 +478,9 @@ static const char *check_contents(const struct vf_codes *c)
 {
 	const char *why = vf_codes_check_rows(c, 0, c->n_rows);
 
+	if (!why)
+		why = vf_codes_check_lines(c->section[VF_SEC_LINE_OFFS], 0,
+					   c->n_rows);
 	if (!why)
 		why = vf_codes_check_leaves(c);
 	if (!why)

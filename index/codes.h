@@ -127,11 +127,13 @@ int vf_codes_table(const void *p, size_t len, uint64_t file_len,
 
 /*
  * Parts of what validate checks, of views that are set: of what is not by row,
- * of rows [@row, @row + @n), of extra bits of those.  NULL, or what is wrong.
+ * of rows [@row, @row + @n), of extra bits of those; of where the lines of @n
+ * rows from @row on are, uint64_t[n + 1].  NULL, or what is wrong.
  */
 const char *vf_codes_check_leaves(const struct vf_codes *c);
 const char *vf_codes_check_rows(const struct vf_codes *c, uint64_t row,
 				uint64_t n);
+const char *vf_codes_check_lines(const uint64_t *off, uint64_t row, uint64_t n);
 const char *vf_codes_check_extra(const struct vf_codes *c, uint64_t row,
 				 uint64_t n);
 

@@ -89,19 +89,45 @@ void vf_index_info(const struct vf_index *ix, struct vf_index_info *out)
 		.ram_len = ix->lazy ? vf_lazy_len(ix->lazy) : ix->len};
 }
 
-uint32_t vf_index_row_crc(const struct vf_index *ix, uint64_t row)
+/* Elements [@i, @i + @n) of a section by row; they may lie in the file. */
+static int read_elements(const struct vf_index *ix, enum vf_section section,
+			 uint64_t i, size_t n, size_t each, void *out)
 {
-	return ((const uint32_t *)ix->c.section[VF_SEC_ROW_CRCS])[row];
+	const uint8_t *p = ix->c.section[section];
+
+	if (ix->lazy)
+		return vf_lazy_peek(ix->lazy, section, i * each, n * each, out);
+	memcpy(out, p + i * each, n * each);
+	return 0;
 }
 
-void vf_index_line(const struct vf_index *ix, uint64_t row, uint64_t *out_off,
-		   uint32_t *out_len, uint32_t *out_crc)
+int vf_index_row_crc(const struct vf_index *ix, uint64_t row, uint32_t *out)
 {
-	const uint64_t *off = ix->c.section[VF_SEC_LINE_OFFS];
+	*out = 0;
+	return read_elements(ix, VF_SEC_ROW_CRCS, row, 1, sizeof(*out), out);
+}
 
-	*out_off = off[row];
-	*out_len = (uint32_t)(off[row + 1] - off[row]);
-	*out_crc = ((const uint32_t *)ix->c.section[VF_SEC_LINE_CRCS])[row];
+int vf_index_line(const struct vf_index *ix, uint64_t row, uint64_t *out_off,
+		  uint32_t *out_len, uint32_t *out_crc)
+{
+	uint64_t off[2];
+	uint32_t crc;
+	int err =
+		read_elements(ix, VF_SEC_LINE_OFFS, row, 2, sizeof(*off), off);
+
+	*out_off = 0;
+	*out_len = *out_crc = 0;
+	if (!err)
+		err = read_elements(ix, VF_SEC_LINE_CRCS, row, 1, sizeof(crc),
+				    &crc);
+	if (!err && (off[1] <= off[0] || off[1] - off[0] > UINT32_MAX))
+		err = -EBADMSG; /* it was checked, and has changed since */
+	if (err)
+		return err;
+	*out_off = off[0];
+	*out_len = (uint32_t)(off[1] - off[0]);
+	*out_crc = crc;
+	return 0;
 }
 
 const uint64_t *vf_index_key_hashes(const struct vf_index *ix)

@@ -162,12 +162,18 @@ struct vf_index_info {
 };
 VF_API void vf_index_info(const struct vf_index *ix, struct vf_index_info *out);
 
-/* What was stored for row @row (< n_rows).  Threads: any. */
-VF_API uint32_t vf_index_row_crc(const struct vf_index *ix, uint64_t row);
-/* Where the record line of @row is in records.jsonl, and its checksum. */
-VF_API void vf_index_line(const struct vf_index *ix, uint64_t row,
-			  uint64_t *out_off, uint32_t *out_len,
-			  uint32_t *out_crc);
+/*
+ * What was stored for row @row (< n_rows): its checksum; where its record line
+ * is in records.jsonl, and that line's checksum.
+ *
+ * Returns 0, as always of an index that was opened whole; -EBADMSG; what the
+ * source's peek returns.  Outputs are 0 on error.  Threads: any.
+ */
+VF_API int vf_index_row_crc(const struct vf_index *ix, uint64_t row,
+			    uint32_t *out);
+VF_API int vf_index_line(const struct vf_index *ix, uint64_t row,
+			 uint64_t *out_off, uint32_t *out_len,
+			 uint32_t *out_crc);
 /*
  * Call @fn with each row whose key hashes to @hash; a hit is only a hint until
  * its line has been read.  Non-zero from @fn stops and is returned.

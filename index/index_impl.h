@@ -24,6 +24,9 @@ uint32_t vf_index_row_leaf(const struct vf_index *ix, uint64_t row);
 
 /* Extra bits of @leaf can be used. */
 bool vf_lazy_has_extra(const struct vf_index *ix, uint32_t leaf);
+/* A few bytes of a section that stays in the file; as the source's peek. */
+int vf_lazy_peek(const struct vf_lazy *z, enum vf_section section, uint64_t off,
+		 size_t len, void *out);
 /* Bytes read so far. */
 size_t vf_lazy_len(const struct vf_lazy *z);
 /* With the bytes of @ix, which is being closed. */

@@ -6,7 +6,9 @@
  *
  * Codes of a leaf and what else a row needs (factors, where its line is, its
  * checksums) are one thing, extra bits another, key hashes a third: states are
- * three arrays in one, the last of one element.
+ * three arrays in one, the last of one element.  Where lines are and checksums,
+ * 16 bytes a row, are wanted of few rows: they are read with the codes, checked
+ * and let go of, and come from the file, which is then in the page cache.
  *
  * No lock is held while bytes are read; others who want the same leaf wait.
  */
@@ -38,16 +40,17 @@ enum kind { CODES, EXTRA, HASHES };
 static const struct part {
 	enum vf_section section;
 	bool has_end; /* one element more than rows */
+	bool is_left; /* in the file */
 } parts[][PARTS_MAX + 1] = {
-	[CODES] = {{VF_SEC_CODES, false},
-		   {VF_SEC_FACTORS, false},
-		   {VF_SEC_LINE_OFFS, true},
-		   {VF_SEC_ROW_CRCS, false},
-		   {VF_SEC_LINE_CRCS, false},
-		   {VF_N_SECTIONS_MAX, false}},
-	[EXTRA] = {{VF_SEC_EXTRA_CODES, false},
-		   {VF_SEC_EXTRA_FACTORS, false},
-		   {VF_N_SECTIONS_MAX, false}},
+	[CODES] = {{VF_SEC_CODES, false, false},
+		   {VF_SEC_FACTORS, false, false},
+		   {VF_SEC_LINE_OFFS, true, true},
+		   {VF_SEC_ROW_CRCS, false, true},
+		   {VF_SEC_LINE_CRCS, false, true},
+		   {VF_N_SECTIONS_MAX, false, false}},
+	[EXTRA] = {{VF_SEC_EXTRA_CODES, false, false},
+		   {VF_SEC_EXTRA_FACTORS, false, false},
+		   {VF_N_SECTIONS_MAX, false, false}},
 };
 
 static const struct vf_leaf_disk *leaf_at(const struct vf_index *ix, uint32_t i)
@@ -114,26 +117,11 @@ static int read_into(const struct vf_index *ix, struct vf_extent e)
 		     : 0;
 }
 
-/*
- * Neighbours share an offset, the end of the one and the beginning of the
- * other: it is not written again while somebody may read it.
- */
-static int read_line_offs(const struct vf_index *ix, struct vf_extent e)
+int vf_lazy_peek(const struct vf_lazy *z, enum vf_section section, uint64_t off,
+		 size_t len, void *out)
 {
-	struct vf_lazy *z = ix->lazy;
-	uint64_t *to = (void *)(ix->bytes + e.off);
-	VF_AUTO_FREE uint64_t *from = malloc(e.len);
-	int err = from ? z->src.read(z->src.arg, e.off, e.len, from) : -ENOMEM;
-
-	if (err)
-		return err;
-	pthread_mutex_lock(&z->mtx);
-	for (size_t i = 0; i < e.len / sizeof(*from); i++)
-		if (to[i] != from[i])
-			to[i] = from[i];
-	pthread_mutex_unlock(&z->mtx);
-	atomic_fetch_add_explicit(&z->len, e.len, memory_order_relaxed);
-	return 0;
+	return (z->src.peek ? z->src.peek : z->src.read)(
+		z->src.arg, z->ref[section].off + off, len, out);
 }
 
 /* Sections that are needed whole, checked. */
@@ -258,14 +246,17 @@ static bool has_all_codes(const struct vf_index *ix)
 		       ix->lazy->n_leaves;
 }
 
-/* Runs of wanted leaves, each as one extent of each section. */
+/*
+ * Runs of wanted leaves, each as one extent of each section.
+ * @left  of those that stay in the file too
+ */
 static size_t list_extents(const struct vf_index *ix, enum kind k,
-			   const bool *want, struct vf_extent *out)
+			   const bool *want, bool left, struct vf_extent *out)
 {
 	size_t n = 0;
 
-	for (const struct part *p = parts[k]; p->section < VF_N_SECTIONS_MAX;
-	     p++)
+	for (const struct part *p = parts[k];
+	     p->section < VF_N_SECTIONS_MAX && (left || !p->is_left); p++)
 		for (uint32_t i = 0, end; i < ix->c.n_leaves; i = end + 1) {
 			for (end = i; end < ix->c.n_leaves && want[end]; end++)
 				;
@@ -295,7 +286,7 @@ int vf_index_hint_leaves(const struct vf_index *ix,
 	if (!want || !e)
 		return -ENOMEM;
 	want_jobs(ix, jobs, n, want);
-	size_t n_extents = list_extents(ix, CODES, want, e);
+	size_t n_extents = list_extents(ix, CODES, want, true, e);
 	if (n_extents)
 		ix->lazy->src.hint(ix->lazy->src.arg, e, n_extents, cost);
 	return 0;
@@ -358,18 +349,50 @@ static bool is_sum(const struct vf_index *ix, const struct part *p,
 	return vf_crc32c(0, ix->bytes + e.off, e.len) == crc;
 }
 
-static const char *check_leaf(const struct vf_index *ix, uint32_t i)
+/* What stays in the file of one leaf. */
+static int check_left(const struct vf_index *ix, uint32_t i,
+		      const char **out_reason)
+{
+	const struct vf_leaf_crcs *crcs = ix->c.section[VF_SEC_LEAF_CRCS];
+	const uint32_t want[] = {0, 0, crcs[i].line_offs, crcs[i].row_crcs,
+				 crcs[i].line_crcs};
+	const struct vf_leaf_disk *leaf = leaf_at(ix, i);
+	VF_AUTO_FREE uint64_t *p = malloc((leaf->n_rows + 1) * sizeof(*p));
+
+	for (size_t j = 0; p && j < VF_N(want); j++) {
+		const struct part *part = &parts[CODES][j];
+		struct vf_extent e =
+			part_extent(ix, part, leaf->first_row, leaf->n_rows);
+		if (!part->is_left)
+			continue;
+		int err =
+			ix->lazy->src.read(ix->lazy->src.arg, e.off, e.len, p);
+		if (err)
+			return err;
+		if (vf_crc32c(0, p, e.len) != want[j])
+			*out_reason = "the codes of a leaf are damaged";
+		else if (part->section == VF_SEC_LINE_OFFS)
+			*out_reason = vf_codes_check_lines(p, leaf->first_row,
+							   leaf->n_rows);
+		if (*out_reason)
+			return -EBADMSG;
+	}
+	return p ? 0 : -ENOMEM;
+}
+
+static int check_leaf(const struct vf_index *ix, uint32_t i,
+		      const char **out_reason)
 {
 	const struct vf_leaf_crcs *crcs = ix->c.section[VF_SEC_LEAF_CRCS];
 	const struct vf_leaf_disk *leaf = leaf_at(ix, i);
-	const uint32_t want[] = {leaf->codes_crc, crcs[i].factors,
-				 crcs[i].line_offs, crcs[i].row_crcs,
-				 crcs[i].line_crcs};
 
-	for (size_t j = 0; j < VF_N(want); j++)
-		if (!is_sum(ix, &parts[CODES][j], leaf, want[j]))
-			return "the codes of a leaf are damaged";
-	return vf_codes_check_rows(&ix->c, leaf->first_row, leaf->n_rows);
+	if (!is_sum(ix, &parts[CODES][0], leaf, leaf->codes_crc) ||
+	    !is_sum(ix, &parts[CODES][1], leaf, crcs[i].factors))
+		*out_reason = "the codes of a leaf are damaged";
+	else
+		*out_reason = vf_codes_check_rows(&ix->c, leaf->first_row,
+						  leaf->n_rows);
+	return *out_reason ? -EBADMSG : check_left(ix, i, out_reason);
 }
 
 /* Extra bits of each row have a checksum among their factors. */
@@ -391,11 +414,6 @@ static const char *check_extra(const struct vf_index *ix, uint32_t i)
 	return vf_codes_check_extra(&ix->c, leaf->first_row, leaf->n_rows);
 }
 
-static bool is_within(const struct vf_section_ref *r, struct vf_extent e)
-{
-	return e.off >= r->off && e.off < r->off + r->len;
-}
-
 static int read_leaves(const struct vf_index *ix, enum kind k, const bool *mine,
 		       const char **out_reason)
 {
@@ -404,16 +422,17 @@ static int read_leaves(const struct vf_index *ix, enum kind k, const bool *mine,
 
 	if (err)
 		return err;
-	size_t n = list_extents(ix, k, mine, e);
+	size_t n = list_extents(ix, k, mine, false, e);
 	for (size_t i = 0; !err && i < n; i++)
-		err = is_within(&ix->lazy->ref[VF_SEC_LINE_OFFS], e[i])
-			      ? read_line_offs(ix, e[i])
-			      : read_into(ix, e[i]);
+		err = read_into(ix, e[i]);
 	for (uint32_t i = 0; !err && i < ix->c.n_leaves; i++) {
 		if (!mine[i])
 			continue;
-		*out_reason =
-			k == CODES ? check_leaf(ix, i) : check_extra(ix, i);
+		if (k == CODES) {
+			err = check_leaf(ix, i, out_reason);
+			continue;
+		}
+		*out_reason = check_extra(ix, i);
 		err = *out_reason ? -EBADMSG : 0;
 	}
 	return err;

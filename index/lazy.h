@@ -23,6 +23,11 @@ struct vf_extent {
 struct vf_codes_source {
 	/* Copy [off, off + len); 0 or a negative errno, logged. */
 	int (*read)(void *arg, uint64_t off, size_t len, void *out);
+	/*
+	 * The same of few bytes, often: from a mapping, where there is one;
+	 * NULL: read does.
+	 */
+	int (*peek)(void *arg, uint64_t off, size_t len, void *out);
 	/* Start to fetch all of these; NULL: there is nothing to be gained. */
 	void (*hint)(void *arg, const struct vf_extent *e, size_t n,
 		     void *cost);

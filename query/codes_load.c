@@ -15,6 +15,13 @@ static int read_codes(void *arg, uint64_t off, size_t len, void *out)
 	return vf_file_load(&s->codes, off, len, out);
 }
 
+static int peek_codes(void *arg, uint64_t off, size_t len, void *out)
+{
+	const struct vf_shard *s = arg;
+
+	return vf_file_read(&s->codes, off, len, out);
+}
+
 /* Extents ascend. */
 static void hint_codes(void *arg, const struct vf_extent *e, size_t n,
 		       void *cost)
@@ -61,6 +68,7 @@ int vf_shard_open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 			struct vf_shard *s)
 {
 	const struct vf_codes_source src = {.read = read_codes,
+					    .peek = peek_codes,
 					    .hint = hint_codes,
 					    .locate = locate_codes,
 					    .arg = s};

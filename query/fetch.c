@@ -81,6 +81,8 @@ static struct range line_range(const struct vf_view *v, uint64_t id)
 	uint32_t len, crc;
 
 	vf_index_line(s->ix, id - s->base, &off, &len, &crc);
+	if (off > s->records.len || len > s->records.len - off)
+		off = len = 0; /* reading it will say so */
 	return (struct range){&s->records, off, off + len};
 }
 
@@ -415,12 +417,16 @@ static int score_chunk(struct vf_view *v, const struct vf_shard *s,
 {
 	const struct vf_index_config *c = &v->state->config;
 
-	for (size_t i = 0; i < n; i++)
-		if (vf_crc32c(0, rows + i * v->row_len, v->row_len) !=
-		    vf_index_row_crc(s->ix, row + i))
+	for (size_t i = 0; i < n; i++) {
+		uint32_t crc;
+		int err = vf_index_row_crc(s->ix, row + i, &crc);
+		if (err)
+			return err;
+		if (vf_crc32c(0, rows + i * v->row_len, v->row_len) != crc)
 			return vf_fail(-EBADMSG, "%s: row %llu is damaged",
 				       s->vectors.path,
 				       (unsigned long long)(row + i));
+	}
 	vf_exact_distances(c->metric, c->dtype, c->dim, q, rows, n, dist);
 	for (size_t i = 0; i < n; i++)
 		vf_topk_push(best, dist[i], s->base + row + i);

@@ -102,7 +102,8 @@ static uint64_t count_lines(const struct vf_shard *s, uint64_t row,
 
 	vf_index_line(s->ix, row, out_off, &len, &crc);
 	for (*out_len = 0; row + n < s->n_rows; n++) {
-		vf_index_line(s->ix, row + n, &off, &len, &crc);
+		if (vf_index_line(s->ix, row + n, &off, &len, &crc) && n)
+			break;
 		if (n && *out_len + len > LINES_LEN)
 			break;
 		*out_len += len;
@@ -112,19 +113,23 @@ static uint64_t count_lines(const struct vf_shard *s, uint64_t row,
 
 static int match_lines(const struct vf_shard *s, const struct vf_dead *dead,
 		       uint64_t row, uint64_t n, const char *text,
-		       const struct vf_filter *f, uint64_t *bits)
+		       const char *end, const struct vf_filter *f,
+		       uint64_t *bits)
 {
 	VF_AUTO_BUF struct vf_buf scratch = {0};
 	uint64_t off;
 	uint32_t len, crc;
 
-	for (uint64_t end = row + n; row < end; row++, text += len) {
-		vf_index_line(s->ix, row, &off, &len, &crc);
-		if (vf_dead_has(dead, row))
+	for (uint64_t to = row + n; row < to; row++, text += len) {
+		int rc = vf_index_line(s->ix, row, &off, &len, &crc);
+		if (!rc && len > (size_t)(end - text))
+			rc = -EBADMSG;
+		if (!rc && vf_dead_has(dead, row))
 			continue;
-		int rc = vf_crc32c(0, text, len) != crc
-				 ? -EBADMSG
-				 : match_line(f, text, len, &scratch);
+		if (!rc && vf_crc32c(0, text, len) != crc)
+			rc = -EBADMSG;
+		if (!rc)
+			rc = match_line(f, text, len, &scratch);
 		if (rc == -EBADMSG)
 			vf_log(VF_ERROR, "%s: line %llu is damaged",
 			       s->records.path, (unsigned long long)row);
@@ -150,10 +155,14 @@ static int select_by_lines(const struct vf_view *v, size_t at,
 		VF_AUTO_FREE char *text = malloc(len + 1);
 		if (!text)
 			return -ENOMEM;
+		if (off > s->records.len || len > s->records.len - off)
+			return vf_fail(-EBADMSG, "%s: row %llu has no line",
+				       s->records.path,
+				       (unsigned long long)row);
 		err = vf_file_read(&s->records, off, len, text);
 		if (!err)
 			err = match_lines(s, v->state->dead[at], row, n, text,
-					  f, bits);
+					  text + len, f, bits);
 	}
 	return err;
 }

@@ -412,11 +412,13 @@ void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top)
 int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
 		 uint64_t row, void *out)
 {
+	uint32_t crc;
 	int err = vf_file_read(&s->vectors, VF_NPY_DATA_OFF + row * v->row_len,
 			       v->row_len, out);
 
-	if (!err &&
-	    vf_crc32c(0, out, v->row_len) != vf_index_row_crc(s->ix, row))
+	if (!err)
+		err = vf_index_row_crc(s->ix, row, &crc);
+	if (!err && vf_crc32c(0, out, v->row_len) != crc)
 		return vf_fail(-EBADMSG, "%s: row %llu is damaged",
 			       s->vectors.path, (unsigned long long)row);
 	return err;
@@ -428,13 +430,20 @@ int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
 	uint64_t off;
 	uint32_t len, crc;
 
-	vf_index_line(s->ix, row, &off, &len, &crc);
+	int err = vf_index_line(s->ix, row, &off, &len, &crc);
 	VF_AUTO_FREE char *p = malloc((size_t)len + 1);
-	if (!p)
+	if (!err && !p)
 		return -ENOMEM;
-	int err = vf_file_read(&s->records, off, len, p);
+	if (!err && (off > s->records.len || len > s->records.len - off))
+		err = -EBADMSG;
+	if (!err)
+		err = vf_file_read(&s->records, off, len, p);
 	if (err)
-		return err;
+		return err == -EBADMSG
+			       ? vf_fail(err, "%s: row %llu has no line",
+					 s->records.path,
+					 (unsigned long long)row)
+			       : err;
 	if (vf_crc32c(0, p, len) != crc)
 		return vf_fail(-EBADMSG, "%s: line %llu is damaged",
 			       s->records.path, (unsigned long long)row);

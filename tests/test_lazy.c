@@ -112,8 +112,8 @@ static void locate_file(void *arg, const struct vf_extent *e, size_t n,
 
 static struct vf_index *open_lab(struct lab *l, int want)
 {
-	const struct vf_codes_source src = {read_file, hint_file, locate_file,
-					    l};
+	const struct vf_codes_source src = {read_file, NULL, hint_file,
+					    locate_file, l};
 	struct vf_index *ix;
 	const char *why;
 
@@ -234,9 +234,42 @@ static void only_what_is_looked_into_is_read_and_once(void)
 	CU_ASSERT_EQUAL(l->n_read, all);
 	vf_index_info(ix, &info);
 	CU_ASSERT(info.ram_len > l->file.len / 2 &&
-		  info.ram_len < l->file.len + 4096);
+		  info.ram_len < l->file.len - ROWS * 16);
 	CU_ASSERT_EQUAL(vf_index_key_hashes(ix)[3], 3 * 77);
 	vf_index_close(ix);
+	free_lab(l);
+}
+
+/* They come from the file each time: what was checked may have changed. */
+static void lines_and_checksums_stay_in_the_file(void)
+{
+	struct lab *l = make_lab();
+	struct vf_index *ix = open_lab(l, 0), *whole = open_whole(l);
+	uint64_t off[2];
+	uint32_t len[2], crc[2], row_crc[2];
+	struct vf_section_ref ref;
+	const char *why;
+
+	CU_ASSERT_EQUAL(vf_index_load_all(ix, &why), 0);
+	for (uint64_t i = 0; i < ROWS; i++) {
+		CU_ASSERT_EQUAL(vf_index_line(ix, i, &off[0], &len[0], &crc[0]),
+				0);
+		CU_ASSERT_EQUAL(
+			vf_index_line(whole, i, &off[1], &len[1], &crc[1]), 0);
+		CU_ASSERT_EQUAL(vf_index_row_crc(ix, i, &row_crc[0]), 0);
+		CU_ASSERT_EQUAL(vf_index_row_crc(whole, i, &row_crc[1]), 0);
+		CU_ASSERT(off[0] == off[1] && len[0] == len[1] &&
+			  crc[0] == crc[1] && row_crc[0] == row_crc[1]);
+	}
+	CU_ASSERT_EQUAL(vf_codes_find(l->file.data, l->file.len,
+				      VF_SEC_LINE_OFFS, &ref),
+			0);
+	memset(l->file.data + ref.off + 8, 0xff, 8); /* of row 1 */
+	CU_ASSERT_EQUAL(vf_index_line(ix, 1, &off[0], &len[0], &crc[0]),
+			-EBADMSG);
+	CU_ASSERT(!off[0] && !len[0] && !crc[0]);
+	vf_index_close(ix);
+	vf_index_close(whole);
 	free_lab(l);
 }
 
@@ -268,7 +301,8 @@ static void flipped_bits_are_refused_when_they_are_read(void)
 	const char *why;
 
 	for (size_t at = 0; at < l->file.len; at += 3) {
-		const struct vf_codes_source src = {read_file, NULL, NULL, l};
+		const struct vf_codes_source src = {read_file, NULL, NULL, NULL,
+						    l};
 		struct vf_index *ix = NULL;
 		l->file.data[at] ^= 1;
 		int err = vf_index_open_lazy(&src, l->file.len, &ix, &why);
@@ -346,6 +380,8 @@ static CU_TestInfo tests[] = {
 	 answers_are_those_of_codes_read_whole},
 	{"only what is looked into is read, and once",
 	 only_what_is_looked_into_is_read_and_once},
+	{"lines and checksums stay in the file",
+	 lines_and_checksums_stay_in_the_file},
 	{"far extra bits are done without", far_extra_bits_are_done_without},
 	{"flipped bits are refused when they are read",
 	 flipped_bits_are_refused_when_they_are_read},

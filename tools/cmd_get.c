@@ -49,15 +49,17 @@ static int read_row(struct get *g, struct vf_recordfile *f,
 		    const struct vf_index *codes, const struct wanted *w)
 {
 	VF_AUTO_BUF struct vf_buf row = {0};
+	uint32_t crc;
 	int err =
 		vf_recordfile_copy(f,
 				   VF_NPY_DATA_OFF + w->place.row * g->row_len,
 				   g->row_len, &row);
 
+	if (!err)
+		err = vf_index_row_crc(codes, w->place.row, &crc);
 	if (err)
 		return err;
-	if (vf_crc32c(0, row.data, row.len) !=
-	    vf_index_row_crc(codes, w->place.row))
+	if (vf_crc32c(0, row.data, row.len) != crc)
 		return vf_fail(-EBADMSG, "%s: row %u of shard %s is damaged",
 			       g->ch.index, w->place.row,
 			       g->ch.state->shards[w->place.at].name);

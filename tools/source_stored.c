@@ -144,8 +144,9 @@ static int take_vectors(struct walk *w)
 		if (err || vf_dead_has(w->dead, row))
 			continue;
 		const uint8_t *x = w->rest.data + at;
-		if (w->codes &&
-		    vf_crc32c(0, x, len) != vf_index_row_crc(w->codes, row))
+		uint32_t crc;
+		if (w->codes && (vf_index_row_crc(w->codes, row, &crc) ||
+				 vf_crc32c(0, x, len) != crc))
 			return damaged(w, "row", row);
 		err = write_spool(s, &s->vectors, x, len);
 		s->rows[s->base.n_rows++] = (uint32_t)row;

@@ -80,7 +80,7 @@ static int walk_row(struct walk *w, const struct vf_shard_ref *ref,
 {
 	const struct vf_index_config *c = &w->state->config;
 	size_t row_len = c->dim * vf_dtype_size(c->dtype);
-	uint32_t len = 0, crc = 0;
+	uint32_t len = 0, crc = 0, row_crc = 0;
 	uint64_t off;
 
 	vf_index_line(codes, row, &off, &len, &crc);
@@ -90,7 +90,8 @@ static int walk_row(struct walk *w, const struct vf_shard_ref *ref,
 	if (!err && !dead) {
 		const uint8_t *x = vectors->rest.data + vectors->at;
 		const uint8_t *line = lines->rest.data + lines->at;
-		if (vf_crc32c(0, x, row_len) != vf_index_row_crc(codes, row) ||
+		if (vf_index_row_crc(codes, row, &row_crc) ||
+		    vf_crc32c(0, x, row_len) != row_crc ||
 		    vf_crc32c(0, line, len) != crc)
 			err = -EBADMSG;
 		else
