@@ -65,7 +65,7 @@ PY
 check "all that can happen to an object is named" /usr/bin/python3 damage.py "$b" i
 check "also to what was learned of texts" /usr/bin/python3 damage.py "$b" t
 vectors=$(ls "$b"/i/shard/*/vectors.npy | head -1)
-printf 'x' | dd of="$vectors" bs=1 seek=5000 conv=notrunc status=none
+printf 'vfvf' | dd of="$vectors" bs=1 seek=5000 conv=notrunc status=none
 check "vectors are read with --deep only" vectool verify "$b/i"
 vectool verify "$b/i" --deep >out 2>err
 is "exit status" $? 1
@@ -102,7 +102,7 @@ repaired() { # NAME PATTERN: what was said, and that nothing else is different
 	cp -r kept "$b/r"
 }
 codes=("$b"/r/shard/*/codes.vix)
-printf 'x' | dd of="${codes[0]}" bs=1 seek=3000 conv=notrunc status=none
+printf 'vfvf' | dd of="${codes[0]}" bs=1 seek=3000 conv=notrunc status=none
 repaired "a byte of codes" '^1 shard written again as 1: version 4$'
 rm "${codes[1]}"
 repaired "codes that are gone" '^1 shard written again as 1: version 4$'
@@ -116,7 +116,7 @@ repaired "a tree that is gone" '^a new tree; [23] shards written again as'
 rm "$b"/r/tree/* "${codes[0]}"
 repaired "the tree, and codes" '^a new tree; [23] shards written again as'
 rm "${codes[0]}"
-printf 'x' | dd of="$(dirname "${codes[0]}")/vectors.npy" bs=1 seek=5000 conv=notrunc status=none
+printf 'vfvf' | dd of="$(dirname "${codes[0]}")/vectors.npy" bs=1 seek=4096 conv=notrunc status=none
 find "$b/r" -type f | sort >files
 fails "not when vectors are damaged: unseen" 'vectors.npy: damaged' vectool verify "$b/r" --repair
 vectool verify "$b/r" --deep --repair >out 2>err
