@@ -1,7 +1,7 @@
 /*
  * Files of other programs: whatever is accepted has rows that can all be read,
- * and no size in a file makes us ask for memory that it does not fill.  HDF5 is
- * left out: its parser is not ours.
+ * and no size in a file makes us ask for memory that it does not fill.  HDF5 has
+ * a parser that is not ours, and what holds is that it comes to an end.
  */
 #include <sys/mman.h>
 
@@ -11,6 +11,16 @@
 #include "tools/zip.h"
 
 const char fuzz_name[] = "formats";
+
+/*
+ * libhdf5 asks for as much memory as a file says, and can do without; a
+ * sanitizer cannot.
+ */
+#ifdef __SANITIZE_ADDRESS__
+enum { WITH_HDF5 = 0 };
+#else
+enum { WITH_HDF5 = 1 };
+#endif
 
 enum { ROWS_TRIED = 32 };
 
@@ -49,6 +59,8 @@ int fuzz_one(const uint8_t *p, size_t len)
 {
 	struct vf_intake in;
 
+	if (!WITH_HDF5 && len >= 4 && !memcmp(p, "\x89HDF", 4))
+		return 0;
 	int err = vf_intake_open(file_of(p, len), "file", NULL, &in);
 	if (err)
 		return err;

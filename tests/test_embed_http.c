@@ -92,7 +92,7 @@ static void texts_go_in_batches_each_once(void)
 	struct vf_embed_text texts[N_MAX];
 	struct vf_embed_failure f;
 	struct vf_embedder *e;
-	char names[N_MAX][4];
+	char names[N_MAX][12];
 	float x[N_MAX][DIM];
 
 	forget_keys();
