@@ -99,6 +99,9 @@ int cli_stream(struct cli_source *s, const struct cli_args *a,
 /* One line of JSON, newline included.  Returns 0; -ENOMEM. */
 int cli_append_json(const struct vf_answer *a, uint64_t number,
 		    struct vf_buf *out);
+/* A line on standard error, when that is a terminal; for vf_view_options. */
+void cli_show_building(void *arg, uint64_t done, uint64_t total);
+
 /* To stdout; @many: with the query's number above. */
 void cli_print_table(const struct vf_answer *a, uint64_t number, bool many);
 

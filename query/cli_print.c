@@ -129,3 +129,16 @@ void cli_print_table(const struct vf_answer *a, uint64_t number, bool many)
 	       a->cost.scan_ms, a->cost.fetch_ms,
 	       a->partial ? "; the answer is partial" : "");
 }
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+void cli_show_building(void *arg, uint64_t done, uint64_t total)
+{
+	if (!isatty(STDERR_FILENO))
+		return;
+	fputs("\r\033[K", stderr);
+	if (total)
+		fprintf(stderr, "building the catalog: %.0f %%",
+			100. * (double)done / (double)total);
+	fflush(stderr);
+}

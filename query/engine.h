@@ -130,7 +130,7 @@ struct vf_rowset {
  * @cache_dir  where the catalog is; NULL: the default; "": it is not used
  * Returns 0; -ENOMEM, and free is due.
  */
-int vf_filters_new(const char *cache_dir, struct vf_filters **out);
+int vf_filters_new(const struct vf_view_options *opt, struct vf_filters **out);
 void vf_filters_free(struct vf_filters *f); /* accepts NULL */
 /*
  * The set of the filter @text (JSON); release with vf_rowset_put.

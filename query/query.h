@@ -32,6 +32,13 @@ struct vf_view_options {
 	 * default; "": none, each new filter reads all records.
 	 */
 	const char *cache_dir;
+	/*
+	 * Called now and then while a filter builds the catalog, in the thread
+	 * of that search: @done of @total rows were read; 0, 0: it is over.
+	 * NULL: nobody is told.
+	 */
+	void (*building)(void *arg, uint64_t done, uint64_t total);
+	void *building_arg;
 	void *reserved[1]; /* must be zero */
 };
 

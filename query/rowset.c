@@ -28,19 +28,27 @@ struct vf_filters {
 	pthread_mutex_t lock;
 	char *cache_dir; /* owned; NULL: the default */
 	bool use_catalog, was_synced;
-	struct vf_catalog *catalog; /* [catalog_lock]; NULL: not open */
+	void (*building)(void *arg, uint64_t done,
+			 uint64_t total); /* [fixed] */
+	void *building_arg;		  /* [fixed] */
+	struct vf_catalog *catalog;	  /* [catalog_lock]; NULL: not open */
 	struct vf_rowset *kept[KEPT];
 	uint64_t used[KEPT], n_uses; /* when each was asked for last */
 };
 
-int vf_filters_new(const char *cache_dir, struct vf_filters **out)
+int vf_filters_new(const struct vf_view_options *opt, struct vf_filters **out)
 {
+	const char *cache_dir = opt ? opt->cache_dir : NULL;
 	struct vf_filters *f = calloc(1, sizeof(*f));
 
 	*out = f;
 	if (!f)
 		return -ENOMEM;
 	pthread_mutex_init(&f->lock, NULL);
+	if (opt) {
+		f->building = opt->building;
+		f->building_arg = opt->building_arg;
+	}
 	f->use_catalog = !cache_dir || *cache_dir;
 	if (cache_dir && !(f->cache_dir = strdup(cache_dir)))
 		return -ENOMEM;
@@ -211,14 +219,26 @@ static void open_catalog(struct vf_filters *f, const struct vf_view *v)
 		drop_catalog(f);
 }
 
+static int show_building(void *arg, uint64_t done, uint64_t total)
+{
+	const struct vf_filters *f = arg;
+
+	if (f->building)
+		f->building(f->building_arg, done, total);
+	return 0;
+}
+
 /* Once: what it does not know then is newer, or older, than it. */
 static void sync_catalog(struct vf_filters *f, const struct vf_view *v)
 {
 	const struct vf_catalog_sync sync = {.bucket = v->bucket,
-					     .state = v->state};
+					     .state = v->state,
+					     .progress = show_building,
+					     .arg = f};
 
 	f->was_synced = true;
 	int err = vf_catalog_sync(f->catalog, &sync);
+	show_building(f, 0, 0);
 	if (err && err != -EAGAIN)
 		drop_catalog(f);
 }

@@ -297,7 +297,7 @@ int vf_view_open(const char *path, const struct vf_view_options *opt,
 	if (opt && opt->results_len)
 		err = vf_results_new(opt->results_len, &v->results);
 	if (!err)
-		err = vf_filters_new(opt ? opt->cache_dir : NULL, &v->filters);
+		err = vf_filters_new(opt, &v->filters);
 	if (!err)
 		err = vf_bucket_open(url, NULL, &v->bucket);
 	if (!err)

@@ -256,7 +256,45 @@ static void sets_come_and_go(void)
 	vf_fixture_free(f);
 }
 
+struct told {
+	unsigned n, n_over;
+};
+
+static void take_building(void *arg, uint64_t done, uint64_t total)
+{
+	struct told *t = arg;
+
+	t->n++;
+	t->n_over += !done && !total;
+}
+
+static void building_the_catalog_is_told_of_once(void)
+{
+	static const float q[DIM] = {1};
+	struct vf_fixture *f = write_index();
+	struct told told = {0};
+	const struct vf_view_options opt = {.cache_dir = vf_test_dir(),
+					    .building = take_building,
+					    .building_arg = &told};
+	struct vf_view *v = NULL;
+
+	CU_ASSERT_EQUAL_FATAL(vf_view_open(f->path, &opt, &v), 0);
+	for (size_t line = 0; line < 2; line++) {
+		const struct vf_search s = {.k = 1,
+					    .filter = lines[line].filter};
+		struct vf_answer *a;
+		CU_ASSERT_EQUAL_FATAL(vf_view_search(v, q, &s, &a), 0);
+		vf_answer_free(a);
+		CU_ASSERT_EQUAL(told.n_over, 1);
+	}
+	CU_ASSERT(told.n >= told.n_over);
+	vf_view_close(v);
+	vf_fixture_free(f);
+}
+
 static CU_TestInfo tests[] = {
+	{"building the catalog is told of once",
+	 building_the_catalog_is_told_of_once},
 	{"all ways give the rows that match",
 	 all_ways_give_the_rows_that_match},
 	{"wrong filters are refused", wrong_filters_are_refused},
