@@ -12,6 +12,7 @@ enum {
 	MAP_LEN_LOG2 = 38,     /* bytes of address space; the file grows */
 	VALUE_MAX = 256 << 10, /* bytes; ours are shorter */
 	SLACK_LEN = 512 << 10, /* a hole at the end of the file */
+	LOCK_FILE_LEN = 8192,  /* LMDB's for 126 readers, its default */
 };
 
 /* ---- shared ---------------------------------------------------------------------------- */
@@ -214,10 +215,36 @@ static int open_dbs(struct vf_catalog *c)
 	return vf_catalog_errno(rc);
 }
 
+/*
+ * LMDB maps its lock file, which it makes long but empty: on a disk that is
+ * full the first write into it is SIGBUS.
+ */
+static int reserve_lock_file(const struct vf_catalog *c)
+{
+	VF_AUTO_FREE char *path = NULL;
+
+	if (asprintf(&path, "%s/lock.mdb", c->dir) < 0) {
+		path = NULL;
+		return -ENOMEM;
+	}
+	VF_AUTO_FD int fd =
+		open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+	struct stat st;
+	if (fd < 0 || fstat(fd, &st))
+		return -errno;
+	/* Others may be in it: what is there already is not touched. */
+	return st.st_blocks * 512 < LOCK_FILE_LEN
+		       ? -posix_fallocate(fd, 0, LOCK_FILE_LEN)
+		       : 0;
+}
+
 static int open_env(struct vf_catalog *c)
 {
-	int rc = mdb_env_create(&c->env);
+	int err = reserve_lock_file(c);
 
+	if (err)
+		return err;
+	int rc = mdb_env_create(&c->env);
 	if (!rc)
 		rc = mdb_env_set_maxdbs(c->env, 5);
 	if (!rc)
@@ -279,6 +306,8 @@ static int open_or_replace(struct vf_catalog *c)
 		       c->dir);
 		err = vf_catalog_replace(c);
 	}
+	if (err && c->env) /* there is nothing that could be asked of it */
+		mdb_env_close(VF_STEAL(c->env));
 	vf_catalog_unlock(c);
 	return err ? vf_fail(err, "%s: cannot open the catalog: %s", c->dir,
 			     vf_strerror(err))

@@ -77,11 +77,12 @@ int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 
 static void name_writer(struct vf_record *r)
 {
+	int64_t now_s = (int64_t)time(NULL); /* a clock may be wrong */
 	char host[40] = "?";
 
 	gethostname(host, sizeof(host) - 1);
 	snprintf(r->writer, sizeof(r->writer), "%s:%d", host, (int)getpid());
-	r->time_s = (int64_t)time(NULL);
+	r->time_s = VF_MAX(now_s, 0);
 }
 
 /* Whose record is at @key: 0 ours, -EEXIST foreign, -ENOENT nobody's. */
