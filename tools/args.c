@@ -109,6 +109,7 @@ int vf_args_parse(struct vf_args *a, const struct vf_arg *table, int argc,
 		{"profile", 0, VF_ARG_STRING, &c->bucket.profile, 0, 0},
 		{"ca-file", 0, VF_ARG_STRING, &c->bucket.ca_file, 0, 0},
 		{"connections", 0, VF_ARG_COUNT, &c->n_connections, 1, 1024},
+		{"timeout", 0, VF_ARG_COUNT, &c->timeout_ms, 10, 3600000},
 		{"threads", 'j', VF_ARG_COUNT, &c->n_threads, 1, 256},
 		{"single-writer", 0, VF_ARG_FLAG, &c->single_writer, 0, 0},
 		{"quiet", 'q', VF_ARG_FLAG, &c->quiet, 0, 0},
@@ -133,6 +134,7 @@ int vf_args_parse(struct vf_args *a, const struct vf_arg *table, int argc,
 	}
 	c->bucket.single_writer = c->single_writer;
 	c->bucket.max_connections = (unsigned)c->n_connections;
+	c->bucket.timeout_ms = (unsigned)c->timeout_ms;
 	if (!c->n_threads) {
 		long n = sysconf(_SC_NPROCESSORS_ONLN);
 		c->n_threads = (uint64_t)VF_MIN(VF_MAX(n, 1L), 64L);

@@ -36,7 +36,8 @@ struct vf_arg {
 struct vf_args_common {
 	struct vf_bucket_options bucket;
 	uint64_t n_connections;
-	uint64_t n_threads; /* at least 1 */
+	uint64_t n_threads;  /* at least 1 */
+	uint64_t timeout_ms; /* 0: default */
 	bool quiet, help, single_writer;
 };
 

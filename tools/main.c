@@ -50,6 +50,7 @@ static const char common_help[] =
 	"  --profile P        of ~/.aws/credentials and config\n"
 	"  --ca-file FILE     PEM certificates to trust\n"
 	"  --connections N    to the server (64)\n"
+	"  --timeout MS       of a request with its repetitions (60000)\n"
 	"  -j, --threads N    worker threads (one per CPU)\n"
 	"  --single-writer    the server does not create objects only if absent, and\n"
 	"                     nobody else writes to this bucket\n"
