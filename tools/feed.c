@@ -24,6 +24,7 @@
 #include "store/change.h"
 #include "tools/compaction.h"
 #include "tools/keyset.h"
+#include "tools/progress.h"
 #include "tools/verb.h"
 
 enum {
@@ -103,6 +104,7 @@ static void *run_helper(void *arg)
 
 	/* Of this thread alone, on Linux, and of those it starts. */
 	setpriority(PRIO_PROCESS, (id_t)gettid(), IDLE_NICE);
+	vf_progress_aside();
 	pthread_mutex_lock(&f->mtx);
 	while (!f->closing || h->status == GIVEN) {
 		if (h->status != GIVEN) {

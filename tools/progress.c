@@ -14,6 +14,7 @@
 
 static atomic_bool line_shown, one_error;
 static atomic_uint n_errors;
+static _Thread_local bool aside;
 
 enum { INTERVAL_NS = 100000000 };
 
@@ -25,6 +26,8 @@ void vf_progress_begin(struct vf_progress *p, const char *what,
 				  .row_len = row_len,
 				  .start_ns = vf_now_ns(),
 				  .on = !quiet && isatty(STDERR_FILENO)};
+	if (aside)
+		return;
 	atomic_store(&n_errors, 0);
 	atomic_store(&one_error, true);
 }
@@ -83,9 +86,16 @@ int vf_progress_reading(void *progress, uint64_t done, uint64_t total)
 
 void vf_progress_end(struct vf_progress *p)
 {
+	if (aside)
+		return;
 	clear_line();
 	p->on = false;
 	atomic_store(&one_error, false);
+}
+
+void vf_progress_aside(void)
+{
+	aside = true;
 }
 
 void vf_progress_log(void *arg, enum vf_level level, const char *line)

@@ -26,6 +26,12 @@ int vf_progress_reading(void *progress, uint64_t done, uint64_t total);
 /* Take the line away. */
 void vf_progress_end(struct vf_progress *p);
 
+/*
+ * What this thread does is beside the user's own work: its begin and end, quiet
+ * ones, change nothing about what that says.
+ */
+void vf_progress_aside(void);
+
 /* A vf_log_fn that does not write into the middle of the line. */
 void vf_progress_log(void *arg, enum vf_level level, const char *line);
 
