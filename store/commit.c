@@ -198,11 +198,28 @@ int vf_log_checkpoint(struct vf_bucket *b, const struct vf_state *s)
 	return err == -EEXIST ? 0 : err;
 }
 
-/* The commit stands without it: the next one tries again. */
-static void make_checkpoint(struct vf_bucket *b, struct vf_state *s)
+/*
+ * A commit that took many rows out of the tail has one of its own: who comes
+ * next need not read the records they were in.
+ */
+static bool wants_checkpoint(const struct vf_state *before,
+			     const struct vf_state *s)
 {
-	if (s->head / VF_CHECKPOINT_EVERY ==
+	struct vf_state_counts was, is;
+
+	if (s->head / VF_CHECKPOINT_EVERY !=
 	    s->checkpoint / VF_CHECKPOINT_EVERY)
+		return true;
+	vf_state_count(before, &was);
+	vf_state_count(s, &is);
+	return was.tail_len >= is.tail_len + VF_CHECKPOINT_CARRY_ALL;
+}
+
+/* The commit stands without it: the next one tries again. */
+static void make_checkpoint(struct vf_bucket *b, const struct vf_state *before,
+			    struct vf_state *s)
+{
+	if (!wants_checkpoint(before, s))
 		return;
 	int err = vf_log_checkpoint(b, s);
 	if (err)
@@ -267,7 +284,7 @@ int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 		vf_state_free(next);
 		return err;
 	}
-	make_checkpoint(b, next);
+	make_checkpoint(b, s, next);
 	*out_state = next;
 	return 0;
 }

@@ -45,7 +45,8 @@ VF_API int vf_index_create(struct vf_bucket *b, const char *name,
  * Returns 0 and the state after it; -EEXIST somebody else took the number:
  * refresh, resolve again and call again; -EINPROGRESS the outcome cannot be
  * learned (logged with the nonce); -EACCES; -EREMOTEIO surely not written.
- * Every VF_CHECKPOINT_EVERY-th record is followed by its checkpoint.
+ * Every VF_CHECKPOINT_EVERY-th record, and one that folds a long tail, is
+ * followed by its checkpoint.
  */
 VF_API int vf_commit(struct vf_bucket *b, const struct vf_state *s,
 		     const struct vf_op *ops, size_t n_ops,

@@ -37,6 +37,10 @@ import numpy as n
 x, got = n.load('base.npy'), n.load('got.npy')
 assert n.array_equal(got, x[[2499, 0, 2500, 5999 % 3000]])"
 
+if have_fuse && mount_bucket s3://test "$WORK/mnt"; then
+	check "a fold leaves a checkpoint" [ -n "$(ls "$WORK/mnt/v/checkpoint")" ]
+fi
+
 # ---- an outcome that cannot be learned ---------------------------------------------------
 mkfifo pipe
 start() { # options: begin a stream whose first line is acknowledged
@@ -72,8 +76,10 @@ is "which is whole" "$(json $url | jq .version)" "$(jq -s last.version acks)"
 # ---- a compaction, queries meanwhile ----------------------------------------------------------
 # An answer names its commit; the same question about it later has the same answer.
 vectool gen --rows 1 --dim 1024 --seed 5 -q q.npy
-have_fuse && mount_bucket s3://test "$WORK/mnt" || skip "queries under a compaction" "no FUSE here"
-if mountpoint -q "$WORK/mnt"; then
+if ! mountpoint -q "$WORK/mnt"; then
+	skip "queries under a compaction" "no FUSE here"
+else
+	sleep 1.2 # names in a mount are a second old at most
 	question() { vecquery "$WORK/mnt/v" --npy q.npy -k 10 --exact --format jsonl "$@"; }
 	hits() { jq -c '[.version, [.hits[] | [.key, .distance]]]'; }
 	vectool compact $url -q &
