@@ -95,16 +95,16 @@ static void compare_cold(void)
 
 /* ---- beside them ------------------------------------------------------------------------- */
 
+/* Rows come several times under other keys: distances tell who is right. */
 static double recall(struct vf_view *v)
 {
 	uint32_t n_right = 0, n = 0;
 
 	for (uint32_t i = 0; i < RECALL; i++) {
 		struct vf_answer *a = ask(v, i, false), *b = ask(v, i, true);
+		float last = b->n_hits ? b->hits[b->n_hits - 1].distance : 0;
 		for (size_t j = 0; j < a->n_hits; j++)
-			for (size_t k = 0; k < b->n_hits; k++)
-				n_right +=
-					!strcmp(a->hits[j].key, b->hits[k].key);
+			n_right += a->hits[j].distance <= last + 1e-6f;
 		n += (uint32_t)b->n_hits;
 		vf_answer_free(a);
 		vf_answer_free(b);
