@@ -57,11 +57,6 @@ static inline void aws_env_keep(void *arg, enum vf_level level,
 	pthread_mutex_unlock(&e->mtx);
 }
 
-static inline void aws_env_drop(void *arg, enum vf_level level,
-				const char *line)
-{
-}
-
 /* Nothing but an empty home, and no metadata service. */
 static inline void aws_env_clear(struct aws_env *e)
 {
@@ -80,7 +75,7 @@ static inline void aws_env_clear(struct aws_env *e)
 
 static inline void aws_env_restore(struct aws_env *e)
 {
-	vf_log_set(aws_env_drop, NULL, VF_ERROR);
+	vf_test_log_reset();
 	for (size_t i = 0; i < VF_N(aws_names); i++) {
 		unsetenv(aws_names[i]);
 		if (e->value[i])

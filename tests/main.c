@@ -102,17 +102,23 @@ static void drop_line(void *arg, enum vf_level level, const char *line)
 	(void)arg, (void)level, (void)line;
 }
 
+void vf_test_log_reset(void)
+{
+	if (getenv("VF_TEST_LOG"))
+		vf_log_set(NULL, NULL, VF_WARN);
+	else
+		vf_log_set(drop_line, NULL, VF_ERROR);
+}
+
 int main(int argc, char **argv)
 {
 	unsigned n = 0, failed;
 
-	if (!getenv("VF_TEST_LOG"))
-		vf_log_set(drop_line, NULL, VF_ERROR);
 	if (CU_initialize_registry() != CUE_SUCCESS)
 		return 1;
 	for (struct vf_suite *s = suites; s; s = s->next) {
-		CU_SuiteInfo info[] = {{s->name, NULL, NULL, NULL, NULL,
-					s->tests},
+		CU_SuiteInfo info[] = {{s->name, NULL, NULL, vf_test_log_reset,
+					NULL, s->tests},
 				       CU_SUITE_INFO_NULL};
 		if (!is_wanted(s->name, argc, argv))
 			continue;

@@ -33,6 +33,9 @@ const char *vf_test_dir(void);
 /* A file below ../shared, or NULL (said on stderr once) when it is absent. */
 const char *vf_test_shared(const char *path);
 
+/* Messages are dropped, or shown with VF_TEST_LOG: so each test begins. */
+void vf_test_log_reset(void);
+
 /* splitmix64: the same numbers everywhere for one seed. */
 uint64_t vf_test_rand(uint64_t *state);
 /* Standard normal. */

@@ -414,10 +414,6 @@ static void count_message(void *arg, enum vf_level level, const char *text)
 	++*(int *)arg;
 }
 
-static void drop_message(void *arg, enum vf_level level, const char *text)
-{
-}
-
 static void unknown_specs_are_refused_in_one_line(void)
 {
 	static const char *const specs[] = {
@@ -433,10 +429,7 @@ static void unknown_specs_are_refused_in_one_line(void)
 		CU_ASSERT_EQUAL(open_quietly(specs[i], NULL, 0), -EINVAL);
 		CU_ASSERT_EQUAL(n_lines, (int)i + 1);
 	}
-	if (getenv("VF_TEST_LOG"))
-		vf_log_set(NULL, NULL, VF_WARN);
-	else
-		vf_log_set(drop_message, NULL, VF_ERROR);
+	vf_test_log_reset();
 	CU_ASSERT_EQUAL(open_quietly("hash:2", NULL, 0), 0);
 	CU_ASSERT_EQUAL(open_quietly("hash:4096", NULL, 0), 0);
 }

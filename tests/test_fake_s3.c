@@ -31,10 +31,6 @@ static void keep_line(void *arg, enum vf_level level, const char *line)
 	snprintf(s->logged, sizeof(s->logged), "%s", line);
 }
 
-static void drop_line(void *arg, enum vf_level level, const char *line)
-{
-}
-
 static void set_environment(const char *endpoint)
 {
 	static const char *const others[] = {
@@ -75,7 +71,7 @@ void vf_fake_s3_close(struct vf_fake_s3 *s)
 {
 	vf_bucket_close(s->b);
 	vf_httpd_close(s->d);
-	vf_log_set(drop_line, NULL, VF_ERROR);
+	vf_test_log_reset();
 }
 
 bool vf_fake_s3_sent(const struct vf_fake_s3 *s, const char *text)

@@ -34,7 +34,7 @@ static enum vf_httpd_after keep(void *arg, const struct vf_httpd_request *r,
 
 static int delete_all(struct vf_fake_s3 *s, size_t n)
 {
-	static char names[N][16];
+	static char names[N][32];
 	const char *keys[N];
 
 	for (size_t i = 0; i < n; i++) {

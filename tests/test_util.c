@@ -238,22 +238,10 @@ static void keep_line(void *arg, enum vf_level level, const char *line)
 	n_seen++;
 }
 
-static void drop_line(void *arg, enum vf_level level, const char *line)
-{
-}
-
 static void listen_on(void)
 {
 	vf_log_set(keep_line, NULL, VF_WARN);
 	n_seen = 0;
-}
-
-static void listen_off(void)
-{
-	if (getenv("VF_TEST_LOG"))
-		vf_log_set(NULL, NULL, VF_WARN);
-	else
-		vf_log_set(drop_line, NULL, VF_ERROR);
 }
 
 static void the_level_can_change_at_any_time(void)
@@ -271,7 +259,7 @@ static void the_level_can_change_at_any_time(void)
 	CU_ASSERT_EQUAL(vf_level_parse("error", &level), 0);
 	vf_log_limit(level);
 	vf_log(VF_WARN, "no more");
-	listen_off();
+	vf_test_log_reset();
 	CU_ASSERT_EQUAL(n_seen, 1);
 	CU_ASSERT_EQUAL(vf_level_parse("loud", &level), -EINVAL);
 	CU_ASSERT_EQUAL(vf_level_parse("", &level), -EINVAL);
@@ -283,7 +271,7 @@ static void messages_escape_control_bytes(void)
 	vf_log(VF_ERROR, "%s",
 	       "a\x1b[31mred\r\n\t\x7f"
 	       "b\xc3\xa4");
-	listen_off();
+	vf_test_log_reset();
 	CU_ASSERT_STRING_EQUAL(seen, "a\\x1b[31mred\\x0d\\x0a\\x09\\x7f"
 				     "b\xc3\xa4");
 }
@@ -296,7 +284,7 @@ static void messages_of_any_length_fit(void)
 	text[sizeof(text) - 1] = '\0';
 	listen_on();
 	vf_log(VF_ERROR, "%s", text);
-	listen_off();
+	vf_test_log_reset();
 	CU_ASSERT_EQUAL(n_seen, 1);
 	CU_ASSERT_EQUAL(strspn(seen, "\\x01"), strlen(seen));
 	CU_ASSERT_EQUAL(strlen(seen) % 4, 0);
@@ -310,7 +298,7 @@ static void failures_are_logged_and_passed_on(void)
 	CU_ASSERT_STRING_EQUAL(seen, "f: row 7");
 	vf_log(VF_INFO, "beneath the level asked for");
 	CU_ASSERT_EQUAL(n_seen, 1);
-	listen_off();
+	vf_test_log_reset();
 }
 
 static void every_error_of_ours_has_words(void)
