@@ -20,6 +20,7 @@ struct writer {
 	struct vf_buf binary;
 	struct vf_buf store; /* of the operation at hand */
 	size_t carried;	     /* bytes of rows so far */
+	bool carries_all;
 	int err;
 };
 
@@ -117,7 +118,7 @@ size_t vf_checkpoint_named(const struct vf_state *s, uint64_t *out)
 
 static void add_tail(struct writer *w, const struct vf_tail *t)
 {
-	bool carry = carries(t, &w->carried);
+	bool carry = w->carries_all || carries(t, &w->carried);
 	struct vf_op kill = {.kill.record = t->record};
 
 	add_json(w,
@@ -166,9 +167,10 @@ static int frame_state(const struct vf_state *s, struct writer *w,
 	return json ? vf_log_frame_encode(&f, out) : -ENOMEM;
 }
 
-int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out)
+static int encode(const struct vf_state *s, bool carries_all,
+		  struct vf_buf *out)
 {
-	struct writer w = {.ops = json_array()};
+	struct writer w = {.ops = json_array(), .carries_all = carries_all};
 
 	if (!w.ops)
 		return -ENOMEM;
@@ -179,6 +181,16 @@ int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out)
 	vf_buf_fini(&w.binary);
 	vf_buf_fini(&w.store);
 	return w.err;
+}
+
+int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out)
+{
+	return encode(s, false, out);
+}
+
+int vf_checkpoint_encode_whole(const struct vf_state *s, struct vf_buf *out)
+{
+	return encode(s, true, out);
 }
 
 /* ---- in -------------------------------------------------------------------------------- */
@@ -379,13 +391,13 @@ int vf_checkpoint_parse(const void *bytes, size_t len, const char *name,
 	if (err)
 		return err;
 	*out_reason = "it belongs to another index";
-	if (memcmp(f.uuid, uuid, 16))
+	if (uuid && memcmp(f.uuid, uuid, 16))
 		return -EBADMSG;
 	*out_reason = "its number is out of range";
 	if (!f.number || f.number > INT64_MAX || memcmp(f.nonce, zero, 16))
 		return -EBADMSG;
 	*out_reason = "no memory";
-	p.s = vf_state_new(name, uuid);
+	p.s = vf_state_new(name, f.uuid);
 	p.head = f.number;
 	if (!p.s)
 		return -ENOMEM;

@@ -35,6 +35,8 @@ enum {
 
 /* Append.  Returns 0; -EFBIG (logged); -ENOMEM.  @s: head 1 or more. */
 int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out);
+/* The same with the rows of all records: for who has no log to read. */
+int vf_checkpoint_encode_whole(const struct vf_state *s, struct vf_buf *out);
 
 /*
  * The records that the checkpoint of @s names, ascending, into out[s->n_tail]:
@@ -53,7 +55,7 @@ typedef int vf_checkpoint_record_fn(void *arg, uint64_t record,
 				    void **out_bytes, size_t *out_len);
 
 /*
- * @name, @uuid  of the index it has to be of
+ * @name, @uuid  of the index it has to be of; NULL: any of this name
  * @record       NULL: no record is to be had
  *
  * Returns 0 and a state; -EBADMSG; -ENOTSUP; -ENOMEM; those of @record, where

@@ -18,6 +18,14 @@ VF_API int vf_state_load(struct vf_bucket *b, const char *name,
 			 struct vf_state **out);
 
 /*
+ * The same of an index that was listed just now (listed.h), in one round of
+ * requests.
+ */
+struct vf_listed;
+int vf_state_load_listed(struct vf_bucket *b, const char *name,
+			 const struct vf_listed *l, struct vf_state **out);
+
+/*
  * The same as of commit @at, 1 or more.
  * Returns also -ERANGE no such commit, or it was collected (logged).
  */

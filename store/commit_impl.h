@@ -20,6 +20,9 @@ enum {
 void vf_log_key(const char *index, const char *folder, uint64_t number,
 		char out[VF_LOG_KEY_LEN]);
 
+/* The number that a record's name, without its folder, is; false: none. */
+bool vf_log_number_parse(const char *digits, uint64_t *out);
+
 /* Milliseconds of CLOCK_BOOTTIME. */
 uint64_t vf_boot_ms(void);
 

@@ -13,6 +13,7 @@
  */
 #include "store/checkpoint.h"
 #include "store/commit_impl.h"
+#include "store/log_ahead.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -44,16 +45,22 @@ struct numbers {
 	struct vf_buf *out;
 };
 
+bool vf_log_number_parse(const char *digits, uint64_t *out)
+{
+	if (strlen(digits) != 20 || strspn(digits, "0123456789") != 20)
+		return false;
+	*out = strtoull(digits, NULL, 10);
+	return true;
+}
+
 static int note_number(void *arg, const struct vf_list_entry *e)
 {
 	struct numbers *n = arg;
-	const char *digits = e->key + n->dir_len;
 	struct vf_log_number number = {.size = e->object.size};
 
-	if (strlen(digits) != 20 || strspn(digits, "0123456789") != 20)
-		return 0;
-	number.number = strtoull(digits, NULL, 10);
-	return vf_buf_append(n->out, &number, sizeof(number));
+	return vf_log_number_parse(e->key + n->dir_len, &number.number)
+		       ? vf_buf_append(n->out, &number, sizeof(number))
+		       : 0;
 }
 
 int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
@@ -68,6 +75,14 @@ int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
 	vf_log_key(index, folder, from ? from - 1 : 0, after);
 	return vf_bucket_list(b, prefix, false, from ? after : NULL,
 			      note_number, &n);
+}
+
+static int list_numbers(struct vf_bucket *b, const struct vf_log_ahead *ahead,
+			const char *index, const char *folder, uint64_t from,
+			struct vf_buf *out)
+{
+	return ahead ? vf_log_ahead_numbers(ahead, folder, from, out)
+		     : vf_log_numbers(b, index, folder, from, out);
 }
 
 static size_t n_numbers(const struct vf_buf *numbers)
@@ -180,9 +195,23 @@ static int apply_bytes(struct vf_bucket *b, struct vf_state *s, int err,
 	return explain(b, s, -EBADMSG, key, why);
 }
 
+static int next_record(struct vf_bucket *b, struct vf_log_ahead *ahead,
+		       struct vf_log_fetch *f, const struct vf_state *s,
+		       void **out_bytes, size_t *out_len)
+{
+	char key[VF_LOG_KEY_LEN];
+
+	if (!ahead)
+		return vf_log_fetch_next(f, out_bytes, out_len);
+	vf_log_key(s->name, "log", s->head + 1, key);
+	return vf_log_ahead_get(ahead, b, key, VF_RECORD_MAX, out_bytes,
+				out_len);
+}
+
 /* The records of @list, which have to follow @s without a gap. */
-static int apply_list(struct vf_bucket *b, struct vf_state *s,
-		      const struct vf_log_number *list, size_t n)
+static int apply_list(struct vf_bucket *b, struct vf_log_ahead *ahead,
+		      struct vf_state *s, const struct vf_log_number *list,
+		      size_t n)
 {
 	struct vf_log_fetch *f = NULL;
 	int err = n ? vf_log_fetch_open(b, s->name, list, n, &f) : 0;
@@ -191,7 +220,7 @@ static int apply_list(struct vf_bucket *b, struct vf_state *s,
 		VF_AUTO_FREE void *p = NULL;
 		size_t len = 0;
 		err = list[i].number == s->head + 1
-			      ? vf_log_fetch_next(f, &p, &len)
+			      ? next_record(b, ahead, f, s, &p, &len)
 			      : -ENOENT;
 		err = apply_bytes(b, s, err, p, len);
 	}
@@ -217,17 +246,18 @@ static int check_end(struct vf_bucket *b, const struct vf_state *s)
  *
  * Returns -ESTALE when records after @s were collected.
  */
-static int read_log(struct vf_bucket *b, struct vf_state *s, uint64_t until)
+static int read_log(struct vf_bucket *b, struct vf_log_ahead *ahead,
+		    struct vf_state *s, uint64_t until)
 {
 	VF_AUTO_BUF struct vf_buf numbers = {0};
-	uint64_t now_ms = vf_boot_ms();
-	int err = vf_log_numbers(b, s->name, "log", s->head + 1, &numbers);
+	uint64_t now_ms = ahead ? vf_log_ahead_ms(ahead) : vf_boot_ms();
+	int err = list_numbers(b, ahead, s->name, "log", s->head + 1, &numbers);
 	size_t n = n_numbers(&numbers);
 
 	while (n && number_at(&numbers, n - 1)->number > until)
 		n--;
 	if (!err)
-		err = apply_list(b, s, number_at(&numbers, 0), n);
+		err = apply_list(b, ahead, s, number_at(&numbers, 0), n);
 	if (!err && vf_boot_ms() - now_ms > VF_TRUST_MS)
 		err = check_end(b, s);
 	if (!err)
@@ -237,7 +267,8 @@ static int read_log(struct vf_bucket *b, struct vf_state *s, uint64_t until)
 
 /* ---- where to begin -------------------------------------------------------------------------- */
 
-int vf_log_identity(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
+static int read_identity(struct vf_bucket *b, struct vf_log_ahead *ahead,
+			 const char *name, uint8_t out_uuid[16])
 {
 	VF_AUTO_FREE void *p = NULL;
 	char key[VF_LOG_KEY_LEN];
@@ -245,7 +276,7 @@ int vf_log_identity(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 	int err;
 
 	snprintf(key, sizeof(key), "_vecfs/indexes/%s", name);
-	err = vf_bucket_get_all(b, key, IDENTITY_MAX, &p, &len);
+	err = vf_log_ahead_get(ahead, b, key, IDENTITY_MAX, &p, &len);
 	if (err)
 		return err;
 	err = vf_identity_parse(p, len, out_uuid);
@@ -254,6 +285,11 @@ int vf_log_identity(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 			err == -ENOTSUP ? "a newer version of vecfs wrote it"
 					: "it is damaged");
 	return err;
+}
+
+int vf_log_identity(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
+{
+	return read_identity(b, NULL, name, out_uuid);
 }
 
 /* Those that a checkpoint names, in its order. */
@@ -294,9 +330,9 @@ static int parse_checkpoint(struct vf_bucket *b, const char *name,
 }
 
 /* -EBADMSG and -ENOENT: an older one may do. */
-static int load_checkpoint(struct vf_bucket *b, const char *name,
-			   const uint8_t uuid[16], uint64_t number,
-			   struct vf_state **out)
+static int load_checkpoint(struct vf_bucket *b, struct vf_log_ahead *ahead,
+			   const char *name, const uint8_t uuid[16],
+			   uint64_t number, struct vf_state **out)
 {
 	VF_AUTO_FREE void *p = NULL;
 	char key[VF_LOG_KEY_LEN];
@@ -305,7 +341,7 @@ static int load_checkpoint(struct vf_bucket *b, const char *name,
 
 	*out = NULL;
 	vf_log_key(name, "checkpoint", number, key);
-	int err = vf_bucket_get_all(b, key, VF_CHECKPOINT_MAX, &p, &len);
+	int err = vf_log_ahead_get(ahead, b, key, VF_CHECKPOINT_MAX, &p, &len);
 	if (err)
 		return err == -EFBIG ? -EBADMSG : err;
 	err = parse_checkpoint(b, name, uuid, p, len, out, &why);
@@ -322,11 +358,12 @@ static int load_checkpoint(struct vf_bucket *b, const char *name,
 }
 
 /* The newest checkpoint up to @until that is sound, or a state of nothing. */
-static int begin(struct vf_bucket *b, const char *name, const uint8_t uuid[16],
-		 uint64_t until, struct vf_state **out)
+static int begin(struct vf_bucket *b, struct vf_log_ahead *ahead,
+		 const char *name, const uint8_t uuid[16], uint64_t until,
+		 struct vf_state **out)
 {
 	VF_AUTO_BUF struct vf_buf numbers = {0};
-	int err = vf_log_numbers(b, name, "checkpoint", 0, &numbers);
+	int err = list_numbers(b, ahead, name, "checkpoint", 0, &numbers);
 
 	*out = NULL;
 	if (err)
@@ -335,7 +372,7 @@ static int begin(struct vf_bucket *b, const char *name, const uint8_t uuid[16],
 		uint64_t number = number_at(&numbers, n - 1)->number;
 		if (number > until)
 			continue;
-		err = load_checkpoint(b, name, uuid, number, out);
+		err = load_checkpoint(b, ahead, name, uuid, number, out);
 		if (err != -EBADMSG && err != -ENOENT)
 			return err;
 	}
@@ -343,8 +380,9 @@ static int begin(struct vf_bucket *b, const char *name, const uint8_t uuid[16],
 	return *out ? 0 : -ENOMEM;
 }
 
-static int load_until(struct vf_bucket *b, const char *name, uint64_t until,
-		      struct vf_state **out)
+/* @ahead  NULL: everything is asked for when it is wanted */
+static int load_until(struct vf_bucket *b, struct vf_log_ahead *ahead,
+		      const char *name, uint64_t until, struct vf_state **out)
 {
 	uint8_t uuid[16];
 	int err;
@@ -352,15 +390,16 @@ static int load_until(struct vf_bucket *b, const char *name, uint64_t until,
 	*out = NULL;
 	if (!vf_index_name_ok(name))
 		return -ENOENT;
-	err = vf_log_identity(b, name, uuid);
+	err = read_identity(b, ahead, name, uuid);
 	if (err)
 		return err;
 	err = -ESTALE;
 	for (int i = 0; err == -ESTALE && i < LOAD_TRIES; i++) {
 		vf_state_free(VF_STEAL(*out));
-		err = begin(b, name, uuid, until, out);
+		err = begin(b, ahead, name, uuid, until, out);
 		if (!err)
-			err = read_log(b, *out, until);
+			err = read_log(b, ahead, *out, until);
+		ahead = NULL; /* it is old */
 	}
 	if (err)
 		vf_state_free(VF_STEAL(*out));
@@ -376,7 +415,23 @@ static int load_until(struct vf_bucket *b, const char *name, uint64_t until,
 
 int vf_state_load(struct vf_bucket *b, const char *name, struct vf_state **out)
 {
-	return load_until(b, name, UINT64_MAX, out);
+	return load_until(b, NULL, name, UINT64_MAX, out);
+}
+
+int vf_state_load_listed(struct vf_bucket *b, const char *name,
+			 const struct vf_listed *l, struct vf_state **out)
+{
+	struct vf_log_ahead *ahead = NULL;
+	int err;
+
+	*out = NULL;
+	if (!vf_index_name_ok(name))
+		return -ENOENT;
+	err = vf_log_ahead_new(b, name, l, &ahead);
+	if (!err || err == -ENOENT)
+		err = load_until(b, ahead, name, UINT64_MAX, out);
+	vf_log_ahead_free(ahead);
+	return err;
 }
 
 /* Commit @at may still be there, yet it is going. */
@@ -402,7 +457,7 @@ int vf_state_load_at(struct vf_bucket *b, const char *name, uint64_t at,
 
 	*out = NULL;
 	if (!err)
-		err = load_until(b, name, at, out);
+		err = load_until(b, NULL, name, at, out);
 	if (err || (*out)->head == at)
 		return err;
 	err = vf_fail(-ERANGE,
@@ -423,7 +478,7 @@ int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 	*out_state = NULL;
 	if (!next)
 		return -ENOMEM;
-	err = read_log(b, next, UINT64_MAX);
+	err = read_log(b, NULL, next, UINT64_MAX);
 	if (!err) /* whoever commits a multiple writes its checkpoint */
 		next->checkpoint = VF_MAX(next->checkpoint,
 					  next->head / VF_CHECKPOINT_EVERY *
@@ -431,6 +486,7 @@ int vf_state_refresh(struct vf_bucket *b, const struct vf_state *s,
 	if (err || next->head == s->head)
 		vf_state_free(VF_STEAL(next));
 	*out_state = next;
-	return err == -ESTALE ? load_until(b, s->name, UINT64_MAX, out_state)
-			      : err;
+	return err == -ESTALE
+		       ? load_until(b, NULL, s->name, UINT64_MAX, out_state)
+		       : err;
 }
