@@ -6,7 +6,9 @@
  *   user.vecfs.url   where it is stored
  *   user.vecfs.passthrough  on a file, "1": the kernel reads the local file
  *   user.vecfs.head  on the folder of an index: newest commit known, and how
- *                    many milliseconds ago that was learned
+ *                    many milliseconds ago that was learned;
+ *   user.vecfs.head.MS  the same, learned less than so long ago: 0 asks the
+ *                    bucket
  *   user.vecfs.cached  "ram BYTES disk BYTES of BYTES pinned BYTES": of the
  *                    stored object, or of all below a folder
  *
@@ -31,14 +33,22 @@ enum { VALUE_MAX = 80 };
 
 /* ---- reading -------------------------------------------------------------------------- */
 
-static int head_text(struct fs *fs, const struct inode *i, struct vf_buf *out)
+static int parse_bytes(const char **at, uint64_t *out);
+
+/* @suffix: "", or ".MS" */
+static int head_text(struct fs *fs, const struct inode *i, const char *suffix,
+		     struct vf_buf *out)
 {
+	uint64_t max_age_ms = fs->opt.name_ttl_ms;
 	struct index_view *v;
 	int err;
 
 	if (i->kind != FOLDER || !vf_live_is_index_path(i->path))
 		return -ENODATA;
-	err = vf_live_get(fs, i->path, &v);
+	if (*suffix &&
+	    (*suffix++ != '.' || parse_bytes(&suffix, &max_age_ms) || *suffix))
+		return -ENODATA;
+	err = vf_live_get_since(fs, i->path, max_age_ms, &v);
 	if (err)
 		return err == -ENOENT ? -ENODATA : err;
 	err = vf_buf_printf(out, "%" PRIu64 " %" PRIu64, vf_live_state(v)->head,
@@ -50,7 +60,7 @@ static int head_text(struct fs *fs, const struct inode *i, struct vf_buf *out)
 static bool is_file(const struct inode *i)
 {
 	return i->kind == OBJECT || i->kind == VIEW || i->kind == ALIVE ||
-	       i->kind == STATUS || i->kind == METRICS;
+	       i->kind == STATUS || i->kind == METRICS || i->kind == STATE;
 }
 
 /* What of a stored object is where; blocks at its end count as they are. */
@@ -94,8 +104,8 @@ static int attribute_text(struct fs *fs, struct inode *i, const char *name,
 {
 	const char *at = i->key ? i->key : i->path;
 
-	if (!strcmp(name, "user.vecfs.head"))
-		return head_text(fs, i, out);
+	if (!strncmp(name, "user.vecfs.head", 15))
+		return head_text(fs, i, name + 15, out);
 	if (!strcmp(name, "user.vecfs.etag") && i->key)
 		return vf_buf_printf(out, "%s", i->etag);
 	if (!strcmp(name, "user.vecfs.url") && (i->key || i->kind == FOLDER))

@@ -330,6 +330,17 @@ int vf_fs_data_open_locked(struct fs *fs, struct inode *i)
 			       : open_object(fs, i, 0, &i->data);
 }
 
+int vf_fs_told_open(struct fs *fs, struct inode *i)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&i->open_mtx);
+	if (!i->told && i->size && i->kind == OBJECT)
+		err = open_object(fs, i, VF_CACHED_NO_AHEAD, &i->told);
+	pthread_mutex_unlock(&i->open_mtx);
+	return err;
+}
+
 int vf_fs_data_open(struct fs *fs, struct inode *i)
 {
 	int err;

@@ -1,6 +1,7 @@
 /*
- * Listings.  A folder is read whole when it is opened, so that a reader sees
- * one state of it; what a LIST says of objects is enough for their attributes
+ * Listings.  A folder is read whole when its first entries are asked for, so
+ * that a reader sees one state of it and who only opens it costs nothing; what
+ * a LIST says of objects is enough for their attributes
  * (readdirplus), so that `ls -l` asks nothing more.
  */
 #include "fs/fs.h"
@@ -26,16 +27,22 @@ struct listing {
 	struct entry *entries;
 	size_t n, cap;
 	bool in_index; /* a top-level folder: may hold log/, so live/ */
+	bool is_read;
 };
 
-static void free_listing(struct listing *l)
+static void clear_listing(struct listing *l)
 {
-	for (size_t i = 0; l && i < l->n; i++) {
+	for (size_t i = 0; i < l->n; i++) {
 		free(l->entries[i].name);
 		free(l->entries[i].stored);
 	}
-	if (l)
-		free(l->entries);
+	l->n = 0;
+}
+
+static void free_listing(struct listing *l)
+{
+	clear_listing(l);
+	free(l->entries);
 	free(l);
 }
 
@@ -205,6 +212,27 @@ static int list_shard(struct listing *l, const char *index)
 	return err;
 }
 
+/* Of indexes that somebody has asked for. */
+static int list_states(struct listing *l)
+{
+	VF_AUTO_BUF struct vf_buf names = {0};
+	struct fs *fs = l->fs;
+	int err = 0;
+
+	pthread_mutex_lock(&fs->mtx);
+	for (const struct index_view *v = fs->indexes; !err && v;
+	     v = vf_live_next(v))
+		err = vf_buf_append(&names, vf_live_state(v)->name,
+				    strlen(vf_live_state(v)->name) + 1);
+	pthread_mutex_unlock(&fs->mtx);
+	for (size_t at = 0; !err && at < names.len;) {
+		const char *name = (const char *)names.data + at;
+		err = add_made_up(l, name, STATE);
+		at += strlen(name) + 1;
+	}
+	return err;
+}
+
 static int list(struct listing *l)
 {
 	const struct inode *dir = l->dir;
@@ -215,8 +243,12 @@ static int list(struct listing *l)
 		return -ENOMEM;
 	if (dir->kind == CONTROL) {
 		err = add_made_up(l, "metrics", METRICS);
+		if (!err)
+			err = add_made_up(l, "state", STATES);
 		return err ? err : add_made_up(l, "status.json", STATUS);
 	}
+	if (dir->kind == STATES)
+		return list_states(l);
 	if (dir->kind == LIVE)
 		return list_live(l);
 	if (dir == l->fs->root) {
@@ -236,18 +268,13 @@ void vf_fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct fs *fs = fuse_req_userdata(req);
 	struct listing *l = calloc(1, sizeof(*l));
-	int err = -ENOMEM;
 
-	if (l) {
-		l->fs = fs;
-		l->dir = vf_inode(fs, ino);
-		err = list(l);
-	}
-	if (err) {
-		free_listing(l);
-		fuse_reply_err(req, vf_fs_errno(err));
+	if (!l) {
+		fuse_reply_err(req, ENOMEM);
 		return;
 	}
+	l->fs = fs;
+	l->dir = vf_inode(fs, ino);
 	fi->fh = (uintptr_t)l;
 	if (fuse_reply_open(req, fi))
 		free_listing(l); /* interrupted: no release will come */
@@ -255,7 +282,7 @@ void vf_fs_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 
 static mode_t mode_of(enum kind kind)
 {
-	if (kind == FOLDER || kind == LIVE || kind == CONTROL)
+	if (kind == FOLDER || kind == LIVE || kind == CONTROL || kind == STATES)
 		return S_IFDIR;
 	return kind == LINK ? S_IFLNK : S_IFREG;
 }
@@ -296,13 +323,16 @@ static int fill(const struct listing *l, const struct entry *e,
 }
 
 static void read_entries(fuse_req_t req, size_t size, off_t off, bool plus,
-			 const struct listing *l)
+			 struct listing *l)
 {
-	char *buf = malloc(size);
+	VF_AUTO_FREE char *buf = malloc(size);
 	size_t used = 0;
+	int err = !buf ? -ENOMEM : l->is_read ? 0 : list(l);
 
-	if (!buf) {
-		fuse_reply_err(req, ENOMEM);
+	l->is_read |= !err;
+	if (err) {
+		clear_listing(l);
+		fuse_reply_err(req, vf_fs_errno(err));
 		return;
 	}
 	for (size_t i = (size_t)off; i < l->n; i++) {
@@ -330,7 +360,6 @@ static void read_entries(fuse_req_t req, size_t size, off_t off, bool plus,
 		used += n;
 	}
 	fuse_reply_buf(req, buf, used);
-	free(buf);
 }
 
 void vf_fs_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,

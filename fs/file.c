@@ -10,14 +10,16 @@
  * An OBJECT of a local directory, or one that is whole in the disk tier, is
  * passed through where the kernel allows it: then no read comes here.
  */
-#include "fs/fs.h"
+#include "fs/live.h"
 #include "store/npy.h"
 
 static int open_text(struct fs *fs, const struct inode *i,
 		     struct fuse_file_info *fi)
 {
 	struct vf_buf *b = calloc(1, sizeof(*b));
-	int err = b ? vf_control_text(fs, i->kind, b) : -ENOMEM;
+	int err = !b		     ? -ENOMEM
+		  : i->kind == STATE ? vf_live_text(fs, i->path, b)
+				     : vf_control_text(fs, i->kind, b);
 
 	if (err) {
 		if (b)
@@ -32,7 +34,7 @@ static int open_text(struct fs *fs, const struct inode *i,
 
 static bool is_text(const struct inode *i)
 {
-	return i->kind == STATUS || i->kind == METRICS;
+	return i->kind == STATUS || i->kind == METRICS || i->kind == STATE;
 }
 
 static void free_text(struct fuse_file_info *fi)
@@ -105,8 +107,13 @@ static void open_object_file(fuse_req_t req, struct fs *fs, struct inode *i,
 	uint32_t id = 0;
 	int err = open_object_inode(fs, i, &id);
 
-	if (!err && !id && (err = vf_fs_data_open(fs, i)))
-		release_object_inode(fs, i);
+	if (!err && !id) {
+		err = vf_fs_data_open(fs, i);
+		if (!err && fi->flags & O_NONBLOCK)
+			err = vf_fs_told_open(fs, i);
+		if (err)
+			release_object_inode(fs, i);
+	}
 	if (err) {
 		fuse_reply_err(req, vf_fs_errno(err));
 		return;
@@ -237,12 +244,12 @@ static void read_made_up(const struct inode *i, const struct vf_buf *text,
 	finish_read(r, 0);
 }
 
-static bool reply_held(fuse_req_t req, struct fs *fs, struct inode *i,
+static bool reply_held(fuse_req_t req, struct fs *fs, struct vf_cached *data,
 		       uint64_t off, size_t len)
 {
 	struct vf_hold hold;
 
-	if (!vf_cached_hold(i->data, off, len, &hold))
+	if (!vf_cached_hold(data, off, len, &hold))
 		return false;
 	atomic_fetch_add(&fs->bytes_read, len);
 	fuse_reply_iov(req, hold.iov, hold.n);
@@ -259,6 +266,9 @@ void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 	uint64_t end = is_text(i) ? text->len : i->size, from = (uint64_t)off;
 	size_t len = from < end ? VF_MIN((uint64_t)size, end - from) : 0;
 	bool stored = i->kind == OBJECT || i->kind == VIEW;
+	/* What open has made is there before the first read. */
+	struct vf_cached *data =
+		fi->flags & O_NONBLOCK && i->told ? i->told : i->data;
 	struct reading *r;
 
 	atomic_fetch_add(&fs->n_reads, 1);
@@ -267,17 +277,16 @@ void vf_fs_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
 				  memory_order_relaxed);
 	if (!len)
 		fuse_reply_buf(req, NULL, 0);
-	else if (stored && !i->data) /* passed through: none comes */
+	else if (stored && !data) /* passed through: none comes */
 		fuse_reply_err(req, EIO);
-	else if (stored && reply_held(req, fs, i, from, len))
+	else if (stored && reply_held(req, fs, data, from, len))
 		return;
 	else if (!(r = malloc(sizeof(*r) + len)))
 		fuse_reply_err(req, ENOMEM);
 	else {
 		*r = (struct reading){.req = req, .fs = fs, .len = len};
 		if (stored)
-			vf_cached_read(i->data, from, len, r->buf, finish_read,
-				       r);
+			vf_cached_read(data, from, len, r->buf, finish_read, r);
 		else
 			read_made_up(i, text, r, from);
 	}

@@ -47,10 +47,11 @@ struct fs {
 	uint64_t start_ns;
 	time_t start_s;
 	pthread_mutex_t mtx;
-	struct inode **table;	    /* [mtx] by path and version */
-	size_t n_inodes, mask;	    /* [mtx] */
-	struct inode *root;	    /* [fixed] */
-	struct index_view *indexes; /* [mtx] list, see live.c */
+	struct inode **table;	       /* [mtx] by path and version */
+	size_t n_inodes, mask;	       /* [mtx] */
+	struct inode *root;	       /* [fixed] */
+	struct index_view *indexes;    /* [mtx] list, see live.c */
+	struct listing_kept *listings; /* [mtx] list, see listings.c */
 	struct vf_passthrough passthrough;
 	struct fuse_session *session;  /* [fixed] */
 	struct vf_pins *pins;	       /* [fixed] NULL without a disk tier */
@@ -69,6 +70,8 @@ enum kind {
 	CONTROL, /* .vecfs */
 	STATUS,
 	METRICS, /* its files, made at open */
+	STATES,	 /* .vecfs/state */
+	STATE,	 /* of an index, in it, likewise */
 };
 
 struct inode {
@@ -88,6 +91,8 @@ struct inode {
 	pthread_mutex_t open_mtx;
 	struct vf_cached *data; /* [open_mtx] opened at the first open that is
 				 * not passed through to the bucket's file */
+	struct vf_cached *told; /* [open_mtx] the same blocks, of an OBJECT, for
+				 * readers who tell what they want */
 	struct vf_backing backing; /* [open_mtx] of an OBJECT */
 	bool held;   /* [open_mtx] its file in the disk tier is handed out */
 	bool second; /* [fixed] of two for one version: see vf_fs_entry */
@@ -161,6 +166,9 @@ bool vf_name_ok(const char *name, size_t len);
  */
 int vf_fs_data_open(struct fs *fs, struct inode *i);
 int vf_fs_data_open_locked(struct fs *fs, struct inode *i); /* open_mtx */
+/* Whoever opens with O_NONBLOCK, which else says nothing of a file, tells what
+ * he wants (store/ranges.h): then i->told, without read-ahead. */
+int vf_fs_told_open(struct fs *fs, struct inode *i);
 /* Identity of a stored object; see vf_cached_open.  @bucket: its identity. */
 void vf_fs_stored_id(const char *bucket, const char *key, const char *etag,
 		     uint64_t size, uint8_t out_id[16]);

@@ -23,6 +23,7 @@ int vf_inodes_init(struct fs *fs)
 static void free_inode(struct inode *i)
 {
 	vf_cached_put(i->data);
+	vf_cached_put(i->told);
 	pthread_mutex_destroy(&i->open_mtx);
 	free(i->path);
 	free(i->key);
@@ -200,8 +201,8 @@ size_t vf_inodes_hot(struct fs *fs, struct vf_hot *out, size_t n)
 
 void vf_inode_stat(const struct fs *fs, const struct inode *i, struct stat *out)
 {
-	bool folder =
-		i->kind == FOLDER || i->kind == LIVE || i->kind == CONTROL;
+	bool folder = i->kind == FOLDER || i->kind == LIVE ||
+		      i->kind == CONTROL || i->kind == STATES;
 	int64_t ns = i->mtime_ns ? i->mtime_ns : fs->start_s * 1000000000;
 
 	/* The kernel asks for the right to write before it sets an attribute

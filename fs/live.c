@@ -6,6 +6,8 @@
  * the old to those who hold it.
  */
 #include "fs/live.h"
+#include "fs/listings.h"
+#include "store/checkpoint.h"
 
 struct index_view {
 	char name[VF_INDEX_NAME_MAX + 1]; /* [fixed] */
@@ -41,9 +43,12 @@ static struct index_view *find_locked(struct fs *fs, const char *name)
 	return v;
 }
 
-/* Put @state at the place of what is known by its name; a reference. */
+/*
+ * Put @state, the newest at @seen_ns, at the place of what is known by its
+ * name; a reference.
+ */
 static struct index_view *remember(struct fs *fs, const char *name,
-				   struct vf_state *state)
+				   struct vf_state *state, uint64_t seen_ns)
 {
 	struct index_view *v = calloc(1, sizeof(*v)), **at;
 
@@ -53,7 +58,7 @@ static struct index_view *remember(struct fs *fs, const char *name,
 	}
 	strcpy(v->name, name);
 	v->state = state;
-	v->seen_ns = vf_now_ns();
+	v->seen_ns = seen_ns;
 	v->refs = 2;
 	pthread_mutex_lock(&fs->mtx);
 	for (at = &fs->indexes; *at && strcmp((*at)->name, name);)
@@ -72,19 +77,34 @@ static struct index_view *remember(struct fs *fs, const char *name,
 	return v;
 }
 
-static int load(struct fs *fs, const char *name, struct index_view **out)
+/* A LIST that told of all names tells of the log too. */
+static int load(struct fs *fs, const char *name, uint64_t max_age_ms,
+		struct index_view **out)
 {
-	struct vf_state *s;
-	int err = vf_state_load(fs->bucket, name, &s);
+	struct vf_listed *l = NULL;
+	uint64_t seen_ns = vf_now_ns();
+	struct vf_state *s = NULL;
+	int err;
 
+	if (vf_bucket_dir(fs->bucket)) {
+		err = vf_state_load(fs->bucket, name, &s);
+	} else {
+		err = vf_listings_ask(fs, name, max_age_ms, &l);
+		if (!err)
+			err = vf_state_load_listed(fs->bucket, name, l, &s);
+		if (!err)
+			seen_ns = VF_MIN(seen_ns, l->seen_ns);
+		vf_listed_put(l);
+	}
 	if (err)
 		return err;
-	*out = remember(fs, name, s);
+	*out = remember(fs, name, s, seen_ns);
 	return *out ? 0 : -ENOMEM;
 }
 
 static int refresh(struct fs *fs, struct index_view *v, struct index_view **out)
 {
+	uint64_t now_ns = vf_now_ns();
 	struct vf_state *next;
 	int err = vf_state_refresh(fs->bucket, v->state, &next);
 
@@ -92,17 +112,23 @@ static int refresh(struct fs *fs, struct index_view *v, struct index_view **out)
 		return err;
 	if (!next) {
 		pthread_mutex_lock(&fs->mtx);
-		v->seen_ns = vf_now_ns();
+		v->seen_ns = VF_MAX(v->seen_ns, now_ns);
 		pthread_mutex_unlock(&fs->mtx);
 		*out = v;
 		return 0;
 	}
-	*out = remember(fs, v->name, next);
+	*out = remember(fs, v->name, next, now_ns);
 	vf_live_put(fs, v);
 	return *out ? 0 : -ENOMEM;
 }
 
 int vf_live_get(struct fs *fs, const char *name, struct index_view **out)
+{
+	return vf_live_get_since(fs, name, fs->opt.name_ttl_ms, out);
+}
+
+int vf_live_get_since(struct fs *fs, const char *name, uint64_t max_age_ms,
+		      struct index_view **out)
 {
 	struct index_view *v;
 	bool fresh = false;
@@ -114,12 +140,11 @@ int vf_live_get(struct fs *fs, const char *name, struct index_view **out)
 	v = find_locked(fs, name);
 	if (v) {
 		v->refs++;
-		fresh = vf_now_ns() - v->seen_ns <
-			fs->opt.name_ttl_ms * 1000000ull;
+		fresh = (vf_now_ns() - v->seen_ns) / 1000000 < max_age_ms;
 	}
 	pthread_mutex_unlock(&fs->mtx);
 	if (!v)
-		return load(fs, name, out);
+		return load(fs, name, max_age_ms, out);
 	*out = v;
 	if (fresh)
 		return 0;
@@ -139,6 +164,17 @@ const struct vf_state *vf_live_state(const struct index_view *v)
 uint64_t vf_live_age_ms(const struct index_view *v)
 {
 	return (vf_now_ns() - v->seen_ns) / 1000000;
+}
+
+int vf_live_text(struct fs *fs, const char *path, struct vf_buf *out)
+{
+	struct index_view *v;
+	int err = vf_live_get_since(fs, strrchr(path, '/') + 1, UINT64_MAX, &v);
+
+	if (!err && v->state->head)
+		err = vf_checkpoint_encode_whole(v->state, out);
+	vf_live_put(fs, v);
+	return err;
 }
 
 const struct index_view *vf_live_next(const struct index_view *v)

@@ -11,6 +11,9 @@
  * until vf_live_put; NULL when there is no such index. */
 struct index_view;
 int vf_live_get(struct fs *fs, const char *name, struct index_view **out);
+/* The same, at most so old; UINT64_MAX: what is known. */
+int vf_live_get_since(struct fs *fs, const char *name, uint64_t max_age_ms,
+		      struct index_view **out);
 void vf_live_put(struct fs *fs, struct index_view *v);
 const struct vf_state *vf_live_state(const struct index_view *v);
 uint64_t vf_live_age_ms(const struct index_view *v);
@@ -27,5 +30,7 @@ bool vf_live_shard_path(const char *path, char index[VF_INDEX_NAME_MAX + 1],
 const struct vf_object_ref *vf_live_find(const struct vf_state *s,
 					 const char *shard, const char *name,
 					 bool *out_view);
+/* The text of .vecfs/state/INDEX: its state as a checkpoint with all rows. */
+int vf_live_text(struct fs *fs, const char *path, struct vf_buf *out);
 
 #endif

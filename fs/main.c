@@ -6,6 +6,7 @@
  * the terminal.  So a mount that fails says why and the caller's status is not 0.
  */
 #include "fs/fs.h"
+#include "fs/listings.h"
 #include "fs/live.h"
 #include "fs/rewarm.h"
 #include "store/pressure.h"
@@ -261,6 +262,7 @@ static void close_fs(struct fs *fs)
 	vf_disk_close(fs->disk);
 	vf_pins_close(fs->pins);
 	vf_live_fini(fs);
+	vf_listings_fini(fs);
 	pthread_mutex_destroy(&fs->mtx);
 }
 

@@ -3,6 +3,7 @@
  * for what is made up: .vecfs, live/ and the decompressed views of our .zst.
  */
 #include "fs/fs.h"
+#include "fs/listings.h"
 #include "fs/live.h"
 #include "store/npy.h"
 
@@ -40,15 +41,31 @@ static int set_key(struct found *f, const char *key, const struct vf_object *o)
 
 /* ---- .vecfs and live/ --------------------------------------------------------------------- */
 
-static int find_control(const struct inode *dir, const char *name,
-			struct found *f)
+/* The file of an index's state is made when it is opened. */
+static int find_state(struct fs *fs, const char *name, struct found *f)
 {
+	struct index_view *v;
+	int err = vf_live_get_since(fs, name, UINT64_MAX, &v);
+
+	vf_live_put(fs, v);
+	f->inode.kind = STATE;
+	f->ttl_s = 0;
+	return err;
+}
+
+static int find_control(struct fs *fs, const struct inode *dir,
+			const char *name, struct found *f)
+{
+	if (dir->kind == STATES)
+		return find_state(fs, name, f);
 	if (dir->kind != CONTROL)
 		f->inode.kind = CONTROL;
 	else if (!strcmp(name, "status.json"))
 		f->inode.kind = STATUS;
 	else if (!strcmp(name, "metrics"))
 		f->inode.kind = METRICS;
+	else if (!strcmp(name, "state"))
+		f->inode.kind = STATES;
 	else
 		return -ENOENT;
 	f->ttl_s = for_ever_s;
@@ -100,7 +117,24 @@ static int find_in_live(struct fs *fs, const struct vf_state *s,
 
 /* ---- shards -------------------------------------------------------------------------------- */
 
-/* Sizes come from the log; the ETag has to be asked for. */
+/* What is known of an object of the index that never changes, else asked. */
+static int find_object(struct fs *fs, const char *key, struct vf_object *out)
+{
+	char index[VF_INDEX_NAME_MAX + 1];
+	struct vf_listed *l;
+	const struct vf_object *o = NULL;
+
+	snprintf(index, sizeof(index), "%.*s", (int)strcspn(key, "/"), key);
+	l = vf_listings_find(fs, index, fs->opt.name_ttl_ms);
+	if (l)
+		o = vf_listed_find(l, key);
+	if (o)
+		*out = *o;
+	vf_listed_put(l);
+	return o ? 0 : vf_bucket_head(fs->bucket, key, out);
+}
+
+/* Sizes come from the log, the ETag from a LIST. */
 static int find_in_shard(struct fs *fs, const struct vf_state *s,
 			 const char *dir, const char *shard, const char *name,
 			 struct found *f)
@@ -117,7 +151,7 @@ static int find_in_shard(struct fs *fs, const struct vf_state *s,
 		key = NULL;
 		return -ENOMEM;
 	}
-	err = vf_bucket_head(fs->bucket, key, &object);
+	err = find_object(fs, key, &object);
 	if (err)
 		return err;
 	if (object.size != ref->stored_len)
@@ -140,17 +174,19 @@ static int stop_at_first(void *arg, const struct vf_list_entry *e)
 }
 
 /* A folder wins over an object of the same name. */
-static int find_in_bucket(struct fs *fs, const char *path, struct found *f)
+static int find_in_bucket(struct fs *fs, const char *path, bool no_folder,
+			  struct found *f)
 {
 	char prefix[VF_OBJECT_KEY_MAX + 2];
 	struct vf_object object;
-	int err;
+	int err = 0;
 
 	if (strlen(path) > VF_OBJECT_KEY_MAX)
 		return -ENAMETOOLONG;
 	snprintf(prefix, sizeof(prefix), "%s/", path);
-	err = vf_bucket_list(fs->bucket, prefix, false, NULL, stop_at_first,
-			     NULL);
+	if (!no_folder)
+		err = vf_bucket_list(fs->bucket, prefix, false, NULL,
+				     stop_at_first, NULL);
 	if (err < 0)
 		return err;
 	if (err) {
@@ -162,6 +198,53 @@ static int find_in_bucket(struct fs *fs, const char *path, struct found *f)
 		return err;
 	f->inode.kind = OBJECT;
 	return set_key(f, path, &object);
+}
+
+/* The parts of an index whose objects never change, nor does the log's order:
+ * "shard/", "tree/", "embed/". */
+static bool is_of_fixed(const char *rest)
+{
+	return !strncmp(rest, "shard/", 6) || !strncmp(rest, "tree/", 5) ||
+	       !strncmp(rest, "embed/", 6);
+}
+
+/*
+ * What a LIST of the index told: its folders, and objects that never change.
+ * Of the index itself it is asked for: all that is opened in it comes next.
+ * -ENOENT: it has to be looked for.
+ * @out_no_folder  it is no folder
+ */
+static int find_listed(struct fs *fs, const char *path, struct found *f,
+		       bool *out_no_folder)
+{
+	char index[VF_INDEX_NAME_MAX + 1], log[VF_INDEX_NAME_MAX + 5];
+	size_t n = strcspn(path, "/");
+	const struct vf_object *o = NULL;
+	struct vf_listed *l = NULL;
+	int err = 0;
+
+	if (vf_bucket_dir(fs->bucket) || n > VF_INDEX_NAME_MAX)
+		return -ENOENT;
+	snprintf(index, sizeof(index), "%.*s", (int)n, path);
+	if (!path[n] && vf_index_name_ok(path))
+		err = vf_listings_ask(fs, index, fs->opt.name_ttl_ms, &l);
+	else
+		l = vf_listings_find(fs, index, fs->opt.name_ttl_ms);
+	if (err || !l)
+		return err ? err : -ENOENT;
+	f->inode.kind = FOLDER;
+	err = vf_listed_has_folder(l, path) ? 0 : -ENOENT;
+	*out_no_folder = err && !path[n];
+	snprintf(log, sizeof(log), "%s/log", index);
+	if (err && path[n] && is_of_fixed(path + n + 1) &&
+	    vf_listed_has_folder(l, log)) /* else it is no index */
+		o = vf_listed_find(l, path);
+	if (o) {
+		f->inode.kind = OBJECT;
+		err = set_key(f, path, o);
+	}
+	vf_listed_put(l);
+	return err;
 }
 
 /* Parts of the log are asked for each time; the rest may be old. */
@@ -181,11 +264,12 @@ static int find(struct fs *fs, const struct inode *dir, const char *name,
 	char index[VF_INDEX_NAME_MAX + 1];
 	struct index_view *v;
 	const char *shard;
+	bool no_folder = false;
 	int err;
 
-	if (dir->kind == CONTROL ||
+	if (dir->kind == CONTROL || dir->kind == STATES ||
 	    (dir == fs->root && !strcmp(name, ".vecfs")))
-		return find_control(dir, name, f);
+		return find_control(fs, dir, name, f);
 	if (dir->kind == LIVE) {
 		snprintf(index, sizeof(index), "%.*s",
 			 (int)strcspn(dir->path, "/"), dir->path);
@@ -211,7 +295,8 @@ static int find(struct fs *fs, const struct inode *dir, const char *name,
 		if (err != -ENOENT)
 			return err;
 	}
-	return find_in_bucket(fs, f->path, f);
+	err = find_listed(fs, f->path, f, &no_folder);
+	return err != -ENOENT ? err : find_in_bucket(fs, f->path, no_folder, f);
 }
 
 int vf_find_name(struct fs *fs, const struct inode *dir, const char *name,
