@@ -31,6 +31,7 @@ struct cli_args {
 	uint64_t cache_len; /* of answers kept */
 	uint64_t ram_max;   /* of codes held; 0: no limit */
 	uint32_t at;	    /* commit; 0: the newest */
+	int fresh_ms;	    /* of the view; 0: its default */
 	const char *cache_dir;
 };
 

@@ -9,6 +9,7 @@
 
 #include <ctype.h>
 #include <getopt.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 
@@ -59,6 +60,8 @@ static const char help[] =
 	"      --threads N        that --stdin answers on (default: one for each\n"
 	"                         processor), or one query scans on (default 1)\n"
 	"      --at N             the index as of commit N\n"
+	"      --fresh MS         the newest commit as of at most so long ago\n"
+	"                         (default 1000; 0 asks the bucket)\n"
 	"      --ram SIZE         memory for codes; those that do not fit are read\n"
 	"                         from the mount as they are needed\n"
 	"      --cache SIZE       memory for answers to repeated queries (default\n"
@@ -266,6 +269,7 @@ enum option_id {
 	OPT_CACHE,
 	OPT_RAM,
 	OPT_AT,
+	OPT_FRESH,
 	OPT_CACHE_DIR,
 	OPT_KNOB
 };
@@ -283,6 +287,7 @@ static const struct option options[] = {
 	{"cache", required_argument, NULL, OPT_CACHE},
 	{"ram", required_argument, NULL, OPT_RAM},
 	{"at", required_argument, NULL, OPT_AT},
+	{"fresh", required_argument, NULL, OPT_FRESH},
 	{"cache-dir", required_argument, NULL, OPT_CACHE_DIR},
 	{"candidates", required_argument, NULL, OPT_KNOB},
 	{"filter", required_argument, NULL, OPT_KNOB},
@@ -298,6 +303,20 @@ static const struct option options[] = {
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{0}};
+
+/* Milliseconds; 0 is not the view's default. */
+static int parse_fresh(const char *s, int *out)
+{
+	uint32_t ms;
+
+	*out = VF_FRESH_NOW;
+	if (!strcmp(s, "0"))
+		return 0;
+	if (parse_count(s, &ms) || ms > INT_MAX)
+		return -EINVAL;
+	*out = (int)ms;
+	return 0;
+}
 
 static int parse_knob(struct cli_args *a, const char *name, const char *text)
 {
@@ -363,6 +382,10 @@ static int parse_option(struct cli_args *a, int c, const char *name)
 	case OPT_AT:
 		if (parse_count(optarg, &a->at))
 			return usage_error("--at takes a number from 1");
+		break;
+	case OPT_FRESH:
+		if (parse_fresh(optarg, &a->fresh_ms))
+			return usage_error("--fresh takes milliseconds");
 		break;
 	case OPT_CACHE_DIR:
 		a->cache_dir = strcmp(optarg, "none") ? optarg : "";

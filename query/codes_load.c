@@ -73,8 +73,9 @@ int vf_shard_open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 					    .locate = locate_codes,
 					    .arg = s};
 	const char *why = NULL;
-	int err = vf_file_open(vf_bucket_dir(v->bucket), v->state->name,
-			       r->name, &r->codes, &s->codes);
+	int err =
+		vf_file_open_in_shard(vf_bucket_dir(v->bucket), v->state->name,
+				      r->name, &r->codes, &s->codes);
 
 	if (err)
 		return err;

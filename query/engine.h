@@ -26,12 +26,14 @@ struct vf_file {
 };
 
 /*
- * Open @key below @dir.  @ref names the stored object; a plain file of its
+ * Open @key below @dir.  @ref tells of the stored object; a plain file of its
  * name without ".zst" (a mount, a copy of one) is preferred.
  * Returns 0; -ENOENT; -EBADMSG a wrong size; -errno; logged.
  */
-int vf_file_open(const char *dir, const char *index, const char *shard,
+int vf_file_open(const char *dir, const char *key,
 		 const struct vf_object_ref *ref, struct vf_file *out);
+int vf_file_open_in_shard(const char *dir, const char *index, const char *shard,
+			  const struct vf_object_ref *ref, struct vf_file *out);
 void vf_file_close(struct vf_file *f);
 
 /* Start reading [off, off + len) of a mapping; does not wait for the bucket. */
@@ -62,6 +64,18 @@ void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
 int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out);
 /* The same not through the mapping: for many bytes in a row. */
 int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out);
+/* All of it, asked for at once; the caller's to free(). */
+int vf_file_load_all(const struct vf_file *f, void **out);
+
+/* ---- which commit (head.c) --------------------------------------------------- */
+
+/*
+ * The state of @index, of the bucket that is open as a directory, that a view
+ * opened by @path with these options shows.
+ * Returns 0; -ENOENT; -ERANGE no such commit; as vf_state_load; all logged.
+ */
+int vf_head_load(struct vf_bucket *b, const char *path, const char *index,
+		 const struct vf_view_options *opt, struct vf_state **out);
 
 /* ---- the open view (view.c) ------------------------------------------------------ */
 

@@ -158,6 +158,7 @@ static int run(struct run *r)
 	struct vf_view_options opt = {.results_len = a->cache_len,
 				      .ram_max = a->ram_max,
 				      .at = a->at,
+				      .fresh_ms = a->fresh_ms,
 				      .cache_dir = a->cache_dir,
 				      .building = cli_show_building};
 	int err = vf_guard_install();

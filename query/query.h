@@ -17,6 +17,8 @@
 
 struct vf_view; /* one commit of one index, open */
 
+enum { VF_FRESH_NOW = -1 };
+
 /* Zero means default. */
 struct vf_view_options {
 	size_t results_len; /* bytes of answers kept for repeated queries */
@@ -39,6 +41,11 @@ struct vf_view_options {
 	 */
 	void (*building)(void *arg, uint64_t done, uint64_t total);
 	void *building_arg;
+	/*
+	 * Milliseconds that the view may be old, of a mount, which keeps what
+	 * it learned; VF_FRESH_NOW asks the bucket; 0: 1000.
+	 */
+	int fresh_ms;
 	void *reserved[1]; /* must be zero */
 };
 

@@ -46,8 +46,12 @@ static int map_plain(struct vf_file *f)
 		return fail_open(f->path, errno);
 	f->map = p;
 	f->is_own = !fstat(f->fd, &st) && st.st_uid == geteuid();
-	/* Else each fault would read 128 KiB around one row. */
+	/*
+	 * Else each fault would read 128 KiB around one row, and a read go on
+	 * beyond what was asked for, and wait for that.
+	 */
 	madvise(p, f->len, MADV_RANDOM);
+	posix_fadvise(f->fd, 0, 0, POSIX_FADV_RANDOM);
 	return 0;
 }
 
@@ -79,20 +83,21 @@ static int read_frames(struct vf_file *f, uint64_t stored_len)
 		   : 0;
 }
 
-int vf_file_open(const char *dir, const char *index, const char *shard,
+int vf_file_open(const char *dir, const char *key,
 		 const struct vf_object_ref *ref, struct vf_file *out)
 {
-	size_t n = strlen(ref->name);
-	bool ours = ref->zstd && n > 4 && !strcmp(ref->name + n - 4, ".zst");
+	size_t n = strlen(key);
+	bool ours = ref->zstd && n > 4 && !strcmp(key + n - 4, ".zst");
 	int err;
 
 	*out = (struct vf_file){.fd = -1, .len = ref->len};
-	if (asprintf(&out->path, "%s/%s/shard/%s/%.*s", dir, index, shard,
-		     (int)(ours ? n - 4 : n), ref->name) < 0) {
+	if (asprintf(&out->path, "%s/%.*s", dir, (int)(ours ? n - 4 : n), key) <
+	    0) {
 		out->path = NULL;
 		return -ENOMEM;
 	}
-	out->fd = open(out->path, O_RDONLY | O_CLOEXEC);
+	/* To a mount O_NONBLOCK says that it will be told what to fetch. */
+	out->fd = open(out->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (out->fd >= 0) {
 		err = map_plain(out);
 	} else if (errno == ENOENT && ours) {
@@ -111,6 +116,15 @@ int vf_file_open(const char *dir, const char *index, const char *shard,
 	if (err)
 		vf_file_close(out);
 	return err;
+}
+
+int vf_file_open_in_shard(const char *dir, const char *index, const char *shard,
+			  const struct vf_object_ref *ref, struct vf_file *out)
+{
+	VF_AUTO_FREE char *key = vf_shard_key(index, shard, ref->name);
+
+	*out = (struct vf_file){.fd = -1};
+	return key ? vf_file_open(dir, key, ref, out) : -ENOMEM;
 }
 
 void vf_file_close(struct vf_file *f)
@@ -292,6 +306,20 @@ int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out)
 		return 0;
 	err = vf_pread_all(f->fd, out, len, off);
 	return err ? fail_read(f, off, err) : 0;
+}
+
+int vf_file_load_all(const struct vf_file *f, void **out)
+{
+	const struct vf_span all = {0, f->len, 0};
+	VF_AUTO_FREE void *p = malloc(f->len + 1);
+	int err = p ? 0 : -ENOMEM;
+
+	if (!err) {
+		vf_file_hint_all(f, &all, 1, NULL);
+		err = vf_file_load(f, 0, f->len, p);
+	}
+	*out = err ? NULL : VF_STEAL(p);
+	return err;
 }
 
 int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out)

@@ -22,20 +22,23 @@ enum {
 static int read_whole(struct vf_view *v, const char *key,
 		      const struct vf_object_ref *ref, size_t max, void **out)
 {
-	size_t len;
-	int err = vf_bucket_get_all(v->bucket, key, max, out, &len);
+	struct vf_file f;
+	int err = 0;
 
-	if (err == -ENOENT)
-		return vf_fail(err, "%s/%s: it is missing",
+	*out = NULL;
+	if (ref->zstd || ref->stored_len > max)
+		return vf_fail(-EBADMSG, "%s/%s: it is not like its kind",
 			       vf_bucket_url(v->bucket), key);
-	if (!err && (len != ref->stored_len ||
-		     XXH3_64bits(*out, len) != ref->checksum)) {
-		free(*out);
-		*out = NULL;
-		return vf_fail(-EBADMSG,
-			       "%s/%s: it is not what the log says: damaged",
-			       vf_bucket_url(v->bucket), key);
+	err = vf_file_open(vf_bucket_dir(v->bucket), key, ref, &f);
+	if (!err)
+		err = vf_file_load_all(&f, out);
+	if (!err && XXH3_64bits(*out, f.len) != ref->checksum) {
+		free(VF_STEAL(*out));
+		err = vf_fail(-EBADMSG,
+			      "%s/%s: it is not what the log says: damaged",
+			      vf_bucket_url(v->bucket), key);
 	}
+	vf_file_close(&f);
 	return err;
 }
 
@@ -104,8 +107,9 @@ static int unload_codes(struct vf_view *v, const struct vf_shard_ref *r,
 			struct vf_shard *s)
 {
 	char byte;
-	int err = vf_file_open(vf_bucket_dir(v->bucket), v->state->name,
-			       r->name, &r->codes, &s->codes);
+	int err =
+		vf_file_open_in_shard(vf_bucket_dir(v->bucket), v->state->name,
+				      r->name, &r->codes, &s->codes);
 
 	if (!err && vf_guarded_copy(&byte, s->codes.map, 1))
 		err = vf_fail(-EINVAL,
@@ -169,61 +173,6 @@ static int attach_tree(struct vf_view *v, const struct vf_shard_ref *r,
 		       vf_bucket_url(v->bucket), v->state->name, r->name);
 }
 
-/* What there is to open of a shard; and of the view, once, its tree. */
-enum piece { CODES, VECTORS, RECORDS, N_PIECES };
-
-static int open_piece(void *arg, size_t item)
-{
-	struct vf_view *v = arg;
-	const struct vf_shard_ref *r = &v->state->shards[item / N_PIECES];
-	struct vf_shard *s = &v->shards[item / N_PIECES];
-	const char *dir = vf_bucket_dir(v->bucket), *name = v->state->name;
-	int err;
-
-	switch ((enum piece)(item % N_PIECES)) {
-	case CODES:
-		err = open_codes(v, r, s);
-		return err || !s->is_mapped ? err : unload_codes(v, r, s);
-	case VECTORS:
-		err = vf_file_open(dir, name, r->name, &r->vectors,
-				   &s->vectors);
-		return err ? err : check_vectors(v, s);
-	case RECORDS:
-		return vf_file_open(dir, name, r->name, &r->records,
-				    &s->records);
-	case N_PIECES:
-		break;
-	}
-	return 0;
-}
-
-static int open_shards(struct vf_view *v)
-{
-	size_t n = v->state->n_shards;
-	uint64_t base = 0;
-
-	v->shards = calloc(n + 1, sizeof(*v->shards));
-	if (!v->shards)
-		return -ENOMEM;
-	v->n_shards = n;
-	for (size_t i = 0; i < n; i++) {
-		struct vf_shard *s = &v->shards[i];
-		s->vectors.fd = s->records.fd = s->codes.fd = -1;
-		s->n_rows = v->state->shards[i].n_rows;
-		s->base = base;
-		base += s->n_rows;
-	}
-	v->tail_base = base;
-	share_ram(v);
-	/* Each is a round to the bucket or several: together they are few. */
-	int err = vf_crew_run(OPENERS, n * N_PIECES, open_piece, v);
-	for (size_t i = 0; !err && i < n; i++)
-		err = attach_tree(v, &v->state->shards[i], &v->shards[i]);
-	return err;
-}
-
-/* ---- open, close, describe ---------------------------------------------------------------- */
-
 static int open_tree(struct vf_view *v)
 {
 	const struct vf_tree_ref *ref = &v->state->tree;
@@ -256,22 +205,63 @@ static int open_tree(struct vf_view *v)
 	return err;
 }
 
-static int load_state(struct vf_view *v, const char *path, const char *index,
-		      uint64_t at)
-{
-	int err = at ? vf_state_load_at(v->bucket, index, at, &v->state)
-		     : vf_state_load(v->bucket, index, &v->state);
+/* What there is to open of a shard; and of the view, once, its tree. */
+enum piece { CODES, VECTORS, RECORDS, N_PIECES };
 
-	if (err == -ENOENT)
-		return vf_fail(err,
-			       "%s: no index (there is no _vecfs/indexes/%s in "
-			       "%s)",
-			       path, index, vf_bucket_dir(v->bucket));
-	if (!err && !v->state->configured)
-		return vf_fail(-ENOENT, "%s: the index is not set up yet",
-			       path);
+static int open_piece(void *arg, size_t item)
+{
+	struct vf_view *v = arg;
+
+	if (!item--) /* the largest, so it begins first */
+		return open_tree(v);
+	const struct vf_shard_ref *r = &v->state->shards[item / N_PIECES];
+	struct vf_shard *s = &v->shards[item / N_PIECES];
+	const char *dir = vf_bucket_dir(v->bucket), *name = v->state->name;
+	int err;
+
+	switch ((enum piece)(item % N_PIECES)) {
+	case CODES:
+		err = open_codes(v, r, s);
+		return err || !s->is_mapped ? err : unload_codes(v, r, s);
+	case VECTORS:
+		err = vf_file_open_in_shard(dir, name, r->name, &r->vectors,
+					    &s->vectors);
+		return err ? err : check_vectors(v, s);
+	case RECORDS:
+		return vf_file_open_in_shard(dir, name, r->name, &r->records,
+					     &s->records);
+	case N_PIECES:
+		break;
+	}
+	return 0;
+}
+
+static int open_shards(struct vf_view *v)
+{
+	size_t n = v->state->n_shards;
+	uint64_t base = 0;
+
+	v->shards = calloc(n + 1, sizeof(*v->shards));
+	if (!v->shards)
+		return -ENOMEM;
+	v->n_shards = n;
+	for (size_t i = 0; i < n; i++) {
+		struct vf_shard *s = &v->shards[i];
+		s->vectors.fd = s->records.fd = s->codes.fd = -1;
+		s->n_rows = v->state->shards[i].n_rows;
+		s->base = base;
+		base += s->n_rows;
+	}
+	v->tail_base = base;
+	share_ram(v);
+	/* Each is a round to the bucket or several: together they are few. */
+	int err = vf_crew_run(OPENERS, 1 + n * N_PIECES, open_piece, v);
+	for (size_t i = 0; !err && i < n; i++)
+		err = attach_tree(v, &v->state->shards[i], &v->shards[i]);
 	return err;
 }
+
+/* ---- open, close, describe ---------------------------------------------------------------- */
 
 int vf_view_open(const char *path, const struct vf_view_options *opt,
 		 struct vf_view **out)
@@ -301,14 +291,12 @@ int vf_view_open(const char *path, const struct vf_view_options *opt,
 	if (!err)
 		err = vf_bucket_open(url, NULL, &v->bucket);
 	if (!err)
-		err = load_state(v, path, index, opt ? opt->at : 0);
+		err = vf_head_load(v->bucket, path, index, opt, &v->state);
 	if (!err) {
 		v->row_len = v->state->config.dim *
 			     vf_dtype_size(v->state->config.dtype);
-		err = open_tree(v);
-	}
-	if (!err)
 		err = open_shards(v);
+	}
 	if (err)
 		vf_view_close(v);
 	else
