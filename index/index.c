@@ -86,6 +86,7 @@ void vf_index_info(const struct vf_index *ix, struct vf_index_info *out)
 		.rotation_seed = ix->c.rotation_seed,
 		.metric = ix->c.metric,
 		.dtype = ix->c.dtype,
+		.has_tree = ix->tree,
 		.ram_len = ix->lazy ? vf_lazy_len(ix->lazy) : ix->len};
 }
 

@@ -159,6 +159,7 @@ struct vf_index_info {
 	enum vf_metric metric;
 	enum vf_dtype dtype;
 	size_t ram_len; /* bytes held */
+	bool has_tree;	/* attached */
 };
 VF_API void vf_index_info(const struct vf_index *ix, struct vf_index_info *out);
 

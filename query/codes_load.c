@@ -24,8 +24,9 @@ static int peek_codes(void *arg, uint64_t off, size_t len, void *out)
 
 /* Extents ascend. */
 static void hint_codes(void *arg, const struct vf_extent *e, size_t n,
-		       void *cost)
+		       void *ask_or_null)
 {
+	struct vf_codes_ask *ask = ask_or_null;
 	const struct vf_shard *s = arg;
 	VF_AUTO_FREE struct vf_span *spans = malloc((n + 1) * sizeof(*spans));
 	size_t last = 0;
@@ -40,7 +41,18 @@ static void hint_codes(void *arg, const struct vf_extent *e, size_t n,
 		else
 			spans[++last] = (struct vf_span){e[i].off, end, 0};
 	}
-	vf_file_hint_all(&s->codes, spans, last + 1, cost);
+	if (ask && ask->cost && ask->no_pages) {
+		vf_file_fetch_all(&s->codes, spans, last + 1, ask->cost);
+		return;
+	}
+	if (!ask || ask->cost) {
+		vf_file_hint_all(&s->codes, spans, last + 1,
+				 ask ? ask->cost : NULL);
+		return;
+	}
+	vf_file_locate(&s->codes, spans, last + 1, false);
+	for (size_t i = 0; i <= last; i++)
+		ask->n_away += spans[i].where == VF_IN_BUCKET;
 }
 
 static void locate_codes(void *arg, const struct vf_extent *e, size_t n,
@@ -90,14 +102,15 @@ int vf_shard_open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 }
 
 int vf_stage_codes(struct vf_view *v, const struct vf_scan_job *jobs, size_t n,
-		   struct vf_cost *cost)
+		   bool limited, struct vf_cost *cost)
 {
+	struct vf_codes_ask ask = {.cost = cost};
 	uint64_t gets = cost->gets;
 	const char *why;
 	int err = 0;
 
-	for (size_t i = 0; !err && i < v->n_shards; i++)
-		err = vf_index_hint_leaves(v->shards[i].ix, jobs, n, cost);
+	for (size_t i = 0; !limited && !err && i < v->n_shards; i++)
+		err = vf_index_hint_leaves(v->shards[i].ix, jobs, n, &ask);
 	for (size_t i = 0; !err && i < v->n_shards; i++) {
 		err = vf_index_load_leaves(v->shards[i].ix, jobs, n, &why);
 		if (err)

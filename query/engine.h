@@ -49,6 +49,9 @@ struct vf_span {
 };
 void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
 		      size_t n, struct vf_cost *cost);
+/* The mount alone is told, no page is asked for. */
+void vf_file_fetch_all(const struct vf_file *f, const struct vf_span *s,
+		       size_t n, struct vf_cost *cost);
 
 /*
  * Where each span is.  A file of no mount costs nothing: it is all at hand.
@@ -173,16 +176,37 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
 		  const struct vf_rowset *set, struct vf_plan *out);
 /* Look into more leaves, since these had too few rows of the set. */
 int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p);
+/* Where every leaf is to be scanned: name them.  @v has a tree. */
+int vf_plan_spell_out(struct vf_view *v, const float *q, struct vf_plan *p);
 void vf_plan_fini(struct vf_plan *p);
+/*
+ * Leave leaves whose codes are beyond the limits of @s, which may take half of
+ * what it has for them.  Indexes without a tree are read as they are.
+ * @out_gets  requests that the others cost
+ * Returns 0; -ENOMEM; as vf_stage_codes.  May wait until the deadline.
+ */
+int vf_plan_limit(struct vf_view *v, const float *q, const struct vf_search *s,
+		  uint64_t start_ns, struct vf_plan *p, struct vf_cost *cost,
+		  uint32_t *out_gets);
+
+/* What is asked of the source of codes (index/lazy.h). */
+struct vf_codes_ask {
+	struct vf_cost *cost; /* of fetching; NULL: count, and fetch nothing */
+	uint32_t n_away;      /* ranges that only the bucket has */
+	/* Into the mount's memory only: pages on their way there together are
+	 * there when the last is, and who has a deadline wants the others. */
+	bool no_pages;
+};
 
 /*
  * Codes of all leaves that @jobs look into, in one round to the bucket; extra
  * bits of rows of one shard, where they are at hand or in any case; hashes of
  * keys; what is known of every row, of one row.
+ * @limited  vf_plan_limit has asked for those codes already
  * Returns 0; -EBADMSG; -EREMOTEIO; -ENOMEM; logged.
  */
 int vf_stage_codes(struct vf_view *v, const struct vf_scan_job *jobs, size_t n,
-		   struct vf_cost *cost);
+		   bool limited, struct vf_cost *cost);
 int vf_stage_extra(const struct vf_shard *s, const struct vf_refined *rows,
 		   size_t n, bool near);
 int vf_stage_hashes(const struct vf_shard *s);
@@ -256,6 +280,7 @@ struct vf_fetch {
 	const float *q;
 	const struct vf_search *s;
 	uint64_t deadline_ns; /* as vf_now_ns; UINT64_MAX: none */
+	uint32_t gets_spent;  /* of max_gets, before */
 	struct vf_open *open;
 	struct vf_topk *best;
 	struct vf_cost *cost;

@@ -308,7 +308,7 @@ static int spend_gets(struct vf_fetch *f)
 	struct vf_open *o = f->open;
 	VF_AUTO_FREE struct vf_open_row **by =
 		malloc((o->n + 1) * sizeof(struct vf_open_row *));
-	uint64_t left = f->s->max_gets;
+	uint64_t left = f->s->max_gets - VF_MIN(f->s->max_gets, f->gets_spent);
 
 	if (!by)
 		return -ENOMEM;

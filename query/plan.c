@@ -88,6 +88,15 @@ int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p)
 	return p->all ? 0 : choose_leaves(v, q, p);
 }
 
+/* All leaves as probes, so that some can be left. */
+int vf_plan_spell_out(struct vf_view *v, const float *q, struct vf_plan *p)
+{
+	if (!p->all)
+		return 0;
+	p->all = false;
+	return choose_leaves(v, q, p);
+}
+
 void vf_plan_fini(struct vf_plan *p)
 {
 	vf_scan_scratch_free(p->scratch);

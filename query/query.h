@@ -100,8 +100,9 @@ struct vf_search {
 	bool no_metadata; /* keys only: metadata is "{}" */
 	uint32_t probes;  /* leaves scanned; 0: default; VF_PROBES_ALL */
 	/*
-	 * Limits of what is read; rows beyond them keep their estimates, hits
-	 * whose lines are beyond them are left out.  Zero: none.
+	 * Limits of what is read; half of each is for codes, whose leaves
+	 * beyond it are not scanned; rows beyond them keep their estimates,
+	 * hits whose lines are beyond them are left out.  Zero: none.
 	 */
 	uint32_t max_gets; /* requests of a mount to its bucket */
 	uint32_t max_ms;   /* from the call on; what has not come is left */

@@ -56,12 +56,14 @@ struct searching {
 	const float *q;
 	const struct vf_search *s;
 	uint64_t start_ns, fetch_ns; /* when it, and its fetch, began */
+	uint32_t gets_spent;	     /* on codes, of max_gets */
 	struct vf_rowset *set;	     /* NULL: no filter */
 	struct vf_plan plan;
 	struct vf_topk candidates, best; /* their hits are owned */
 	struct vf_open open;
 	struct vf_fetch fetch;
 	struct vf_answer *a;
+	bool is_cut;  /* leaves were left for a limit */
 	bool is_done; /* answered from the results kept */
 	int err;
 };
@@ -84,7 +86,7 @@ static int load_codes(struct searching *x)
 	const struct vf_scan_job all = {0};
 
 	return x->s->exact || x->s->hamming
-		       ? vf_stage_codes(x->v, &all, 1, &x->a->cost)
+		       ? vf_stage_codes(x->v, &all, 1, false, &x->a->cost)
 		       : 0;
 }
 
@@ -183,6 +185,7 @@ static int begin_fetch(struct searching *x)
 				     .q = x->q,
 				     .s = x->s,
 				     .deadline_ns = UINT64_MAX,
+				     .gets_spent = x->gets_spent,
 				     .open = &x->open,
 				     .best = &x->best,
 				     .cost = cost};
@@ -215,6 +218,7 @@ static int answer_query(struct searching *x)
 	if (!err)
 		err = vf_stage_answer(x->v, x->s, deadline_ns, &x->open,
 				      &x->best, x->a);
+	x->a->cost.bound_met &= !x->is_cut;
 	x->a->partial = x->a->n_hits < x->best.k || x->a->cost.errors;
 	x->a->cost.fetch_ms = ms_since(x->fetch_ns);
 	x->a->cost.total_ms = ms_since(x->start_ns);
@@ -238,16 +242,30 @@ static void fini_query(struct searching *x, struct vf_answer **out)
 
 /* ---- several ----------------------------------------------------------------------------- */
 
+static int limit_codes(struct searching *x)
+{
+	uint32_t n = x->plan.n;
+	int err = vf_plan_limit(x->v, x->q, x->s, x->start_ns, &x->plan,
+				&x->a->cost, &x->gets_spent);
+
+	x->is_cut |= x->plan.n < n;
+	x->a->cost.leaves = x->plan.n;
+	return err;
+}
+
 static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 {
 	VF_AUTO_FREE struct vf_scan_job *jobs = calloc(n + 1, sizeof(*jobs));
 	unsigned n_threads = 1;
+	bool limited = v->tree; /* all are, so their leaves were asked for */
 	struct vf_cost *cost = NULL; /* the first pays for all */
 	size_t n_jobs = 0;
 
 	if (!jobs)
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
+		if (is_shared(&x[i]))
+			x[i].err = limit_codes(&x[i]);
 		if (!is_shared(&x[i]))
 			continue;
 		cost = cost ? cost : &x[i].a->cost;
@@ -258,8 +276,9 @@ static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 			.n_probes = x[i].plan.n,
 			.top = &x[i].candidates};
 		n_threads = VF_MAX(n_threads, x[i].s->threads);
+		limited &= x[i].s->max_gets || x[i].s->max_ms;
 	}
-	int err = n_jobs ? vf_stage_codes(v, jobs, n_jobs, cost) : 0;
+	int err = n_jobs ? vf_stage_codes(v, jobs, n_jobs, limited, cost) : 0;
 	if (!err && n_jobs)
 		err = vf_stage_scan(v, jobs, n_jobs,
 				    VF_MIN(n_threads, (unsigned)THREADS_MAX));
@@ -296,7 +315,7 @@ static int widen_scan(struct searching *x)
 	uint64_t want = VF_MIN((uint64_t)x->best.k, x->set->n_shard_rows);
 	int err = 0;
 
-	while (!err && !x->plan.all && x->candidates.n < want) {
+	while (!err && !x->plan.all && !x->is_cut && x->candidates.n < want) {
 		err = vf_plan_widen(x->v, x->q, &x->plan);
 		x->candidates.n = 0;
 		if (!err)

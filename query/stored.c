@@ -223,6 +223,15 @@ static bool is_to_be_told(struct vf_file *f)
 		TELL_EACH);
 }
 
+void vf_file_fetch_all(const struct vf_file *f, const struct vf_span *s,
+		       size_t n, struct vf_cost *cost)
+{
+	if (f->map)
+		call_mount((struct vf_file *)f,
+			   VF_RANGES_FETCH | VF_RANGES_COUNT,
+			   (struct vf_span *)s, n, cost);
+}
+
 void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
 		      size_t n, struct vf_cost *cost)
 {
@@ -230,8 +239,7 @@ void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
 
 	if (!f->map || (are_resident(f, s, n) && !is_to_be_told(file)))
 		return;
-	call_mount(file, VF_RANGES_FETCH | VF_RANGES_COUNT, (struct vf_span *)s,
-		   n, cost);
+	vf_file_fetch_all(f, s, n, cost);
 	for (size_t i = 0; i < n; i++)
 		vf_file_hint(f, s[i].off, s[i].end - s[i].off);
 }

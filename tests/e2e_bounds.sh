@@ -50,6 +50,30 @@ LATENCY=1500 ask --max-ms 200
 check "time is limited" says '.cost.ms.total < 1000 and (.bound_met | not)'
 check "what did not come keeps its estimate" says 'any(.hits[]; .exact | not)'
 
+# The codes are away too, and are under the same limits.  (Of an index that has
+# a tree: others are small.)
+vectool put "s3://$S3_BUCKET/w" "$WORK/base.npy" -q --leaves 256 >/dev/null ||
+	not_ok bounds "cannot put"
+ask_cold() {
+	mountpoint -q "$mnt" && umount_bucket "$mnt"
+	mount_bucket "s3://$S3_BUCKET" "$mnt" -o name_ttl_ms=60000 || return 1
+	vecquery "$mnt/w" --npy "$WORK/one.npy" -k 1 --probes 1 --rerank none >/dev/null
+	sim 'set?latency_ms='"${LATENCY:-0}" >/dev/null
+	sim reset >/dev/null
+	vecquery "$mnt/w" --npy "$WORK/q1.npy" --format jsonl --probes 200 "$@" \
+		>"$WORK/answer" 2>"$WORK/err"
+	stats=$(curl -sS "$AWS_ENDPOINT_URL/_sim/stats")
+	sim 'set?latency_ms=0' >/dev/null
+}
+ask_cold
+check "without a limit all leaves are scanned" says '.cost.leaves == 200 and .bound_met'
+ask_cold --max-gets 1
+check "a limit of requests is one of codes too" stat_says '.get <= 1 + 3'
+check "leaves are left for it, and it is said" says '.cost.leaves < 200 and (.bound_met | not)'
+LATENCY=1500 ask_cold --max-ms 400
+check "a limit of time is one of codes too" says '.cost.ms.total < 1400 and .cost.leaves < 200'
+check "and that is said" says '.bound_met | not'
+
 ask --good-enough 2
 check "nothing is at hand: the bucket is asked" says '.cost.gets > 0'
 vecquery "$mnt/v" --npy "$WORK/q1.npy" --format jsonl -k 5 --good-enough 2 >"$WORK/answer"
