@@ -560,37 +560,41 @@ int vf_index_load_hashes(const struct vf_index *ix, const char **out_reason)
 	return 0;
 }
 
+static int load_rows(const struct vf_index *ix, uint64_t row, uint64_t n,
+		     bool extra, const char **out_reason)
+{
+	VF_AUTO_FREE bool *want = calloc(ix->c.n_leaves, sizeof(*want));
+
+	if (!want)
+		return -ENOMEM;
+	for (uint32_t i = vf_index_row_leaf(ix, row);
+	     i < ix->c.n_leaves && leaf_at(ix, i)->first_row < row + n; i++)
+		want[i] = true;
+	int err = load_leaves(ix, CODES, want, out_reason);
+	return err || !extra ? err : load_leaves(ix, EXTRA, want, out_reason);
+}
+
 int vf_index_load_row(const struct vf_index *ix, uint64_t row,
 		      const char **out_reason)
 {
 	*out_reason = NULL;
-	if (has_all_codes(ix))
-		return 0;
-	VF_AUTO_FREE bool *want = calloc(ix->c.n_leaves, sizeof(*want));
-	if (!want)
-		return -ENOMEM;
-	want[vf_index_row_leaf(ix, row)] = true;
-	return load_leaves(ix, CODES, want, out_reason);
+	return has_all_codes(ix) ? 0 : load_rows(ix, row, 1, false, out_reason);
+}
+
+int vf_index_load_rows(const struct vf_index *ix, uint64_t row, uint64_t n,
+		       const char **out_reason)
+{
+	*out_reason = NULL;
+	return ix->lazy ? load_rows(ix, row, n, ix->c.bits > 1, out_reason) : 0;
 }
 
 int vf_index_load_all(const struct vf_index *ix, const char **out_reason)
 {
-	const struct vf_scan_job all = {0};
-	struct vf_lazy *z = ix->lazy;
-	int err;
-
 	*out_reason = NULL;
-	if (!z)
+	if (!ix->lazy)
 		return 0;
-	VF_AUTO_FREE bool *want = malloc(ix->c.n_leaves * sizeof(*want));
-	if (!want)
-		return -ENOMEM;
 	/* What will be there whole may be in large pages. */
 	madvise(ix->bytes, ix->len, MADV_HUGEPAGE);
-	err = vf_index_load_hashes(ix, out_reason);
-	if (!err)
-		err = vf_index_load_leaves(ix, &all, 1, out_reason);
-	for (uint32_t i = 0; i < ix->c.n_leaves; i++)
-		want[i] = ix->c.bits > 1 && !is_ready(z, EXTRA, i);
-	return err ? err : load_leaves(ix, EXTRA, want, out_reason);
+	int err = vf_index_load_hashes(ix, out_reason);
+	return err ? err : vf_index_load_rows(ix, 0, ix->c.n_rows, out_reason);
 }

@@ -74,6 +74,9 @@ VF_API int vf_index_load_hashes(const struct vf_index *ix,
 				const char **out_reason);
 VF_API int vf_index_load_row(const struct vf_index *ix, uint64_t row,
 			     const char **out_reason);
+/* Codes and extra bits of the leaves that rows [row, row + n) are in. */
+VF_API int vf_index_load_rows(const struct vf_index *ix, uint64_t row,
+			      uint64_t n, const char **out_reason);
 /* Everything, key hashes and extra bits too. */
 VF_API int vf_index_load_all(const struct vf_index *ix,
 			     const char **out_reason);

@@ -237,6 +237,8 @@ static int run_workers(struct stream *s)
 	unsigned n = 0;
 	int err = 0;
 
+	/* Without it codes come as queries ask for them. */
+	vf_view_load_start(s->source->view);
 	while (n < s->n_workers && !pthread_create(&threads[n], NULL, work, s))
 		n++;
 	if (n)
@@ -245,6 +247,7 @@ static int run_workers(struct stream *s)
 		err = vf_fail(-EAGAIN, "no thread can be made");
 	while (n)
 		pthread_join(threads[--n], NULL);
+	vf_view_load_stop(s->source->view);
 	return err;
 }
 

@@ -105,6 +105,7 @@ struct vf_view {
 	void *embedder_data;
 	size_t embedder_len;
 	struct vf_filters *filters;
+	struct vf_loader *loader; /* NULL: none runs */
 };
 
 /* The shard of global row @id, which exists. */

@@ -76,6 +76,14 @@ VF_API void vf_view_close(struct vf_view *v);
  * Returns 0; -EBADMSG; -EREMOTEIO; -ENOMEM, all logged.  Threads: any.
  */
 VF_API int vf_view_load(struct vf_view *v);
+/*
+ * The same beside queries, a little at a time, by a thread of the lowest
+ * priority; codes beyond ram_max stay where they are.  It stops when it is
+ * told, at the first error, which is logged, and at close.
+ * Returns 0; -EAGAIN no thread can be made; -ENOMEM.  Threads: one at a time.
+ */
+VF_API int vf_view_load_start(struct vf_view *v);
+VF_API void vf_view_load_stop(struct vf_view *v);
 VF_API void vf_view_info(const struct vf_view *v, struct vf_view_info *out);
 
 /* How candidates are put in order. */

@@ -308,6 +308,7 @@ void vf_view_close(struct vf_view *v)
 {
 	if (!v)
 		return;
+	vf_view_load_stop(v);
 	for (size_t i = 0; i < v->n_shards; i++) {
 		vf_index_close(v->shards[i].ix);
 		vf_file_close(&v->shards[i].vectors);

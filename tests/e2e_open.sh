@@ -71,6 +71,33 @@ vectool create "$url/t" --dim 256 >/dev/null &&
 check "a tail is searched from what the mount knows" \
 	[ "$(vecquery "$mnt/t" --key 7 -k 1 --format jsonl | jq -r '.hits[0].key')" = 7 ]
 
+# ---- a process that goes on ------------------------------------------------------------
+umount_bucket "$mnt"
+mount_bucket "$url" "$mnt" -o name_ttl_ms=60000
+sim reset >/dev/null
+codes=$(cat "$mnt"/v/shard/*/codes.vix | wc -c)
+umount_bucket "$mnt"
+mount_bucket "$url" "$mnt" -o name_ttl_ms=60000
+sim reset >/dev/null
+mkfifo "$WORK/in" "$WORK/answers"
+vecquery "$mnt/v" --stdin <"$WORK/in" >"$WORK/answers" 2>/dev/null &
+goes_on=$!
+exec 8>"$WORK/in" 9<"$WORK/answers"
+echo '{"key":"1","k":1,"probes":1}' >&8
+read -r -t 60 line <&9
+check "its first answer needs few of the codes" [ "$(jq -r '.hits[0].key' <<<"$line")" = 1 ]
+for i in $(seq 300); do
+	[ "$(jq .bytes_out <<<"$(stats)")" -ge "$codes" ] && break
+	sleep 0.1
+done
+check "it reads the others on its own" [ "$(jq .bytes_out <<<"$(stats)")" -ge "$codes" ]
+exec 8>&-
+check "and ends when its lines do" wait $goes_on
+exec 9<&-
+umount_bucket "$mnt"
+mount_bucket "$url" "$mnt" -o name_ttl_ms=60000
+ask --fresh 60000 >/dev/null
+
 # ---- without the bucket -----------------------------------------------------------
 sim 'set?error_rate=1' >/dev/null
 check "the bucket fails: what is known is shown" [ "$(nearest --fresh 60000)" = new ]
