@@ -229,9 +229,10 @@ int vf_stage_scan(struct vf_view *v, struct vf_scan_job *jobs, size_t n,
  */
 struct vf_open_row {
 	uint64_t id;
-	float dist;	/* estimate; the distance, once it was read */
-	float least;	/* it is hardly nearer than this */
-	uint32_t where; /* enum vf_where */
+	float dist;	  /* estimate; the distance, once it was read */
+	float least;	  /* it is hardly nearer than this */
+	float scan_least; /* the same by 1 bit */
+	uint32_t where;	  /* enum vf_where */
 	bool is_read;
 	bool is_left;	   /* a limit says to do without */
 	bool is_line_away; /* and its line is not at hand either */

@@ -21,7 +21,8 @@ vectool gen --rows 6000 --dim 256 --seed 1 --queries 1 \
 a = np.load(sys.argv[1])
 for i in range(3): np.save('%s/%d.npy' % (sys.argv[2], i), a[i * 2000:(i + 1) * 2000])" \
 		"$WORK/base.npy" "$WORK" &&
-	vectool put "$url/v" "$WORK/0.npy" -q --bits 5 --leaves 40 >/dev/null &&
+	vectool gen --rows 60 --dim 256 --seed 2 "$WORK/many.npy" -q &&
+	vectool put "$url/v" "$WORK/0.npy" -q --seed 7 --bits 5 --leaves 40 >/dev/null &&
 	vectool put "$url/v" "$WORK/1.npy" -q >/dev/null &&
 	vectool put "$url/v" "$WORK/2.npy" -q >/dev/null ||
 	{ not_ok open "cannot put"; exit; }
@@ -45,6 +46,19 @@ sim reset >/dev/null
 ask --fresh 60000 >"$WORK/again.json"
 check "again, by another process: the bucket is asked nothing" [ "$(requests)" = 0 ]
 check "and the answer is the same" [ "$(jq -c '.hits' "$WORK/again.json")" = "$(jq -c '.hits' "$WORK/cold.json")" ]
+
+# What is at hand spares requests and changes no answer: codes by leaf, without
+# their extra bits, against codes with all of them; then some rows too.
+umount_bucket "$mnt"
+mount_bucket "$url" "$mnt" -o name_ttl_ms=60000
+keys() { vecquery "$mnt/v" --npy "$WORK/many.npy" -k 10 --format jsonl; }
+keys >"$WORK/cold.json"
+cat "$mnt"/v/shard/*/codes.vix >/dev/null
+keys >"$WORK/warm.json"
+check "queries read fewer rows where extra bits are at hand" [ \
+	"$(jq -s 'map(.cost.rows_read) | add' "$WORK/warm.json")" -lt \
+	"$(jq -s 'map(.cost.rows_read) | add' "$WORK/cold.json")" ]
+check "and have the same answers" cmp <(jq -c .hits "$WORK/cold.json") <(jq -c .hits "$WORK/warm.json")
 
 # ---- how old a commit may be -----------------------------------------------------
 /usr/bin/python3 -c "import numpy as np, sys
