@@ -97,4 +97,4 @@ else
 fi
 
 # ---- no index ---------------------------------------------------------------------------------
-fails "an index that is not there" "no index" vectool put s3://test/none -
+fails "an index that is not there" "no index; make it: vectool create" vectool put s3://test/none -

@@ -138,7 +138,7 @@ kill -INT $pid
 wait $pid
 is "interrupted, half a line is nothing" "$? $(cat err)" "130 vectool: interrupted; $src/b: committed up to line 4"
 exec 8>&-
-fails "a stream into nothing" "no index" vectool put "$src/nothing" -
+fails "a stream into nothing" "no index; make it" vectool put "$src/nothing" -
 fails "a stream with --keys" "only --every" vectool put "$src/b" - --keys base.keys
 
 # ---- many writers, over a server with latency

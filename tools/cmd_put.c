@@ -178,7 +178,7 @@ const struct vf_verb vf_verb_put = {
 		"{\"key\", \"vector\", \"metadata\"},\n"
 		"committed in groups (512 rows, 4 MiB or one second); a line "
 		"of JSON after each\ncommit says up to where they are there to "
-		"stay.\n\n"
+		"stay.  The index must be there\n(vectool create).\n\n"
 		"  --every MS         with -: a row waits no longer (1000)\n"
 		"  --on-error WHAT    with -: stop (default) at a bad line, or "
 		"skip it\n"

@@ -295,8 +295,16 @@ static int open_feed(struct stream *s, struct vf_state **state)
 static int open_stream(struct stream *s)
 {
 	struct vf_state *state = NULL;
-	int err = vf_target_state(s->o->target, &state);
+	const struct vf_target *t = s->o->target;
+	int err = vf_state_load(t->bucket, t->index, &state);
 
+	if (err == -ENOENT || (!err && !state->configured)) {
+		vf_state_free(state);
+		return vf_fail(-ENOENT,
+			       "%s: there is no index; make it: vectool "
+			       "create %s --dim N",
+			       t->name, t->name);
+	}
 	if (err)
 		return err;
 	const struct vf_index_config *c = &state->config;
@@ -306,10 +314,7 @@ static int open_stream(struct stream *s)
 	s->row_len = c->dim * vf_dtype_size(c->dtype);
 	s->x = malloc((s->dim + 1) * sizeof(*s->x));
 	s->half = malloc((s->dim + 1) * sizeof(*s->half));
-	if (!state->configured)
-		err = vf_fail(-ENOENT, "%s: create it first",
-			      s->o->target->name);
-	else if (!s->x || !s->half)
+	if (!s->x || !s->half)
 		err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	else
 		err = open_feed(s, &state);
