@@ -28,6 +28,10 @@ struct jsonl {
 	const char *line; /* of the table */
 	size_t len;
 	json_t *object;
+	/* Its vector, when that was cut out of the line: then rest is line. */
+	bool is_cut;
+	float *x; /* [dim], once the first row has said what dim is */
+	struct vf_buf rest;
 };
 
 static bool probe_jsonl(const struct vf_format_head *h)
@@ -47,6 +51,25 @@ static int refuse_line(const struct vf_intake *in, uint64_t row,
 		       why);
 }
 
+/* Numbers are most of a line, and jansson makes a value in memory of each. */
+static int cut_vector(struct vf_intake *in)
+{
+	struct jsonl *j = in->own;
+	struct vf_row_cut cut;
+	int err = j->x ? vf_row_line_cut(j->line, j->len, in->dim, j->x,
+					 &j->rest, &cut)
+		       : -EINVAL;
+
+	j->is_cut = !err;
+	if (err == -ENOMEM)
+		return vf_fail(err, "%s: %s", in->name, strerror(ENOMEM));
+	if (!err) {
+		j->line = (const char *)j->rest.data;
+		j->len = j->rest.len;
+	}
+	return 0;
+}
+
 static int parse_row(struct vf_intake *in, uint64_t row)
 {
 	struct jsonl *j = in->own;
@@ -57,6 +80,8 @@ static int parse_row(struct vf_intake *in, uint64_t row)
 	json_decref(VF_STEAL(j->object));
 	j->any = false;
 	int err = vf_line_table_get(&j->table, row, &j->line, &j->len);
+	if (!err)
+		err = cut_vector(in);
 	if (err)
 		return err;
 	j->object = json_loadb(j->line, j->len, PARSE, &e);
@@ -106,13 +131,22 @@ static int open_jsonl(struct vf_intake *in)
 	in->has_keys = json_object_get(j->object, "key") ||
 		       json_object_get(j->object, "id");
 	in->has_metadata = true;
-	return 0;
+	if (in->dim < VF_DIM_MIN || in->dim > VF_DIM_MAX)
+		return 0; /* refused by who called */
+	j->x = malloc(in->dim * sizeof(float));
+	return j->x ? 0
+		    : vf_fail(-ENOMEM, "%s: %s", in->name, strerror(ENOMEM));
 }
 
 static int take_vector(struct vf_intake *in, uint64_t row, float *x)
 {
-	const json_t *v = find_vector(((struct jsonl *)in->own)->object);
+	const struct jsonl *j = in->own;
+	const json_t *v = find_vector(j->object);
 
+	if (j->is_cut) {
+		memcpy(x, j->x, in->dim * sizeof(float));
+		return 0;
+	}
 	if (!v)
 		return refuse_line(in, row, "has no list \"vector\"");
 	if (json_array_size(v) != in->dim)
@@ -213,6 +247,8 @@ static void close_jsonl(struct vf_intake *in)
 	if (!j)
 		return;
 	json_decref(j->object);
+	vf_buf_fini(&j->rest);
+	free(j->x);
 	vf_line_table_close(&j->table);
 	free(j);
 }

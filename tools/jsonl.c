@@ -419,6 +419,23 @@ static int refuse_escapes(struct vf_text_line *out, char reason[128])
 	return -EINVAL;
 }
 
+int vf_row_line_cut(const char *line, size_t len, uint32_t dim, float *x,
+		    struct vf_buf *out, struct vf_row_cut *cut)
+{
+	const char *from = find_vector(line, line + len), *to;
+
+	cut->found = from;
+	if (!from || vf_numbers_parse(from, line + len, dim, x, &to))
+		return -EINVAL;
+	cut->at = (size_t)(from - line);
+	cut->len = (size_t)(to - from) - 1;
+	out->len = 0;
+	if (vf_buf_append(out, line, cut->at) || vf_buf_append(out, "0", 1) ||
+	    vf_buf_append(out, to, len - cut->at - cut->len - 1))
+		return -ENOMEM;
+	return 0;
+}
+
 /*
  * The vector is read directly; the rest of the line, with a number in its
  * place, shows that this place was a member of a valid object.  What cannot be
@@ -428,24 +445,21 @@ int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
 		      struct vf_text_line *out, char reason[128])
 {
 	VF_AUTO_BUF struct vf_buf rest = {0};
-	const char *from = find_vector(line, line + len), *to;
+	struct vf_row_cut cut;
+	int err = vf_row_line_cut(line, len, dim, x, &rest, &cut);
 
-	if (!from || vf_numbers_parse(from, line + len, dim, x, &to)) {
-		int bad = parse_row_line(line, len, dim, x, out, reason);
-		return bad || from ? bad : refuse_escapes(out, reason);
+	if (err == -EINVAL) {
+		err = parse_row_line(line, len, dim, x, out, reason);
+		return err || cut.found ? err : refuse_escapes(out, reason);
 	}
-	size_t before = (size_t)(from - line);
-	size_t cut = (size_t)(to - from) - 1;
-	if (vf_buf_append(&rest, line, before) ||
-	    vf_buf_append(&rest, "0", 1) ||
-	    vf_buf_append(&rest, to, len - before - cut - 1))
-		return -ENOMEM;
+	if (err)
+		return err;
 	const char *text = (const char *)rest.data;
-	int err = parse_row_line(text, rest.len, dim, NULL, out, reason);
+	err = parse_row_line(text, rest.len, dim, NULL, out, reason);
 	if (err || !out->metadata)
 		return err;
 	size_t at = (size_t)(out->metadata - text);
-	out->metadata = line + at + (at > before ? cut : 0);
+	out->metadata = line + at + (at > cut.at ? cut.len : 0);
 	return 0;
 }
 

@@ -61,6 +61,21 @@ int vf_text_line_parse(const char *line, size_t len, struct vf_text_line *out,
  */
 int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
 		      struct vf_text_line *out, char reason[128]);
+
+/*
+ * The member "vector" of the object @line into float[dim], and the line with a
+ * number in its place: when that is a valid object, @line was one.
+ *
+ * @out  overwritten: @cut->len bytes behind @cut->at are missing
+ * Returns 0; -EINVAL it has to be parsed as it is; -ENOMEM.  Threads: any.
+ */
+struct vf_row_cut {
+	const char *found; /* where it begins, perhaps; NULL: nowhere */
+	size_t at, len;
+};
+int vf_row_line_cut(const char *line, size_t len, uint32_t dim, float *x,
+		    struct vf_buf *out, struct vf_row_cut *cut);
+
 void vf_text_line_fini(struct vf_text_line *t);
 
 #endif
