@@ -8,13 +8,14 @@ mkdir "$b"
 stat() { vectool stat --json "$1" | jq -r "$2"; }
 
 # What file "mode" says is done to each request; "asked" counts texts.  A vector
-# is one of the text alone, so that what came back can be checked.
+# is one of the text alone, of numbers that float32 holds: what came back can be
+# checked however it was rounded.
 cat >server.py <<'PY'
 import hashlib, http.server, json, os, socketserver, struct, sys, threading, time
 lock, seen = threading.Lock(), {}
 def vector(text, dim):
     h = hashlib.shake_128(text.encode()).digest(4 * dim)
-    return [v / 2**31 for v in struct.unpack("<%di" % dim, h)]
+    return [(v >> 8) / 2**23 for v in struct.unpack("<%di" % dim, h)]
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *a): pass
