@@ -16,12 +16,11 @@
 
 struct vf_listed {
 	atomic_uint refs;
-	char *prefix;	  /* "<index>/" */
-	uint64_t seen_ns; /* before it was asked, as vf_now_ns, */
-	uint64_t seen_ms; /* and on CLOCK_BOOTTIME */
-	bool is_whole;	  /* there was no more */
-	struct vf_buf
-		all; /* of struct vf_listed_entry, in byte order of keys */
+	char *prefix;	   /* "<index>/" */
+	uint64_t seen_ns;  /* before it was asked, as vf_now_ns, */
+	uint64_t seen_ms;  /* and on CLOCK_BOOTTIME */
+	bool is_whole;	   /* there was no more */
+	struct vf_buf all; /* of struct vf_listed_entry, ascending keys */
 };
 
 struct vf_listed_entry {
