@@ -1,6 +1,7 @@
 #!/bin/bash
-# Queries while things fail: a bucket that refuses every fifth GET, an object
-# cut short, a mount that dies.  An error or the right answer, in bounded time.
+# Queries while things fail: a bucket that refuses every fifth GET, bodies and
+# objects cut short, a mount that dies.  An error or the right answer, in bounded
+# time.
 . "$(dirname "$0")/e2e_lib.bash"
 
 have_fuse || { skip faults "no FUSE here"; exit; }
@@ -18,6 +19,14 @@ remount() {
 # A fixed count of rows: bounds follow what is at hand, which differs here.
 ask() { timeout 60 vecquery "$mnt/v" --npy "$WORK/q.npy" --format jsonl --probes all --candidates 100; }
 
+right_or_said() { # NAME: of the last query, which ended with $rc
+	if [ $rc = 0 ]; then
+		check "$1: the answers are right" cmp <(keys "$WORK/right") <(keys "$WORK/got")
+	else
+		check "$1: an error that is said, in time" test $rc -lt 3 -a -s "$WORK/said"
+	fi
+}
+
 remount && ask >"$WORK/right" || { not_ok faults "cannot search"; exit; }
 
 remount
@@ -25,12 +34,7 @@ sim 'set?error_rate=0.2&seed=3' >/dev/null
 ask >"$WORK/got" 2>"$WORK/said"
 rc=$?
 sim 'set?error_rate=0' >/dev/null
-if [ $rc = 0 ]; then
-	check "a failing bucket: the answers are right" \
-		cmp <(keys "$WORK/right") <(keys "$WORK/got")
-else
-	check "a failing bucket: an error that is said, in time" test $rc -lt 3 -a -s "$WORK/said"
-fi
+right_or_said "a failing bucket"
 ask >"$WORK/got"
 check "the bucket is well again, and so are the answers" \
 	cmp <(keys "$WORK/right") <(keys "$WORK/got")
@@ -40,12 +44,25 @@ sim 'set?wrong=short&n=5' >/dev/null
 ask >"$WORK/got" 2>"$WORK/said"
 rc=$?
 sim 'set?wrong=none' >/dev/null
-if [ $rc = 0 ]; then
-	check "bodies cut short: the answers are right" \
-		cmp <(keys "$WORK/right") <(keys "$WORK/got")
-else
-	check "bodies cut short: an error that is said, in time" test $rc -lt 3 -a -s "$WORK/said"
-fi
+right_or_said "bodies cut short"
+
+# Objects of a shard, and what the log leads to, cut in two.
+remount
+for object in $(cd "$mnt" && echo v/shard/*/vectors.npy v/shard/*/codes.vix v/tree/* v/log/*1); do
+	remount
+	cat "$mnt/$object" >"$WORK/whole"
+	head -c $(($(stat -c %s "$WORK/whole") / 2)) "$WORK/whole" >"$WORK/half"
+	check "${object##*/} is cut" s3_put "$object" "$WORK/half"
+	remount
+	ask >"$WORK/got" 2>"$WORK/said"
+	rc=$?
+	check "${object##*/} in half: an error that names it" bash -c \
+		"[ $rc = 1 ] && [ \$(wc -l <'$WORK/said') = 1 ] && grep -qF '${object##*/}: ' '$WORK/said'"
+	s3_put "$object" "$WORK/whole"
+done
+remount
+ask >"$WORK/got"
+check "whole again, the answers are right" cmp <(keys "$WORK/right") <(keys "$WORK/got")
 
 # A mount whose process dies with rows on their way: no hang, no crash.
 remount
