@@ -296,6 +296,8 @@ void bench_reset_counts(void)
 struct bench_counts bench_counts(void)
 {
 	VF_AUTO_BUF struct vf_buf b = {0};
+	static const char *const kinds[] = {"get",  "put",    "head",
+					    "list", "delete", "post"};
 	struct bench_counts n = {0};
 	json_t *o;
 
@@ -305,6 +307,11 @@ struct bench_counts bench_counts(void)
 	o = json_loadb((char *)b.data, b.len, 0, NULL);
 	n.get = (uint64_t)json_integer_value(json_object_get(o, "get"));
 	n.bytes = (uint64_t)json_integer_value(json_object_get(o, "bytes_out"));
+	for (size_t i = 0; i < VF_N(kinds); i++)
+		n.all += (uint64_t)json_integer_value(
+			json_object_get(o, kinds[i]));
+	n.rounds = n.all - n.get +
+		   (uint64_t)json_integer_value(json_object_get(o, "waves"));
 	json_decref(o);
 	return n;
 }

@@ -53,6 +53,10 @@ void bench_serve(bool real);
 
 struct bench_counts {
 	uint64_t get, bytes; /* since the reset; bytes of bodies */
+	uint64_t all;	     /* requests of any kind */
+	/* Rounds of GETs, none in flight between them; and as if each other
+	 * request was waited for by itself. */
+	uint64_t rounds;
 };
 void bench_set_latency(unsigned ms);
 void bench_reset_counts(void);
