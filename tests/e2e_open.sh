@@ -29,7 +29,7 @@ for i in range(3): np.save('%s/%d.npy' % (sys.argv[2], i), a[i * 2000:(i + 1) * 
 
 # ---- all cold ------------------------------------------------------------------
 mount_bucket "$url" "$mnt" -o name_ttl_ms=60000 || { not_ok open "no mount"; exit; }
-sim 'set?latency_ms=60' >/dev/null
+sim 'set?latency_ms=200' >/dev/null # late by less is still one round
 sim reset >/dev/null
 ask >"$WORK/cold.json"
 cost=$(stats)
