@@ -7,7 +7,9 @@
  * The metadata have a number "r", evenly spread over 0..999: {"r":{"$lt":100}}
  * leaves a tenth.  Prints, for each share, the time to make the set of rows
  * once, latencies over the unfiltered ones, recall of ten against every row
- * scored exactly, and whether there were always min(k, matching) hits.
+ * scored exactly, whether there were always min(k, matching) hits, and, of an
+ * index in a mount that nobody has read yet, the GETs of a query whose codes are
+ * in memory and whose rows are not.  Exit status: 0 all at their bars, 1 not.
  */
 #include <lmdb.h>
 #include <stdio.h>
@@ -79,10 +81,14 @@ static int build(const char *path, const char *cache_dir)
 	if (!err) {
 		vf_hex(s->uuid, 16, hex);
 		snprintf(dir, sizeof(dir), "%s/catalog-%s", cache_dir, hex);
-		printf("%llu rows: catalog with postings built in %.1f s, "
-		       "postings %.1f bytes per row\n",
-		       (unsigned long long)s->n_rows, built_ms / 1e3,
-		       (double)values_len(dir) / (double)s->n_rows);
+		double each = (double)values_len(dir) / (double)s->n_rows;
+		/* 20 s are of a million rows */
+		double bar_s = 20e-6 * VF_MAX((double)s->n_rows, 1e6);
+		printf("%llu rows: catalog with postings built in %.1f s (bar "
+		       "%.0f), postings %.1f bytes per row (bar 64)  %s\n",
+		       (unsigned long long)s->n_rows, built_ms / 1e3, bar_s,
+		       each,
+		       built_ms / 1e3 <= bar_s && each <= 64 ? "ok" : "MISS");
 	}
 	vf_state_free(s);
 	vf_bucket_close(b);
@@ -196,34 +202,72 @@ static int measure(struct vf_view *v, const struct queries *qs,
 	return 0;
 }
 
-/* Bars: recall .97, p50 twice that of no filter, always all hits. */
+struct line {
+	const char *share, *filter;
+	double gets;
+};
+
+/* Each line's queries are its own: their rows have not been read before. */
+static int count_gets(struct vf_view *v, const struct queries *qs,
+		      struct line *line, size_t n_lines)
+{
+	uint32_t each = qs->n / (uint32_t)n_lines;
+	int err = vf_view_load(v);
+
+	for (size_t i = 0; i < n_lines; i++) {
+		struct vf_search s = {.k = K, .filter = line[i].filter};
+		for (uint32_t k = 0; !err && k < each; k++) {
+			const float *q = qs->q + (i * each + k) * qs->dim;
+			struct vf_answer *a;
+			err = vf_view_search(v, q, &s, &a);
+			if (err)
+				return err;
+			line[i].gets += (double)a->cost.gets / each;
+			vf_answer_free(a);
+		}
+	}
+	return err;
+}
+
+/* What misses its bar: "ok" when nothing does. */
+static const char *judge(const struct line *l, const struct outcome *o,
+			 double base_ms)
+{
+	if (!o->counts_right)
+		return "MISS: not min(k, matching)";
+	if (l->filter && o->recall < .97)
+		return "MISS: recall .97";
+	if (o->p50_ms > 2 * base_ms)
+		return "MISS: 2 x";
+	return l->gets > 30 ? "MISS: 30 GETs" : "ok";
+}
+
 static int run(struct vf_view *v, const struct queries *qs)
 {
-	static const struct {
-		const char *share, *filter;
-	} lines[] = {{"all", NULL},
-		     {"50 %", "{\"r\":{\"$lt\":500}}"},
-		     {"10 %", "{\"r\":{\"$lt\":100}}"},
-		     {"1 %", "{\"r\":{\"$gte\":500,\"$lt\":510}}"},
-		     {"0.1 %", "{\"r\":7}"}};
+	struct line lines[] = {{"all", NULL, 0},
+			       {"50 %", "{\"r\":{\"$lt\":500}}", 0},
+			       {"10 %", "{\"r\":{\"$lt\":100}}", 0},
+			       {"1 %", "{\"r\":{\"$gte\":500,\"$lt\":510}}", 0},
+			       {"0.1 %", "{\"r\":7}", 0}};
+	int err = count_gets(v, qs, lines, VF_N(lines)), missed = 0;
 	double base_ms = 0;
-	int err = 0, missed = 0;
 
-	printf("%-6s %9s %8s %8s %6s %8s %8s %7s %s\n", "share", "first ms",
+	printf("%-6s %9s %8s %8s %6s %8s %8s %7s %6s\n", "share", "first ms",
 	       "p50 ms", "p99 ms", "ratio", "recall", "scanned", "rows",
-	       "min(k, matching)");
+	       "GETs");
 	for (size_t i = 0; !err && i < VF_N(lines); i++) {
 		struct outcome o;
 		err = measure(v, qs, lines[i].filter, &o);
 		if (err)
 			break;
 		base_ms = i ? base_ms : o.p50_ms;
-		printf("%-6s %9.2f %8.3f %8.3f %6.2f %8.4f %8.0f %7.1f %s\n",
+		const char *verdict = judge(&lines[i], &o, base_ms);
+		printf("%-6s %9.2f %8.3f %8.3f %6.2f %8.4f %8.0f %7.1f %6.1f  "
+		       "%s\n",
 		       lines[i].share, o.set_ms, o.p50_ms, o.p99_ms,
 		       o.p50_ms / base_ms, o.recall, o.scanned, o.rows,
-		       o.counts_right ? "always" : "NOT ALWAYS");
-		missed |= i && (o.recall < .97 || o.p50_ms > 2 * base_ms);
-		missed |= !o.counts_right;
+		       lines[i].gets, verdict);
+		missed |= strcmp(verdict, "ok") != 0;
 	}
 	return err ? 1 : missed;
 }
