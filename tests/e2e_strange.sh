@@ -152,7 +152,9 @@ time_t time(time_t *out)
 	return t.tv_sec;
 }
 C
-if [ "${VF_E2E_QUERIES:-0}" = 0 ] && cc -shared -fPIC -o clock.so clock.c -ldl 2>/dev/null; then
+# A sanitizer must be loaded first: it sees the rest.
+[ "${VF_E2E_QUERIES:-0}" = 0 ] || exit 0
+if cc -shared -fPIC -o clock.so clock.c -ldl 2>/dev/null; then
 	jumping() { CLOCK_JUMP=$1 LD_PRELOAD=$WORK/clock.so "${@:2}"; }
 	vectool put "$src/c" base.npy --keys base.keys -q
 	for years in 1 40 -40 200; do
@@ -170,5 +172,5 @@ if [ "${VF_E2E_QUERIES:-0}" = 0 ] && cc -shared -fPIC -o clock.so clock.c -ldl 2
 			env CLOCK_JUMP=7200 "LD_PRELOAD=$WORK/clock.so" vectool put s3://test/c/i few.npy --keys few.keys -q
 	fi
 else
-	skip "a clock that jumps" "no compiler, or a sanitizer in the way"
+	skip "a clock that jumps" "no compiler"
 fi
