@@ -13,7 +13,7 @@ enum {
 	K = 10,
 	COLD = 5,
 	TIMES_MAX = 1 << 16,
-	TIMES_MIN = 200, /* fewer say nothing: a miss */
+	TIMES_MIN = 100, /* fewer say nothing: a miss */
 	RECALL = 40,
 };
 
