@@ -274,108 +274,85 @@ const char *vf_json_member(const char *json, size_t len, const char *name,
 	return NULL;
 }
 
+/* What a line is made of: the members that its kind wants, into @out. */
+struct wanted {
+	bool text;
+	float *x; /* [dim], of the vector; NULL: none is wanted */
+	uint32_t dim;
+};
+
+/* NULL, or what is wrong, in @reason. */
+static const char *read_vector(json_t *v, const struct wanted *w,
+			       char reason[128])
+{
+	if (!json_is_array(v))
+		return "has no list \"vector\"";
+	if (json_array_size(v) != w->dim) {
+		snprintf(reason, 128, "has a vector of %zu numbers, not %u",
+			 json_array_size(v), w->dim);
+		return reason;
+	}
+	for (uint32_t i = 0; i < w->dim; i++) {
+		json_t *n = json_array_get(v, i);
+		if (!json_is_number(n))
+			return "has a vector of more than numbers";
+		w->x[i] = (float)json_number_value(n);
+	}
+	return NULL;
+}
+
 static int parse_members(json_t *o, const char *line, size_t len,
-			 struct vf_text_line *out, char reason[128])
+			 const struct wanted *w, struct vf_text_line *out,
+			 char reason[128])
 {
 	json_t *key = json_object_get(o, "key");
 	json_t *text = json_object_get(o, "text");
-	json_t *metadata = json_object_get(o, "metadata");
 	const char *bad = NULL;
 
 	if (!json_is_string(key))
 		bad = "has no string \"key\"";
-	else if (!json_is_string(text))
+	else if (w->text && !json_is_string(text))
 		bad = "has no string \"text\"";
-	else if (metadata &&
+	else if (json_object_get(o, "metadata") &&
 		 !(out->metadata = vf_json_member(line, len, "metadata",
 						  &out->metadata_len)))
 		bad = "spells \"metadata\" with escapes";
-	if (bad) {
+	else if (w->x)
+		bad = read_vector(json_object_get(o, "vector"), w, reason);
+	if (bad && bad != reason)
 		snprintf(reason, 128, "%s", bad);
+	if (bad)
 		return -EINVAL;
-	}
 	int err = copy_string(key, &out->key, &out->key_len);
-	return err ? err : copy_string(text, &out->text, &out->text_len);
+	return err || !w->text ? err
+			       : copy_string(text, &out->text, &out->text_len);
+}
+
+static int parse_line(const char *line, size_t len, const struct wanted *w,
+		      struct vf_text_line *out, char reason[128])
+{
+	json_error_t e;
+	json_t *o = json_loadb(line, len, PARSE, &e);
+	int err = -EINVAL;
+
+	*out = (struct vf_text_line){0};
+	if (!o)
+		snprintf(reason, 128, "is not JSON: %.90s", e.text);
+	else if (!json_is_object(o))
+		snprintf(reason, 128, "is not an object");
+	else
+		err = parse_members(o, line, len, w, out, reason);
+	json_decref(o);
+	if (err)
+		vf_text_line_fini(out);
+	return err;
 }
 
 int vf_text_line_parse(const char *line, size_t len, struct vf_text_line *out,
 		       char reason[128])
 {
-	json_error_t e;
-	json_t *o = json_loadb(line, len, PARSE, &e);
-	int err = -EINVAL;
-
-	*out = (struct vf_text_line){0};
-	if (!o)
-		snprintf(reason, 128, "is not JSON: %.90s", e.text);
-	else if (!json_is_object(o))
-		snprintf(reason, 128, "is not an object");
-	else
-		err = parse_members(o, line, len, out, reason);
-	json_decref(o);
-	if (err)
-		vf_text_line_fini(out);
-	return err;
-}
-
-/* NULL, or what is wrong, in @reason. */
-static const char *read_vector(json_t *v, uint32_t dim, float *x,
-			       char reason[128])
-{
-	if (!json_is_array(v))
-		return "has no list \"vector\"";
-	if (json_array_size(v) != dim) {
-		snprintf(reason, 128, "has a vector of %zu numbers, not %u",
-			 json_array_size(v), dim);
-		return reason;
-	}
-	for (uint32_t i = 0; i < dim; i++) {
-		json_t *n = json_array_get(v, i);
-		if (!json_is_number(n))
-			return "has a vector of more than numbers";
-		x[i] = (float)json_number_value(n);
-	}
-	return NULL;
-}
-
-static int parse_row(json_t *o, const char *line, size_t len, uint32_t dim,
-		     float *x, struct vf_text_line *out, char reason[128])
-{
-	json_t *key = json_object_get(o, "key");
-	const char *bad = NULL;
-
-	if (!json_is_string(key))
-		bad = "has no string \"key\"";
-	else if (json_object_get(o, "metadata") &&
-		 !(out->metadata = vf_json_member(line, len, "metadata",
-						  &out->metadata_len)))
-		bad = "spells \"metadata\" with escapes";
-	else if (x)
-		bad = read_vector(json_object_get(o, "vector"), dim, x, reason);
-	if (bad && bad != reason)
-		snprintf(reason, 128, "%s", bad);
-	return bad ? -EINVAL : copy_string(key, &out->key, &out->key_len);
-}
-
-/* @x: NULL when the vector was read already. */
-static int parse_row_line(const char *line, size_t len, uint32_t dim, float *x,
-			  struct vf_text_line *out, char reason[128])
-{
-	json_error_t e;
-	json_t *o = json_loadb(line, len, PARSE, &e);
-	int err = -EINVAL;
-
-	*out = (struct vf_text_line){0};
-	if (!o)
-		snprintf(reason, 128, "is not JSON: %.90s", e.text);
-	else if (!json_is_object(o))
-		snprintf(reason, 128, "is not an object");
-	else
-		err = parse_row(o, line, len, dim, x, out, reason);
-	json_decref(o);
-	if (err)
-		vf_text_line_fini(out);
-	return err;
+	return parse_line(line, len, &(struct wanted){.text = true}, out,
+			  reason);
 }
 
 /* The quote that ends the string beginning at @s; NULL: it has none. */
@@ -449,13 +426,15 @@ int vf_row_line_parse(const char *line, size_t len, uint32_t dim, float *x,
 	int err = vf_row_line_cut(line, len, dim, x, &rest, &cut);
 
 	if (err == -EINVAL) {
-		err = parse_row_line(line, len, dim, x, out, reason);
+		err = parse_line(line, len,
+				 &(struct wanted){.x = x, .dim = dim}, out,
+				 reason);
 		return err || cut.found ? err : refuse_escapes(out, reason);
 	}
 	if (err)
 		return err;
 	const char *text = (const char *)rest.data;
-	err = parse_row_line(text, rest.len, dim, NULL, out, reason);
+	err = parse_line(text, rest.len, &(struct wanted){0}, out, reason);
 	if (err || !out->metadata)
 		return err;
 	size_t at = (size_t)(out->metadata - text);
