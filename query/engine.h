@@ -4,71 +4,11 @@
 #ifndef VF_QUERY_ENGINE_H
 #define VF_QUERY_ENGINE_H
 
-#include <stdatomic.h>
-
 #include "index/lazy.h"
 #include "index/tree.h"
-#include "query/query.h"
+#include "query/filtered.h"
+#include "query/stored_file.h"
 #include "store/commit.h"
-#include "store/frames.h"
-
-/* ---- stored objects, opened for random reading (stored.c) ------------------------ */
-
-struct vf_file {
-	char *path;	    /* as opened */
-	int fd;		    /* -1: closed */
-	uint64_t len;	    /* of the bytes shown: decompressed */
-	const uint8_t *map; /* [len], or NULL: zstd, read frame by frame */
-	struct vf_frames frames;
-	atomic_uint n_uses;   /* of spans all in the page cache */
-	atomic_bool no_ioctl; /* a plain file: it was asked once */
-	bool is_own;	      /* to others mincore says that all is resident */
-};
-
-/*
- * Open @key below @dir.  @ref tells of the stored object; a plain file of its
- * name without ".zst" (a mount, a copy of one) is preferred.
- * Returns 0; -ENOENT; -EBADMSG a wrong size; -errno; logged.
- */
-int vf_file_open(const char *dir, const char *key,
-		 const struct vf_object_ref *ref, struct vf_file *out);
-int vf_file_open_in_shard(const char *dir, const char *index, const char *shard,
-			  const struct vf_object_ref *ref, struct vf_file *out);
-void vf_file_close(struct vf_file *f);
-
-/* Start reading [off, off + len) of a mapping; does not wait for the bucket. */
-void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len);
-
-/*
- * The same for many spans: a mount is told of all in one call, so that every
- * request is under way before the first page is asked for.
- */
-struct vf_span {
-	uint64_t off, end;
-	uint32_t where; /* enum vf_where, once it was asked */
-};
-void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
-		      size_t n, struct vf_cost *cost);
-/* The mount alone is told, no page is asked for. */
-void vf_file_fetch_all(const struct vf_file *f, const struct vf_span *s,
-		       size_t n, struct vf_cost *cost);
-
-/*
- * Where each span is.  A file of no mount costs nothing: it is all at hand.
- * @count  each is going to be used
- */
-void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
-		    bool count);
-
-/*
- * Copy [off, off + len), which lies inside the file.
- * Returns 0; -EBADMSG; -ESTALE; -EREMOTEIO; -ENOMEM; logged.
- */
-int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out);
-/* The same not through the mapping: for many bytes in a row. */
-int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out);
-/* All of it, asked for at once; the caller's to free(). */
-int vf_file_load_all(const struct vf_file *f, void **out);
 
 /* ---- which commit (head.c) --------------------------------------------------- */
 
@@ -131,33 +71,6 @@ int vf_shard_row(const struct vf_view *v, const struct vf_shard *s,
 /* One record line, checked; caller's to free(), NUL-terminated. */
 int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
 		  size_t *out_len);
-
-/* ---- rows that a filter leaves (rowset.c) ----------------------------------------- */
-
-/* Never changed. */
-struct vf_rowset {
-	atomic_uint refs;
-	char *filter;	       /* its text */
-	uint64_t n_rows;       /* that live and match, */
-	uint64_t n_shard_rows; /* and of them those of shards */
-	size_t n_places;       /* shards, then records of the tail */
-	uint64_t **skips;      /* [n_places]: bits of the rows left out */
-};
-
-/*
- * @cache_dir  where the catalog is; NULL: the default; "": it is not used
- * Returns 0; -ENOMEM, and free is due.
- */
-int vf_filters_new(const struct vf_view_options *opt, struct vf_filters **out);
-void vf_filters_free(struct vf_filters *f); /* accepts NULL */
-/*
- * The set of the filter @text (JSON); release with vf_rowset_put.
- * Returns 0; -EINVAL; -EBADMSG; -EREMOTEIO; -ENOMEM; logged.  Threads: any.
- * Blocks: it may read all records.
- */
-int vf_view_filter(const struct vf_view *v, const char *text,
-		   struct vf_rowset **out);
-void vf_rowset_put(struct vf_rowset *r); /* accepts NULL */
 
 /* ---- stages ------------------------------------------------------------------------ */
 
