@@ -1,11 +1,13 @@
 /*
  * A local directory as a bucket.
  *
- * An object is a regular file.  Writing: a temporary file at the root, fsync,
- * then link(2) (if absent) or rename(2), then fsync of the directory.  So an
- * object is whole when it appears, and of many creators one wins.
+ * An object is a regular file.  Writing: a file without a name, fsync, then
+ * link(2), then fsync of the directory; one that is to replace another is linked
+ * at the root first, then rename(2).  So an object is whole when it appears, of
+ * many creators one wins, and a writer that is killed leaves nothing.
  *
- *   .vecfs-tmp-<hex>   an upload under way; never listed
+ *   .vecfs-tmp-<hex>   an upload under way where the file system has no files
+ *                      without names, or one that replaces; never listed
  *   ETag               size, mtime and inode: a replaced file is another one
  *
  * Every path is resolved beneath the root (openat2), so that neither "..", nor
@@ -24,7 +26,7 @@ struct file_upload {
 	struct vf_upload base;
 	struct file_bucket *fb; /* [fixed] borrowed */
 	char *key;
-	char tmp[sizeof(VF_FILE_TMP_PREFIX) + 32];
+	char tmp[VF_FILE_TMP_LEN + 1]; /* at the root; "": it has no name */
 	int fd;
 	uint64_t len;
 	uint8_t *buf;	/* [DIRECT_LEN] aligned; NULL until the first write */
@@ -38,6 +40,8 @@ struct file_upload {
  * of memory.
  */
 enum { DIRECT_LEN = 4 << 20, DIRECT_ALIGN = 4096 };
+
+enum { PROC_LEN = 32 }; /* of "/proc/self/fd/N" */
 
 static struct file_bucket *of(struct vf_bucket *b)
 {
@@ -232,24 +236,71 @@ static int file_open_file(struct vf_bucket *b, const char *key,
 
 /* ---- writing ------------------------------------------------------------------------ */
 
-static int open_tmp(struct file_bucket *fb, const char *key,
-		    char tmp[sizeof(VF_FILE_TMP_PREFIX) + 32])
+static void choose_tmp(char tmp[VF_FILE_TMP_LEN + 1])
 {
 	uint8_t nonce[16];
 
 	vf_random(nonce, sizeof(nonce));
 	strcpy(tmp, VF_FILE_TMP_PREFIX);
 	vf_hex(nonce, sizeof(nonce), tmp + strlen(tmp));
-	int fd = openat(fb->root, tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-			0666);
-	return fd >= 0 ? fd : vf_file_fail(fb, key, "cannot create");
 }
 
-/* Give the finished temporary file its name; it stays when this fails. */
-static int publish(struct file_bucket *fb, const char *tmp, const char *key,
-		   unsigned flags)
+/* Where a file without a name can be linked from (open(2), O_TMPFILE). */
+static const char *path_of(int fd, char out[PROC_LEN])
 {
-	const char *name;
+	snprintf(out, PROC_LEN, "/proc/self/fd/%d", fd);
+	return out;
+}
+
+/* Without a name where that can be had: it goes when its writer is killed. */
+static int open_tmp(struct file_upload *u)
+{
+	char path[PROC_LEN];
+
+	u->fd = openat(u->fb->root, ".", O_WRONLY | O_TMPFILE | O_CLOEXEC,
+		       0666);
+	if (u->fd >= 0 && !access(path_of(u->fd, path), F_OK))
+		return 0;
+	if (u->fd >= 0)
+		close(u->fd);
+	choose_tmp(u->tmp);
+	u->fd = openat(u->fb->root, u->tmp,
+		       O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+	return u->fd < 0 ? vf_file_fail(u->fb, u->key, "cannot create") : 0;
+}
+
+static int link_tmp(const struct file_upload *u, int dir, const char *name)
+{
+	char path[PROC_LEN];
+
+	return *u->tmp ? linkat(u->fb->root, u->tmp, dir, name, 0)
+		       : linkat(AT_FDCWD, path_of(u->fd, path), dir, name,
+				AT_SYMLINK_FOLLOW);
+}
+
+/* As link_tmp, in place of what is there. */
+static int rename_tmp(struct file_upload *u, int dir, const char *name)
+{
+	char tmp[VF_FILE_TMP_LEN + 1];
+
+	if (!*u->tmp) {
+		if (!link_tmp(u, dir, name))
+			return 0;
+		if (errno != EEXIST)
+			return -1;
+		choose_tmp(tmp);
+		if (link_tmp(u, u->fb->root, tmp))
+			return -1;
+		strcpy(u->tmp, tmp);
+	}
+	return renameat(u->fb->root, u->tmp, dir, name);
+}
+
+/* Give the finished file its name; it stays as it is when this fails. */
+static int publish(struct file_upload *u, unsigned flags)
+{
+	struct file_bucket *fb = u->fb;
+	const char *key = u->key, *name;
 
 	/* A racing delete may remove a parent that has just become empty. */
 	for (int tries = 0; tries < 100; tries++) {
@@ -261,9 +312,9 @@ static int publish(struct file_bucket *fb, const char *tmp, const char *key,
 			return vf_file_fail(fb, key,
 					    "cannot create its folder");
 		if (flags & VF_PUT_IF_ABSENT)
-			rc = linkat(fb->root, tmp, dir, name, 0);
+			rc = link_tmp(u, dir, name);
 		else
-			rc = renameat(fb->root, tmp, dir, name);
+			rc = rename_tmp(u, dir, name);
 		if (rc && errno == ENOENT)
 			continue;
 		if (rc && errno == EEXIST && (flags & VF_PUT_IF_ABSENT))
@@ -286,11 +337,7 @@ static int file_upload_open(struct vf_bucket *b, const char *key,
 	if (!u)
 		return -ENOMEM;
 	*u = (struct file_upload){.fb = of(b), .key = strdup(key), .fd = -1};
-	int err = u->key ? 0 : -ENOMEM;
-	if (!err) {
-		u->fd = open_tmp(of(b), key, u->tmp);
-		err = u->fd < 0 ? u->fd : 0;
-	}
+	int err = u->key ? open_tmp(u) : -ENOMEM;
 	if (err) {
 		free(u->key);
 		free(u);
@@ -310,7 +357,8 @@ static int write_buffer(struct file_upload *u)
 		  direct ? flags | O_DIRECT : flags & ~O_DIRECT) &&
 	    direct)
 		u->no_direct = true;
-	err = vf_write_all(u->fd, u->buf, u->n_buf);
+	/* At its place: part of it may be there when a direct write fails. */
+	err = vf_pwrite_all(u->fd, u->buf, u->n_buf, u->len);
 	if (err == -EINVAL && direct) {
 		u->no_direct = true;
 		return write_buffer(u);
@@ -354,10 +402,27 @@ static int file_upload_write(struct vf_upload *base, const void *data,
 static void free_upload(struct file_upload *u)
 {
 	close(u->fd);
-	unlinkat(u->fb->root, u->tmp, 0);
+	if (*u->tmp)
+		unlinkat(u->fb->root, u->tmp, 0);
 	free(u->buf);
 	free(u->key);
 	free(u);
+}
+
+/* All of it is on the disk, and nothing else. */
+static int sync_upload(struct file_upload *u, struct stat *st)
+{
+	int err = u->n_buf ? write_buffer(u) : 0;
+
+	if (err)
+		return err;
+	if (fsync(u->fd) || fstat(u->fd, st))
+		return vf_file_fail(u->fb, u->key, "cannot sync");
+	if ((uint64_t)st->st_size == u->len)
+		return 0;
+	errno = EIO;
+	return vf_file_fail(u->fb, u->key,
+			    "is not as long as what was written");
 }
 
 static int finish_upload(struct file_upload *u, unsigned flags,
@@ -365,12 +430,10 @@ static int finish_upload(struct file_upload *u, unsigned flags,
 {
 	struct file_bucket *fb = u->fb;
 	struct stat st;
-	int err = u->n_buf ? write_buffer(u) : 0;
+	int err = sync_upload(u, &st);
 
-	if (!err && (fsync(u->fd) || fstat(u->fd, &st)))
-		err = vf_file_fail(fb, u->key, "cannot sync");
 	if (!err)
-		err = publish(fb, u->tmp, u->key, flags);
+		err = publish(u, flags);
 	if (!err) {
 		vf_file_describe(&st, out);
 		fb->bytes_out += u->len;

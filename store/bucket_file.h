@@ -11,6 +11,7 @@
 #include "store/util.h"
 
 #define VF_FILE_TMP_PREFIX ".vecfs-tmp-"
+enum { VF_FILE_TMP_LEN = sizeof(VF_FILE_TMP_PREFIX) - 1 + 32 };
 
 struct file_bucket {
 	struct vf_bucket base;

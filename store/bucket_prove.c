@@ -4,6 +4,7 @@
  * their record is the next one.
  */
 #include "store/bucket_impl.h"
+#include "store/thread.h"
 #include "store/util.h"
 
 #include <pthread.h>
@@ -65,7 +66,7 @@ static int create_at_once(struct vf_bucket *b, const char *key)
 	for (; n < CREATORS; n++) {
 		c[n] = (struct creator){.b = b, .key = key};
 		snprintf(c[n].text, sizeof(c[n].text), "creator %zu\n", n);
-		if (pthread_create(&c[n].thread, NULL, create, &c[n]))
+		if (vf_thread_start(&c[n].thread, create, &c[n]))
 			break;
 	}
 	for (size_t i = 0; i < n; i++)

@@ -427,7 +427,9 @@ void vf_cache_pump(struct vf_cache *c)
 /* What nobody waits for leaves a quarter of the blocks to those who do; mtx. */
 static bool is_crowded(const struct vf_cache *c)
 {
-	return c->n_fetching >= c->n_blocks - c->n_blocks / 4;
+	size_t limit = atomic_load_explicit(&c->n_limit, memory_order_relaxed);
+
+	return c->n_fetching >= limit - limit / 4;
 }
 
 /* Claim up to @max missing blocks in a row; @number moves past them. */

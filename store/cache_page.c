@@ -57,24 +57,16 @@ static void finish_page(void *arg, int err)
 	struct page *p = arg;
 	struct vf_cached *o = p->object;
 	struct vf_cache *c = o->cache;
-	bool stopped;
+	bool stopped = err && vf_cache_is_stopped(c);
 
-	pthread_mutex_lock(&c->mtx);
-	stopped = c->stopped;
-	pthread_mutex_unlock(&c->mtx);
 	if (!err)
 		atomic_fetch_add(&c->n_disk_hit, 1);
-	/* It left, or was damaged: the bucket has it, unless it is closing. */
-	if (err && !stopped)
+	else if (!stopped) /* it left, or was damaged: the bucket has it */
 		vf_cache_read_block(o, p->off, p->len, p->dst, p->read);
-	vf_cache_piece_done(p->read, err && stopped ? -ECANCELED : 0);
+	vf_cache_piece_done(p->read, stopped ? -ECANCELED : 0);
 	vf_cached_put(o);
 	free(p);
-	/* Last: vf_cache_stop waits for it. */
-	pthread_mutex_lock(&c->mtx);
-	if (!--c->n_disk)
-		pthread_cond_broadcast(&c->disk_idle);
-	pthread_mutex_unlock(&c->mtx);
+	vf_cache_leave_disk(c); /* last: vf_cache_stop waits for it */
 }
 
 bool vf_cache_read_page(struct vf_cached *o, uint64_t off, size_t len,

@@ -411,7 +411,7 @@ static bool find_place(const struct vf_state *s, const char *name,
 static int read_places(struct vf_catalog_view *v, const struct vf_state *s)
 {
 	size_t cap = s->n_shards + s->n_tail;
-	MDB_cursor *cursor;
+	MDB_cursor *cursor = NULL; /* closing that is nothing */
 	MDB_val key, val;
 	int rc = mdb_cursor_open(v->txn, v->c->places, &cursor);
 

@@ -20,7 +20,7 @@ static int find_place(struct vf_catalog *c, MDB_txn *txn,
 		      const struct vf_dead *dead, uint32_t *out)
 {
 	char name[VF_CATALOG_NAME_LEN];
-	MDB_cursor *cursor;
+	MDB_cursor *cursor = NULL; /* closing that is nothing */
 	MDB_val key, val;
 	int rc = mdb_cursor_open(txn, c->places, &cursor);
 	int err = -ENOENT;

@@ -106,16 +106,6 @@ static bool carries(const struct vf_tail *t, size_t *carried)
 	return true;
 }
 
-size_t vf_checkpoint_named(const struct vf_state *s, uint64_t *out)
-{
-	size_t carried = 0, n = 0;
-
-	for (size_t i = 0; i < s->n_tail; i++)
-		if (!carries(&s->tail[i], &carried))
-			out[n++] = s->tail[i].record;
-	return n;
-}
-
 static void add_tail(struct writer *w, const struct vf_tail *t)
 {
 	bool carry = w->carries_all || carries(t, &w->carried);

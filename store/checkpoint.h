@@ -39,14 +39,9 @@ int vf_checkpoint_encode(const struct vf_state *s, struct vf_buf *out);
 int vf_checkpoint_encode_whole(const struct vf_state *s, struct vf_buf *out);
 
 /*
- * The records that the checkpoint of @s names, ascending, into out[s->n_tail]:
- * it is good for nothing without them.  Returns how many.
- */
-size_t vf_checkpoint_named(const struct vf_state *s, uint64_t *out);
-
-/*
- * The same of encoded bytes, appended as struct vf_log_number; none when they
- * are no checkpoint.  Returns 0; -ENOMEM.
+ * The records that a checkpoint names, ascending, appended as struct
+ * vf_log_number: it is good for nothing without them.  None when the bytes are
+ * no checkpoint.  Returns 0; -ENOMEM.
  */
 int vf_checkpoint_names(const void *p, size_t len, struct vf_buf *out);
 

@@ -46,7 +46,7 @@ int vf_index_create(struct vf_bucket *b, const char *name, uint8_t out_uuid[16])
 	err = vf_log_identity(b, name, out_uuid);
 	if (err != -ENOENT)
 		return err;
-	snprintf(key, sizeof(key), "_vecfs/indexes/%s", name);
+	vf_log_key(name, NULL, 0, key);
 	vf_random(out_uuid, 16);
 	err = vf_identity_encode(out_uuid, &text);
 	if (!err)
@@ -133,6 +133,8 @@ static int settle(struct vf_bucket *b, const char *key,
 		seen = whose(b, key, bytes);
 		if (!seen || seen == -EEXIST)
 			return seen;
+		if (seen == -ECANCELED)
+			break; /* nobody will answer any more */
 		/* Always refused, and nothing is there: surely not written. */
 		if (seen == -ENOENT && !unclear)
 			return err;

@@ -4,7 +4,10 @@
  */
 #include "store/compact.h"
 
-enum { GROWTH = 2 }; /* a tree of so many times the leaves is worth a new one */
+enum {
+	GROWTH = 2, /* a tree of so many times the leaves is worth a new one */
+	GROWN_ROWS = 40000, /* fewer are soon scanned */
+};
 
 struct choice {
 	const struct vf_compact_view *v;
@@ -77,6 +80,31 @@ static void choose_eagerly(struct choice *c)
 
 /* ---- on the way ---------------------------------------------------------------- */
 
+/*
+ * A put that comes upon four times the rows of the largest shard, which those
+ * before it have left: all become one shard, along a tree that is made for
+ * VF_COMPACT_AHEAD times as many, so that its leaves are enough for long.
+ *
+ * Measured, generated rows of 1024 dimensions, rows scanned at recall .92: a
+ * million along a tree made of 40 k / 160 k of them for ten times as many 21.5 /
+ * under 12.8 k, along one of all 10.9 k; 100 k along that of 40 k 4.4 k, along
+ * one of all 4.8 k.
+ */
+static void choose_growth(struct choice *c)
+{
+	const struct vf_compact_view *v = c->v;
+	uint64_t rows = 0, largest = 0;
+
+	for (size_t i = 0; i < v->n_shards; i++) {
+		rows += live_rows(&v->shards[i]);
+		largest = VF_MAX(largest, live_rows(&v->shards[i]));
+	}
+	c->plan->new_tree = rows >= GROWN_ROWS && rows <= v->capacity &&
+			    rows >= VF_COMPACT_ALIKE * largest && wants_tree(v);
+	for (size_t i = 0; c->plan->new_tree && i < v->n_shards; i++)
+		take(c, i);
+}
+
 static unsigned tier_of(uint64_t rows)
 {
 	unsigned tier = 0;
@@ -116,8 +144,11 @@ void vf_compact_choose(const struct vf_compact_view *v, bool *out_take,
 					.n_rows = v->tail_rows};
 	if (v->n_shards)
 		memset(out_take, 0, v->n_shards * sizeof(*out_take));
-	if (v->eager) {
-		choose_eagerly(&c);
+	if (v->eager || v->grows) {
+		if (v->eager)
+			choose_eagerly(&c);
+		else
+			choose_growth(&c);
 		return;
 	}
 	for (unsigned tier = 0; tier <= tier_of(v->capacity); tier++)

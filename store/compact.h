@@ -21,16 +21,23 @@ struct vf_compact_view {
 	uint64_t capacity; /* rows of a full shard */
 	const struct vf_compact_shard *shards;
 	size_t n_shards;
-	uint64_t tail_rows;   /* that live; 0: the tail stays as it is */
-	uint64_t n_leaves;    /* of the tree; 0: none */
-	uint64_t want_leaves; /* of a tree made for all the rows; <= 1: none */
+	uint64_t tail_rows; /* that live; 0: the tail stays as it is */
+	uint64_t n_leaves;  /* of the tree; 0: none */
+	/* Of a tree made for all the rows, and for those to come when it grows;
+	 * <= 1: none. */
+	uint64_t want_leaves;
 	/*
 	 * Somebody asked: whatever is not full.  Else what a writer does on its
 	 * way: the tail, and small shards once several are alike, up to a
 	 * quarter of a shard.
 	 */
 	bool eager;
+	/* Whether rows of many puts are to be one shard, and nothing else. */
+	bool grows;
 };
+
+/* So many times the rows that are there is a tree made for that grows. */
+enum { VF_COMPACT_AHEAD = 10 };
 
 struct vf_compact_plan {
 	bool tail, new_tree;

@@ -7,9 +7,9 @@
  */
 #include "store/credential_source.h"
 #include "store/profile.h"
+#include "store/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 
 enum {
@@ -282,16 +282,10 @@ static int copy_options(struct vf_credential_source *s,
 
 static int start_thread(struct vf_credential_source *s)
 {
-	sigset_t all, old;
-	int rc;
+	int err = vf_thread_start(&s->thread, run, s);
 
-	/* Signals are the program's, not this thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&s->thread, NULL, run, s);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	s->has_thread = !rc;
-	return -rc;
+	s->has_thread = !err;
+	return err;
 }
 
 int vf_credential_source_open(const struct vf_credential_options *opt,

@@ -45,31 +45,86 @@ static int add_name(struct names *l, const char *name, bool folder)
 	return 0;
 }
 
-/* Whether the entry is an object, a folder, or neither. */
-static bool is_listed(int dir, const char *prefix, const struct dirent *e,
-		      bool *out_folder)
+/* Since the folder was read. */
+static bool is_gone(int e)
 {
-	struct stat st;
+	return e == ENOENT || e == ENOTDIR;
+}
 
-	if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") ||
-	    (!*prefix && !strncmp(e->d_name, VF_FILE_TMP_PREFIX,
-				  strlen(VF_FILE_TMP_PREFIX))))
-		return false;
-	*out_folder = e->d_type == DT_DIR;
-	if (e->d_type == DT_DIR || e->d_type == DT_REG)
-		return true;
-	/* A link counts as what it leads to; a folder behind one is left out,
-	 * because links can make circles. */
-	return !fstatat(dir, e->d_name, &st, 0) && S_ISREG(st.st_mode);
+/* Of a link: to nothing, in a circle, or to where we may not go. */
+static bool leads_nowhere(int e)
+{
+	return is_gone(e) || e == ELOOP || e == EACCES || e == EXDEV ||
+	       e == ENAMETOOLONG;
+}
+
+/*
+ * Its type; 0: it is gone, or a link to what is no file.  A link counts as what
+ * it leads to; a folder behind one is left out, because links can make circles.
+ * Returns 0; -errno.
+ */
+static int read_type(int dir, const struct dirent *e, mode_t *out)
+{
+	static const mode_t known[] = {[DT_DIR] = S_IFDIR, [DT_REG] = S_IFREG};
+	struct stat st = {0};
+
+	*out = e->d_type < VF_N(known) ? known[e->d_type] : 0;
+	if (*out)
+		return 0;
+	/* NFS and some of FUSE tell no types. */
+	if (e->d_type == DT_UNKNOWN &&
+	    fstatat(dir, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
+		return is_gone(errno) ? 0 : -errno;
+	if (e->d_type == DT_LNK || S_ISLNK(st.st_mode)) {
+		if (fstatat(dir, e->d_name, &st, 0))
+			return leads_nowhere(errno) ? 0 : -errno;
+		if (S_ISDIR(st.st_mode))
+			return 0;
+	}
+	*out = st.st_mode & S_IFMT;
+	return 0;
+}
+
+static bool is_hidden(const char *prefix, const char *name)
+{
+	return !strcmp(name, ".") || !strcmp(name, "..") ||
+	       (!*prefix &&
+		!strncmp(name, VF_FILE_TMP_PREFIX, strlen(VF_FILE_TMP_PREFIX)));
+}
+
+/* Only objects and folders.  Returns 0; -errno. */
+static int add_entry(struct names *l, int dir, const char *prefix,
+		     const struct dirent *e)
+{
+	mode_t type = 0;
+	int err = is_hidden(prefix, e->d_name) ? 0 : read_type(dir, e, &type);
+
+	if (!err && (type == S_IFDIR || type == S_IFREG))
+		err = add_name(l, e->d_name, type == S_IFDIR);
+	return err;
+}
+
+/* Returns 0; -errno. */
+static int read_entries(struct names *l, DIR *d, const char *prefix)
+{
+	const struct dirent *e;
+	int err = 0;
+
+	do {
+		errno = 0; /* to tell an error from the end */
+		e = readdir(d);
+		if (e)
+			err = add_entry(l, dirfd(d), prefix, e);
+		else
+			err = -errno;
+	} while (e && !err);
+	return err;
 }
 
 static int read_names(struct file_bucket *fb, const char *path, struct names *l)
 {
 	int fd = vf_file_open_beneath(fb, *path ? path : ".",
 				      O_DIRECTORY | O_RDONLY);
-	struct dirent *e;
-	bool folder;
-	int err = 0;
 	DIR *d;
 
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP ||
@@ -82,9 +137,11 @@ static int read_names(struct file_bucket *fb, const char *path, struct names *l)
 		close(fd);
 		return vf_file_fail(fb, path, "cannot list");
 	}
-	while (!err && (e = readdir(d)))
-		if (is_listed(fd, path, e, &folder))
-			err = add_name(l, e->d_name, folder);
+	int err = read_entries(l, d, path);
+	if (err) {
+		errno = -err;
+		err = vf_file_fail(fb, path, "cannot list");
+	}
 	closedir(d);
 	if (l->n)
 		qsort(l->name, l->n, sizeof(l->name[0]), compare_names);
@@ -107,11 +164,14 @@ static int visit_object(const struct walk *w, const char *key)
 	struct stat st;
 
 	if (fstatat(w->fb->root, key, &st, AT_SYMLINK_NOFOLLOW))
-		return 0; /* deleted since */
+		return is_gone(errno) ? 0
+				      : vf_file_fail(w->fb, key, "cannot list");
 	if (S_ISLNK(st.st_mode)) {
 		VF_AUTO_FD int fd = vf_file_open_beneath(w->fb, key, O_PATH);
-		if (fd < 0 || fstat(fd, &st))
+		if (fd < 0 && leads_nowhere(errno))
 			return 0; /* it leads out of the bucket */
+		if (fd < 0 || fstat(fd, &st))
+			return vf_file_fail(w->fb, key, "cannot list");
 	}
 	vf_file_describe(&st, &e.object);
 	return w->fn(w->arg, &e);

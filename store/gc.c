@@ -1,7 +1,8 @@
 /*
  * What is kept is what versions from the boundary to the newest name:
  *
- *   log/         records from the boundary on, and those its checkpoint names
+ *   log/         records from the boundary on, and those whose rows live there
+ *                and are in no shard
  *   checkpoint/  boundary/   from the boundary on
  *   shard/ tree/ embed/
  *                what the state at the boundary has, or a later record adds;
@@ -94,7 +95,7 @@ typedef char name_t[VF_OBJECT_NAME_MAX + 1];
 /* Names of shards, trees and embedders, sorted; numbers of records. */
 struct kept {
 	struct vf_buf names;   /* name_t each */
-	struct vf_buf records; /* uint64_t each, below the boundary */
+	struct vf_buf records; /* uint64_t each, ascending */
 };
 
 static int compare_names(const void *a, const void *b)
@@ -117,10 +118,23 @@ static int keep_name(struct kept *k, const char *name)
 	return vf_buf_append(&k->names, n, sizeof(n));
 }
 
+/*
+ * Every record of the tail, not only those which the checkpoint here names: a
+ * later one has other rows to carry, and may name what this one carries.
+ */
+static int keep_tail(struct kept *k, const struct vf_state *s)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < s->n_tail; i++)
+		err = vf_buf_append(&k->records, &s->tail[i].record,
+				    sizeof(s->tail[i].record));
+	return err;
+}
+
 static int keep_state(struct kept *k, const struct vf_state *s)
 {
-	VF_AUTO_FREE uint64_t *records = calloc(s->n_tail + 1, 8);
-	int err = records ? 0 : -ENOMEM;
+	int err = keep_tail(k, s);
 
 	for (size_t i = 0; !err && i < s->n_shards; i++)
 		err = keep_name(k, s->shards[i].name);
@@ -128,9 +142,6 @@ static int keep_state(struct kept *k, const struct vf_state *s)
 		err = keep_name(k, s->tree.object.name);
 	if (!err && s->configured)
 		err = keep_name(k, s->config.embedder_data.name);
-	if (!err)
-		err = vf_buf_append(&k->records, records,
-				    8 * vf_checkpoint_named(s, records));
 	return err;
 }
 
@@ -154,7 +165,7 @@ static int keep_list(struct kept *k, const struct vf_gc_sweep *g,
 		     const struct vf_log_number *list, size_t n)
 {
 	struct vf_log_fetch *f;
-	int err = vf_log_fetch_open(g->bucket, g->index, list, n, &f);
+	int err = vf_log_fetch_open(g->bucket, g->index, "log", list, n, &f);
 
 	for (size_t i = 0; !err && i < n; i++) {
 		VF_AUTO_FREE void *bytes = NULL;

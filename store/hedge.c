@@ -12,6 +12,7 @@
 #include "store/hedge.h"
 
 #include "store/cache_impl.h"
+#include "store/thread.h"
 
 enum {
 	SAMPLES = 256, /* recent fetches */
@@ -259,7 +260,7 @@ int vf_hedge_open(unsigned percentile, struct vf_hedge **out)
 	pthread_cond_init(&h->wake, &a);
 	pthread_cond_init(&h->idle, &a);
 	pthread_condattr_destroy(&a);
-	err = -pthread_create(&h->thread, NULL, run, h);
+	err = vf_thread_start(&h->thread, run, h);
 	h->has_thread = !err;
 	if (err) {
 		vf_hedge_close(h);

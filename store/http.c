@@ -11,9 +11,9 @@
  */
 #include "store/http.h"
 #include "store/http_loop.h"
+#include "store/thread.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -445,19 +445,6 @@ static void *run(void *arg)
 
 /* ---- open, close, start ------------------------------------------------------------------ */
 
-static int start_thread(struct vf_http *h)
-{
-	sigset_t all, old;
-	int rc;
-
-	/* Signals are the program's, not this thread's. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	rc = pthread_create(&h->thread, NULL, run, h);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return -rc;
-}
-
 static void init_curl(void)
 {
 	curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -499,7 +486,7 @@ int vf_http_open(const struct vf_http_options *opt, struct vf_http **out)
 	if (!h->spare)
 		err = -ENOMEM;
 	if (!err)
-		err = start_thread(h);
+		err = vf_thread_start(&h->thread, run, h);
 	if (err) {
 		free_http(h);
 		return err;

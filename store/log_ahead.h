@@ -7,6 +7,7 @@
 #define VF_STORE_LOG_AHEAD_H
 
 #include "store/listed.h"
+#include "store/log_fetch.h"
 
 struct vf_log_ahead;
 
@@ -25,11 +26,17 @@ uint64_t vf_log_ahead_ms(const struct vf_log_ahead *a);
 int vf_log_ahead_numbers(const struct vf_log_ahead *a, const char *folder,
 			 uint64_t from, struct vf_buf *out);
 /*
- * As vf_bucket_get_all, of what is on its way; the rest is asked for now.
- * @a  NULL: all is.
+ * One object, as vf_log_fetch_next: what is on its way is waited for, the rest
+ * is asked for now.
+ *
+ * @a       NULL: all is
+ * @folder  as of vf_log_fetch_open, but not "log"
  */
 int vf_log_ahead_get(struct vf_log_ahead *a, struct vf_bucket *b,
-		     const char *key, size_t max, void **out_data,
-		     size_t *out_len);
+		     const char *index, const char *folder, uint64_t number,
+		     void **out_data, size_t *out_len);
+/* Records from @first on, borrowed; NULL: they are not on their way. */
+struct vf_log_fetch *vf_log_ahead_records(const struct vf_log_ahead *a,
+					  uint64_t first);
 
 #endif

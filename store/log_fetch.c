@@ -1,18 +1,20 @@
 /*
- * Records one after the other, a window of them on its way: reading a log waits
- * for the bucket about once, not once per record.
+ * See log_fetch.h.
  *
- *   0 <= n_taken <= n_started <= n; slot i % WINDOW is of record i
+ *   0 <= n_taken <= n_started <= n; slot i % WINDOW is of object i
  */
+#include "store/checkpoint.h"
 #include "store/commit_impl.h"
 
 #include <pthread.h>
+#include <stdio.h>
 
 enum {
-	WINDOW = 32,		/* requests */
-	WINDOW_LEN = 32 << 20,	/* bytes of buffers, or one record */
+	WINDOW = 64,		/* requests: the records after a checkpoint */
+	WINDOW_LEN = 32 << 20,	/* bytes of buffers, or one object */
 	SIZE_UNKNOWN = 1 << 20, /* to begin with */
 };
+static_assert(WINDOW >= (int)VF_CHECKPOINT_EVERY, "one round");
 
 struct slot {
 	struct vf_log_fetch *f;
@@ -26,7 +28,8 @@ struct slot {
 
 struct vf_log_fetch {
 	struct vf_bucket *b;		  /* [fixed] borrowed */
-	const char *index;		  /* [fixed] borrowed */
+	const char *index, *folder;	  /* [fixed] borrowed */
+	size_t max;			  /* [fixed] bytes of an object */
 	const struct vf_log_number *list; /* [fixed] borrowed */
 	size_t n;			  /* [fixed] */
 	size_t n_started, n_taken, len;	  /* of the one thread that takes */
@@ -34,6 +37,53 @@ struct vf_log_fetch {
 	pthread_mutex_t mtx;
 	pthread_cond_t more;
 };
+
+/* ---- names -------------------------------------------------------------------------------- */
+
+struct numbers {
+	size_t dir_len;
+	struct vf_buf *out;
+};
+
+static int note_number(void *arg, const struct vf_list_entry *e)
+{
+	struct numbers *n = arg;
+	struct vf_log_number number = {.size = e->object.size};
+
+	return vf_log_number_parse(e->key + n->dir_len, &number.number)
+		       ? vf_buf_append(n->out, &number, sizeof(number))
+		       : 0;
+}
+
+int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
+		   uint64_t from, struct vf_buf *out)
+{
+	char prefix[VF_LOG_KEY_LEN], after[VF_LOG_KEY_LEN];
+	struct numbers n = {.out = out};
+
+	n.dir_len = (size_t)snprintf(prefix, sizeof(prefix), "%s/%s/", index,
+				     folder);
+	out->len = 0;
+	vf_log_key(index, folder, from ? from - 1 : 0, after);
+	return vf_bucket_list(b, prefix, false, from ? after : NULL,
+			      note_number, &n);
+}
+
+static size_t max_len(const char *folder)
+{
+	if (!folder)
+		return VF_IDENTITY_MAX;
+	return !strcmp(folder, "checkpoint") ? (size_t)VF_CHECKPOINT_MAX
+					     : (size_t)VF_RECORD_MAX;
+}
+
+static void make_key(const struct vf_log_fetch *f, size_t i,
+		     char out[VF_LOG_KEY_LEN])
+{
+	vf_log_key(f->index, f->folder, f->list[i].number, out);
+}
+
+/* ---- on their way -------------------------------------------------------------------------- */
 
 static void end_get(void *arg, int err, size_t len, const struct vf_object *o)
 {
@@ -59,8 +109,8 @@ static int start_some(struct vf_log_fetch *f)
 {
 	while (f->n_started < f->n) {
 		const struct vf_log_number *e = &f->list[f->n_started];
-		size_t cap = e->size ? VF_MIN(e->size, (uint64_t)VF_RECORD_MAX)
-				     : SIZE_UNKNOWN;
+		size_t cap = VF_MIN(e->size ? e->size : SIZE_UNKNOWN,
+				    (uint64_t)f->max);
 		struct slot *s = &f->slots[f->n_started % WINDOW];
 		char key[VF_LOG_KEY_LEN];
 		if (!may_start(f, cap))
@@ -68,9 +118,8 @@ static int start_some(struct vf_log_fetch *f)
 		*s = (struct slot){.f = f, .buf = malloc(cap + 1), .cap = cap};
 		if (!s->buf)
 			return -ENOMEM;
+		make_key(f, f->n_started++, key);
 		f->len += cap;
-		f->n_started++;
-		vf_log_key(f->index, "log", e->number, key);
 		vf_bucket_get_start(f->b, &(struct vf_get){.key = key,
 							   .len = cap,
 							   .buf = s->buf,
@@ -89,8 +138,8 @@ static void wait_slot(struct slot *s)
 }
 
 int vf_log_fetch_open(struct vf_bucket *b, const char *index,
-		      const struct vf_log_number *list, size_t n,
-		      struct vf_log_fetch **out)
+		      const char *folder, const struct vf_log_number *list,
+		      size_t n, struct vf_log_fetch **out)
 {
 	struct vf_log_fetch *f = calloc(1, sizeof(*f));
 
@@ -99,12 +148,19 @@ int vf_log_fetch_open(struct vf_bucket *b, const char *index,
 		return -ENOMEM;
 	f->b = b;
 	f->index = index;
+	f->folder = folder;
+	f->max = max_len(folder);
 	f->list = list;
 	f->n = n;
 	pthread_mutex_init(&f->mtx, NULL);
 	pthread_cond_init(&f->more, NULL);
-	return 0;
+	int err = start_some(f);
+	if (err)
+		vf_log_fetch_close(VF_STEAL(*out));
+	return err;
 }
+
+/* ---- taken --------------------------------------------------------------------------------- */
 
 int vf_log_fetch_next(struct vf_log_fetch *f, void **out_bytes, size_t *out_len)
 {
@@ -120,16 +176,30 @@ int vf_log_fetch_next(struct vf_log_fetch *f, void **out_bytes, size_t *out_len)
 	wait_slot(s);
 	p = VF_STEAL(s->buf);
 	f->len -= s->cap;
-	vf_log_key(f->index, "log", f->list[f->n_taken++].number, key);
+	make_key(f, f->n_taken++, key);
 	if (s->err)
 		return s->err;
 	if (s->size != s->len) /* longer than was thought */
-		return vf_bucket_get_all(f->b, key, VF_RECORD_MAX, out_bytes,
-					 out_len);
+		return vf_bucket_get_all(f->b, key, f->max, out_bytes, out_len);
 	p[s->len] = '\0';
 	*out_len = s->len;
 	*out_bytes = VF_STEAL(p);
 	return 0;
+}
+
+int vf_log_fetch_record(struct vf_log_fetch *f, void **out_bytes,
+			struct vf_record *out)
+{
+	char key[VF_LOG_KEY_LEN];
+	size_t len;
+
+	make_key(f, f->n_taken, key);
+	int err = vf_log_fetch_next(f, out_bytes, &len);
+	if (!err)
+		err = vf_log_record_parse(f->b, key, *out_bytes, len, out);
+	if (err)
+		free(VF_STEAL(*out_bytes));
+	return err;
 }
 
 void vf_log_fetch_close(struct vf_log_fetch *f)

@@ -18,18 +18,18 @@
 #include <stdio.h>
 #include <time.h>
 
-enum {
-	IDENTITY_MAX = 4096, /* bytes of _vecfs/indexes/NAME */
-	LOAD_TRIES = 3,	     /* collected while we read */
-};
+enum { LOAD_TRIES = 3 }; /* collected while we read */
 
 /* ---- names and numbers ------------------------------------------------------------------ */
 
 void vf_log_key(const char *index, const char *folder, uint64_t number,
 		char out[VF_LOG_KEY_LEN])
 {
-	snprintf(out, VF_LOG_KEY_LEN, "%s/%s/%020llu", index, folder,
-		 (unsigned long long)number);
+	if (folder)
+		snprintf(out, VF_LOG_KEY_LEN, "%s/%s/%020llu", index, folder,
+			 (unsigned long long)number);
+	else
+		snprintf(out, VF_LOG_KEY_LEN, "_vecfs/indexes/%s", index);
 }
 
 uint64_t vf_boot_ms(void)
@@ -40,41 +40,12 @@ uint64_t vf_boot_ms(void)
 	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-struct numbers {
-	size_t dir_len;
-	struct vf_buf *out;
-};
-
 bool vf_log_number_parse(const char *digits, uint64_t *out)
 {
 	if (strlen(digits) != 20 || strspn(digits, "0123456789") != 20)
 		return false;
 	*out = strtoull(digits, NULL, 10);
 	return true;
-}
-
-static int note_number(void *arg, const struct vf_list_entry *e)
-{
-	struct numbers *n = arg;
-	struct vf_log_number number = {.size = e->object.size};
-
-	return vf_log_number_parse(e->key + n->dir_len, &number.number)
-		       ? vf_buf_append(n->out, &number, sizeof(number))
-		       : 0;
-}
-
-int vf_log_numbers(struct vf_bucket *b, const char *index, const char *folder,
-		   uint64_t from, struct vf_buf *out)
-{
-	char prefix[VF_LOG_KEY_LEN], after[VF_LOG_KEY_LEN];
-	struct numbers n = {.out = out};
-
-	n.dir_len = (size_t)snprintf(prefix, sizeof(prefix), "%s/%s/", index,
-				     folder);
-	out->len = 0;
-	vf_log_key(index, folder, from ? from - 1 : 0, after);
-	return vf_bucket_list(b, prefix, false, from ? after : NULL,
-			      note_number, &n);
 }
 
 static int list_numbers(struct vf_bucket *b, const struct vf_log_ahead *ahead,
@@ -130,26 +101,27 @@ int vf_log_apply(struct vf_bucket *b, struct vf_state *s, const char *key,
 	return err ? vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why) : 0;
 }
 
+int vf_log_record_parse(struct vf_bucket *b, const char *key, const void *p,
+			size_t len, struct vf_record *out)
+{
+	const char *why;
+	int err = vf_record_parse(p, len, out, &why);
+
+	return err ? vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why) : 0;
+}
+
 int vf_record_load(struct vf_bucket *b, const char *name, uint64_t number,
 		   void **out_bytes, struct vf_record *out)
 {
-	char key[VF_LOG_KEY_LEN];
-	const char *why;
-	size_t len;
-	void *p = NULL;
+	const struct vf_log_number one = {.number = number};
+	struct vf_log_fetch *f;
+	int err = vf_log_fetch_open(b, name, "log", &one, 1, &f);
 
 	*out_bytes = NULL;
-	vf_log_key(name, "log", number, key);
-	int err = vf_bucket_get_all(b, key, VF_RECORD_MAX, &p, &len);
-	if (err)
-		return err;
-	err = vf_record_parse(p, len, out, &why);
-	if (err) {
-		free(p);
-		return vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key, why);
-	}
-	*out_bytes = p;
-	return 0;
+	if (!err)
+		err = vf_log_fetch_record(f, out_bytes, out);
+	vf_log_fetch_close(f);
+	return err;
 }
 
 /* ---- the records after a state ------------------------------------------------------------ */
@@ -195,36 +167,29 @@ static int apply_bytes(struct vf_bucket *b, struct vf_state *s, int err,
 	return explain(b, s, -EBADMSG, key, why);
 }
 
-static int next_record(struct vf_bucket *b, struct vf_log_ahead *ahead,
-		       struct vf_log_fetch *f, const struct vf_state *s,
-		       void **out_bytes, size_t *out_len)
-{
-	char key[VF_LOG_KEY_LEN];
-
-	if (!ahead)
-		return vf_log_fetch_next(f, out_bytes, out_len);
-	vf_log_key(s->name, "log", s->head + 1, key);
-	return vf_log_ahead_get(ahead, b, key, VF_RECORD_MAX, out_bytes,
-				out_len);
-}
-
 /* The records of @list, which have to follow @s without a gap. */
 static int apply_list(struct vf_bucket *b, struct vf_log_ahead *ahead,
 		      struct vf_state *s, const struct vf_log_number *list,
 		      size_t n)
 {
-	struct vf_log_fetch *f = NULL;
-	int err = n ? vf_log_fetch_open(b, s->name, list, n, &f) : 0;
+	struct vf_log_fetch *own = NULL, *f = NULL;
+	int err = 0;
 
+	if (n && ahead)
+		f = vf_log_ahead_records(ahead, list[0].number);
+	if (n && !f) {
+		err = vf_log_fetch_open(b, s->name, "log", list, n, &own);
+		f = own;
+	}
 	for (size_t i = 0; !err && i < n; i++) {
 		VF_AUTO_FREE void *p = NULL;
 		size_t len = 0;
 		err = list[i].number == s->head + 1
-			      ? next_record(b, ahead, f, s, &p, &len)
+			      ? vf_log_fetch_next(f, &p, &len)
 			      : -ENOENT;
 		err = apply_bytes(b, s, err, p, len);
 	}
-	vf_log_fetch_close(f);
+	vf_log_fetch_close(own);
 	return err;
 }
 
@@ -271,17 +236,14 @@ static int read_identity(struct vf_bucket *b, struct vf_log_ahead *ahead,
 			 const char *name, uint8_t out_uuid[16])
 {
 	VF_AUTO_FREE void *p = NULL;
-	char key[VF_LOG_KEY_LEN];
 	size_t len;
-	int err;
+	int err = vf_log_ahead_get(ahead, b, name, NULL, 0, &p, &len);
 
-	snprintf(key, sizeof(key), "_vecfs/indexes/%s", name);
-	err = vf_log_ahead_get(ahead, b, key, IDENTITY_MAX, &p, &len);
 	if (err)
 		return err;
 	err = vf_identity_parse(p, len, out_uuid);
 	if (err)
-		vf_fail(err, "%s/%s: %s", vf_bucket_url(b), key,
+		vf_fail(err, "%s/_vecfs/indexes/%s: %s", vf_bucket_url(b), name,
 			err == -ENOTSUP ? "a newer version of vecfs wrote it"
 					: "it is damaged");
 	return err;
@@ -319,7 +281,8 @@ static int parse_checkpoint(struct vf_bucket *b, const char *name,
 	int err = vf_checkpoint_names(p, len, &r.numbers);
 
 	if (!err)
-		err = vf_log_fetch_open(b, name, number_at(&r.numbers, 0),
+		err = vf_log_fetch_open(b, name, "log",
+					number_at(&r.numbers, 0),
 					n_numbers(&r.numbers), &r.fetch);
 	if (!err)
 		err = vf_checkpoint_parse(p, len, name, uuid, get_record, &r,
@@ -341,7 +304,8 @@ static int load_checkpoint(struct vf_bucket *b, struct vf_log_ahead *ahead,
 
 	*out = NULL;
 	vf_log_key(name, "checkpoint", number, key);
-	int err = vf_log_ahead_get(ahead, b, key, VF_CHECKPOINT_MAX, &p, &len);
+	int err = vf_log_ahead_get(ahead, b, name, "checkpoint", number, &p,
+				   &len);
 	if (err)
 		return err == -EFBIG ? -EBADMSG : err;
 	err = parse_checkpoint(b, name, uuid, p, len, out, &why);

@@ -10,6 +10,7 @@
  * better too small for a moment than the machine swapping for our sake.
  */
 #include "store/pressure.h"
+#include "store/thread.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -256,7 +257,7 @@ int vf_pressure_open(struct vf_cache *c, const struct vf_pressure_options *opt,
 	err = find_file(opt, &p->file);
 	p->opt.file = p->file;
 	if (!err)
-		err = -pthread_create(&p->thread, NULL, run, p);
+		err = vf_thread_start(&p->thread, run, p);
 	p->has_thread = !err;
 	if (err) {
 		vf_pressure_close(p);

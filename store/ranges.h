@@ -32,7 +32,7 @@ struct vf_ranges {
 	uint32_t flags;
 	uint32_t n;
 	uint32_t max_gets; /* 0: no limit */
-	uint32_t n_gets;   /* out: requests begun */
+	uint32_t n_gets;   /* out: requests to the bucket begun */
 	uint32_t reserved[3];
 	uint64_t bytes; /* out: of blocks in no tier, that were or would be
 			   fetched */

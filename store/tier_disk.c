@@ -55,7 +55,7 @@ void vf_disk_rest(struct vf_disk *d, bool is_stall, int err, const char *what)
 	pthread_cond_signal(&d->wake_writer); /* who says so */
 }
 
-uint64_t vf_disk_use_now(const struct vf_disk *d)
+static uint64_t use_now(const struct vf_disk *d)
 {
 	return (uint64_t)d->generation << 32 |
 	       ((vf_now_ns() - d->opened_ns) / 1000000000u & 0xffffffff);
@@ -241,7 +241,7 @@ static void wait_loaded(struct vf_disk_file *f)
 	d->is_late |= f->state == VF_DISK_LOADING;
 	if (f->state != VF_DISK_READY)
 		return;
-	f->last_use = vf_disk_use_now(d);
+	f->last_use = use_now(d);
 	if (f->has_record)
 		vf_disk_mark_file(f);
 }

@@ -147,7 +147,6 @@ void vf_disk_file_remove(struct vf_disk_file *f); /* from it; mtx */
 void vf_disk_file_free(struct vf_disk_file *f);
 void vf_disk_idle_add(struct vf_disk_file *f);	  /* mtx */
 void vf_disk_idle_remove(struct vf_disk_file *f); /* mtx */
-uint64_t vf_disk_use_now(const struct vf_disk *d);
 /* Wait for a signal or until @until_ns; @until_ns 0: for ever.  mtx. */
 void vf_disk_wait(struct vf_disk *d, pthread_cond_t *c, uint64_t until_ns);
 /* Failing: no more writes for a while; @what is a constant; mtx. */
@@ -180,8 +179,6 @@ void vf_disk_punch_unlocked(struct vf_disk *d, struct vf_disk_punch *punch);
 void *vf_disk_index_run(void *disk);
 /* Fill a file in LOADING from its record.  -ENOENT: there is none. */
 int vf_disk_load(struct vf_disk_file *f);
-/* Drop the records of a version, and its data file. */
-void vf_disk_forget(struct vf_disk *d, const uint8_t id[16]);
 void vf_disk_load_cold(struct vf_disk *d);
 void vf_disk_unload_some(struct vf_disk *d);
 

@@ -50,7 +50,8 @@ static int drop_records(struct vf_disk *d, const uint8_t id[16])
 	return err;
 }
 
-void vf_disk_forget(struct vf_disk *d, const uint8_t id[16])
+/* Drop the records of a version, and its data file. */
+static void forget(struct vf_disk *d, const uint8_t id[16])
 {
 	struct vf_disk_total before;
 
@@ -196,7 +197,7 @@ static int find_record(struct vf_disk_file *f, struct vf_disk_record *r)
 	if (err == -EBADMSG ||
 	    (!err && (r->size != f->size || r->block_len != d->opt.block_len ||
 		      r->generation > d->generation))) {
-		vf_disk_forget(d, f->id);
+		forget(d, f->id);
 		return -ENOENT;
 	}
 	return err;
@@ -226,7 +227,7 @@ static int load_record(struct vf_disk_file *f, const struct vf_disk_record *r)
 			close(fd);
 		if (err != -EBADMSG)
 			return err;
-		vf_disk_forget(d, f->id);
+		forget(d, f->id);
 		return -ENOENT;
 	}
 	pthread_mutex_lock(&d->mtx);
@@ -269,7 +270,7 @@ static struct vf_disk_file *load_idle(struct vf_disk *d, const uint8_t id[16])
 	int err = vf_disk_index_get_file(d->index, id, &r);
 
 	if (err == -EBADMSG)
-		vf_disk_forget(d, id);
+		forget(d, id);
 	f = err ? NULL : vf_disk_file_new(d, id, r.size, r.label);
 	if (!f)
 		return NULL;
@@ -449,7 +450,7 @@ static void sweep_file(struct vf_disk *d, int dir_fd, const char *name)
 		return;
 	err = vf_disk_index_get_file(d->index, id, &r);
 	if (err == -ENOENT || err == -EBADMSG)
-		vf_disk_forget(d, id);
+		forget(d, id);
 	else if (!err && !fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) &&
 		 (uint64_t)st.st_blocks * 512 > r.bytes)
 		load_idle(d, id);

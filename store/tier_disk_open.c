@@ -1,6 +1,7 @@
 /*
  * Opening and closing the disk tier: options, index, threads.
  */
+#include "store/thread.h"
 #include "store/tier_disk_impl.h"
 
 #include <stdio.h>
@@ -130,7 +131,7 @@ static int open_index(struct vf_disk *d)
 static int start(struct vf_disk *d, pthread_t *t, bool *has,
 		 void *(*run)(void *))
 {
-	int err = -pthread_create(t, NULL, run, d);
+	int err = vf_thread_start(t, run, d);
 
 	*has = !err;
 	return err ? vf_fail(err, "cannot start a thread: %s", strerror(-err))

@@ -97,8 +97,9 @@ static struct vf_disk_item *new_item(struct vf_disk_file *f, uint64_t number,
 				     const void *buf, unsigned flags)
 {
 	struct vf_disk *d = f->disk;
+	/* Zeros: the last block has fewer checksums, and all are saved. */
 	struct vf_disk_item *w =
-		malloc(sizeof(*w) + d->n_crc * sizeof(w->crcs[0]));
+		calloc(1, sizeof(*w) + d->n_crc * sizeof(w->crcs[0]));
 
 	if (!w)
 		return NULL;
@@ -111,7 +112,6 @@ static struct vf_disk_item *new_item(struct vf_disk_file *f, uint64_t number,
 	w->number = number;
 	w->len = vf_disk_block_len(f, number);
 	w->flags = flags;
-	w->next = NULL;
 	memcpy(w->buf, buf, w->len);
 	vf_crc32c_each(w->buf, w->len, VF_DISK_PAGE, w->crcs);
 	return w;

@@ -8,6 +8,7 @@
  * n_left   [mtx] submitted, done not yet returned
  */
 #include "store/uring.h"
+#include "store/thread.h"
 
 #include <fcntl.h>
 #include <liburing.h>
@@ -256,8 +257,7 @@ static int start_threads(struct vf_uring *u)
 	void *(*run)(void *) = u->is_ring ? run_ring : run_pool;
 
 	while (u->n_threads < n) {
-		int err = -pthread_create(&u->threads[u->n_threads], NULL, run,
-					  u);
+		int err = vf_thread_start(&u->threads[u->n_threads], run, u);
 		if (err)
 			return vf_fail(err, "cannot start a thread: %s",
 				       strerror(-err));

@@ -7,10 +7,12 @@
 #include "store/util.h"
 
 #include <ctype.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/random.h>
+#include <sys/uio.h>
 
 static vf_log_fn *log_hook;
 static void *log_arg;
@@ -325,6 +327,29 @@ int vf_pread_all(int fd, void *buf, size_t len, uint64_t off)
 	return 0;
 }
 
+int vf_preadv_all(int fd, struct iovec *iov, int n, uint64_t off)
+{
+	for (;;) {
+		for (; n && !iov->iov_len; iov++)
+			n--;
+		if (!n)
+			return 0;
+		ssize_t got = preadv(fd, iov, n, (off_t)off);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			return got ? -errno : -ENODATA;
+		off += (size_t)got;
+		for (size_t len = (size_t)got; len; iov += !iov->iov_len) {
+			size_t part = VF_MIN(len, iov->iov_len);
+			iov->iov_base = (uint8_t *)iov->iov_base + part;
+			iov->iov_len -= part;
+			n -= !iov->iov_len;
+			len -= part;
+		}
+	}
+}
+
 int vf_write_all(int fd, const void *buf, size_t len)
 {
 	const uint8_t *at = buf;
@@ -356,6 +381,16 @@ int vf_pwrite_all(int fd, const void *buf, size_t len, uint64_t off)
 		len -= (size_t)n;
 	}
 	return 0;
+}
+
+/* The other way round: 0 cannot be read, 1 and 2 cannot be written. */
+void vf_std_occupy(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && errno == EBADF &&
+		    open("/dev/null",
+			 fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+			abort();
 }
 
 /* ---- CRC32C ------------------------------------------------------------------ */

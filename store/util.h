@@ -134,8 +134,18 @@ int vf_parse_size(const char *s, uint64_t *out);
 
 /* read(2) all of it.  Returns 0; -ENODATA on an early end; -errno. */
 int vf_pread_all(int fd, void *buf, size_t len, uint64_t off);
+/* The same into several places, at most IOV_MAX; @iov is spent. */
+struct iovec;
+int vf_preadv_all(int fd, struct iovec *iov, int n, uint64_t off);
 int vf_write_all(int fd, const void *buf, size_t len);
 int vf_pwrite_all(int fd, const void *buf, size_t len, uint64_t off);
+
+/*
+ * Whichever of descriptors 0 to 2 the caller has closed is taken, so that no
+ * file gets its number and then what is printed.  First in every main; using
+ * them fails as when closed.
+ */
+void vf_std_occupy(void);
 
 /* ---- messages --------------------------------------------------------------- */
 

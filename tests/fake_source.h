@@ -92,7 +92,6 @@ struct vf_cache_stats fake_stats(struct vf_cache *c);
 /* ---- many readers at random ------------------------------------------------------ */
 
 enum { FAKE_OBJECTS = 5, FAKE_READERS_MAX = 16 };
-extern const uint64_t fake_sizes[FAKE_OBJECTS];
 
 struct fake_storm {
 	struct vf_cache *c;

@@ -53,6 +53,7 @@ static const char help[] =
 	"                     connections objects uploads (now)\n"
 	"  POST /_sim/reset   zero the counters\n"
 	"  POST /_sim/set?latency_ms=N&error_rate=P&reset_rate=P&seed=S\n"
+	"                 a lower latency lets go of what is held\n"
 	"                 max_keys=N   entries of a LIST page, at most 1000\n"
 	"                 wrong=KIND   lie in object GETs, the next n=N (all):\n"
 	"                   etag    another ETag\n"

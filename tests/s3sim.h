@@ -191,8 +191,6 @@ struct sim {
 };
 
 uint64_t sim_rand(struct sim *s);
-/* In [0, 1). */
-double sim_rand_unit(struct sim *s);
 
 /* Serve until SIGTERM or SIGINT; @fd listens, non-blocking. */
 int sim_serve(struct sim *s, int fd);

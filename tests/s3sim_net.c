@@ -33,7 +33,7 @@ struct conn {
 	struct sim_response res;
 	struct vf_buf head; /* of the response */
 	size_t n_sent;	    /* of head and body */
-	uint64_t due_ns;    /* HELD */
+	uint64_t held_ns;   /* HELD: since when; UINT64_MAX: for good */
 	bool in_flight;	    /* an object GET, counted */
 };
 
@@ -188,9 +188,7 @@ static void finish_request(struct server *v, struct conn *c)
 		respond(v, c);
 		return;
 	}
-	c->due_ns = c->res.silent
-			    ? UINT64_MAX
-			    : now + v->sim->latency_ms * UINT64_C(1000000);
+	c->held_ns = c->res.silent ? UINT64_MAX : now;
 	c->state = HELD;
 	v->n_held++;
 	wait_for(v, c, EPOLLRDHUP);
@@ -338,6 +336,14 @@ static void accept_conn(struct server *v)
 	v->sim->n_connections++;
 }
 
+/* As the latency is now: who lowers it lets go of what is held. */
+static uint64_t due_ns(const struct server *v, const struct conn *c)
+{
+	return c->held_ns == UINT64_MAX
+		       ? UINT64_MAX
+		       : c->held_ns + v->sim->latency_ms * UINT64_C(1000000);
+}
+
 /* Send what is due; milliseconds until the next is, -1 when none is held. */
 static int release_held(struct server *v)
 {
@@ -346,12 +352,12 @@ static int release_held(struct server *v)
 	if (!v->n_held)
 		return -1;
 	for (struct conn *c = v->conns; c; c = c->next) {
-		if (c->state == HELD && c->due_ns <= now) {
+		if (c->state == HELD && due_ns(v, c) <= now) {
 			respond(v, c);
 			advance(v, c);
 		}
 		if (c->state == HELD)
-			first = VF_MIN(first, c->due_ns);
+			first = VF_MIN(first, due_ns(v, c));
 	}
 	if (!v->n_held || first == UINT64_MAX)
 		return -1;

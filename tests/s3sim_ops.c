@@ -14,7 +14,8 @@ uint64_t sim_rand(struct sim *s)
 	return vf_splitmix64(&s->rand);
 }
 
-double sim_rand_unit(struct sim *s)
+/* In [0, 1). */
+static double rand_unit(struct sim *s)
 {
 	return (double)(sim_rand(s) >> 11) / 9007199254740992.;
 }
@@ -398,7 +399,7 @@ void sim_answer(struct sim *s, struct sim_request *r, struct sim_response *res)
 	if (must_be_silent(s, res))
 		return;
 	count_request(s, r);
-	dice = sim_rand_unit(s);
+	dice = rand_unit(s);
 	if (dice < s->error_rate) {
 		inject_error(s, r, res);
 		return;

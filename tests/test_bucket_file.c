@@ -4,6 +4,7 @@
 #include "tests/rig.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -297,6 +298,32 @@ static void an_upload_appears_at_commit(void)
 	vf_bucket_close(b);
 }
 
+/*
+ * Symptom: a writer that was killed left a hidden file of up to a gigabyte, for
+ * ever.  Cause: an upload had a name from the first.
+ */
+static void an_upload_under_way_has_no_name(void)
+{
+	enum { LEN = 5 << 20 };
+	VF_AUTO_FREE char *big = calloc(1, LEN);
+	struct vf_bucket *b = new_bucket();
+	VF_AUTO_FD int fd =
+		open(vf_bucket_dir(b), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+	struct vf_upload *u;
+	struct vf_object o;
+
+	CU_ASSERT_EQUAL_FATAL(vf_upload_open(b, "v", &u), 0);
+	CU_ASSERT_EQUAL(vf_upload_write(u, big, LEN), 0);
+	/* Some file systems have no files without names. */
+	CU_ASSERT_EQUAL(count_entries(vf_bucket_dir(b)), fd < 0);
+	CU_ASSERT_EQUAL(vf_upload_commit(u, &o), 0);
+	CU_ASSERT_EQUAL(o.size, LEN);
+	put(b, "v", "in place of it");
+	CU_ASSERT(holds(b, "v", "in place of it"));
+	CU_ASSERT_EQUAL(count_entries(vf_bucket_dir(b)), 1);
+	vf_bucket_close(b);
+}
+
 static void an_aborted_upload_leaves_nothing(void)
 {
 	struct vf_bucket *b = new_bucket();
@@ -493,6 +520,7 @@ static CU_TestInfo tests[] = {
 	{"creating leaves what is there", creating_leaves_what_is_there},
 	{"readers never see half an object", readers_never_see_half_an_object},
 	{"an upload appears at commit", an_upload_appears_at_commit},
+	{"an upload under way has no name", an_upload_under_way_has_no_name},
 	{"an aborted upload leaves nothing", an_aborted_upload_leaves_nothing},
 	{"a put that fails leaves nothing", a_put_that_fails_leaves_nothing},
 	{"deleting what is absent succeeds", deleting_what_is_absent_succeeds},

@@ -280,7 +280,7 @@ struct vf_cache_stats fake_stats(struct vf_cache *c)
 
 /* ---- many readers at random ------------------------------------------------------------------ */
 
-const uint64_t fake_sizes[FAKE_OBJECTS] = {
+static const uint64_t fake_sizes[FAKE_OBJECTS] = {
 	0, 1, FAKE_BLOCK, 30 * FAKE_BLOCK + 5, 100 * FAKE_BLOCK};
 
 struct reader {

@@ -1,8 +1,11 @@
 /*
- * Several parts read at once: whichever of them are neighbours on the disk,
- * each is answered once, for itself, with its own bytes.
+ * Blocks that are less than whole.  Several parts read at once: whichever of
+ * them are neighbours on the disk, each is answered once, for itself, with its
+ * own bytes.
  */
 #include "tests/disk_lab.h"
+
+#include <malloc.h>
 
 enum { N_BLOCKS = 40, TIER = 32 << 20, LAST_LEN = 5000, MISSING = 1, BAD = 2 };
 
@@ -123,10 +126,39 @@ static void a_file_cut_short_costs_what_was_cut(void)
 	vf_disk_close(d);
 }
 
+/*
+ * Symptom: bytes of the heap in the index's file.  Cause: a short last block
+ * has fewer checksums than there is room for, the rest was never set.
+ */
+static void checksums_that_a_short_block_has_not_are_zero(void)
+{
+	struct vf_disk *d = lab_open(vf_test_dir(), 16 << 20);
+	struct vf_disk_file *f = lab_file(d, 1, LAB_BLOCK + 100);
+	struct vf_disk_block *b;
+	const uint32_t *crcs;
+
+	mallopt(M_PERTURB, 0x55); /* memory is not zeros by chance */
+	lab_write(f, 1, 1, 0);
+	mallopt(M_PERTURB, 0);
+	CU_ASSERT_EQUAL(vf_disk_flush(d), 0);
+	CU_ASSERT_EQUAL(lab_check(f, 1, 1), 1);
+	pthread_mutex_lock(&d->mtx);
+	b = vf_disk_block_at(f, 1, false);
+	crcs = vf_disk_crcs(vf_disk_group_of(b), b);
+	CU_ASSERT(crcs[0] != 0);
+	for (size_t i = 1; i < d->n_crc; i++)
+		CU_ASSERT_EQUAL(crcs[i], 0);
+	pthread_mutex_unlock(&d->mtx);
+	vf_disk_file_put(f);
+	vf_disk_close(d);
+}
+
 static CU_TestInfo tests[] = {{"each part is answered for itself",
 			       each_part_is_answered_for_itself},
 			      {"a file cut short costs what was cut",
 			       a_file_cut_short_costs_what_was_cut},
+			      {"checksums that a short block has not are zero",
+			       checksums_that_a_short_block_has_not_are_zero},
 			      CU_TEST_INFO_NULL};
 
 VF_SUITE("store/tier_disk_parts", tests);
