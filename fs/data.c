@@ -42,6 +42,13 @@ static void finish_object(void *arg, int err, size_t len,
 	free(f);
 }
 
+static _Thread_local unsigned n_begun;
+
+unsigned vf_fs_requests_begun(void)
+{
+	return n_begun;
+}
+
 static void start_object(struct vf_source *source, uint64_t off, size_t len,
 			 void *buf, vf_fetch_fn *done, void *arg)
 {
@@ -53,6 +60,7 @@ static void start_object(struct vf_source *source, uint64_t off, size_t len,
 		return;
 	}
 	*f = (struct object_fetch){len, done, arg, s->key};
+	n_begun++;
 	vf_bucket_get_start(s->bucket, &(struct vf_get){.key = s->key,
 							.etag = s->etag,
 							.off = off,

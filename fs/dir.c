@@ -137,11 +137,11 @@ static int visit(void *arg, const struct vf_list_entry *e)
 		atomic_fetch_add(&l->fs->n_hidden, 1);
 		return 0;
 	}
+	if (l->in_index && len == 4 && !memcmp(name, "live", 4))
+		return 0; /* ours has the name */
 	if (!e->folder)
 		return add_object(l, name, len, &e->object);
 	hide_object_named(l, name, len);
-	if (l->in_index && len == 4 && !memcmp(name, "live", 4))
-		return 0;
 	return add(l, name, len, FOLDER) ? 0 : -ENOMEM;
 }
 
@@ -327,6 +327,11 @@ static void read_entries(fuse_req_t req, size_t size, off_t off, bool plus,
 {
 	VF_AUTO_FREE char *buf = malloc(size);
 	size_t used = 0;
+
+	if (!off && l->is_read) { /* rewinddir(3): what is there now */
+		clear_listing(l);
+		l->is_read = false;
+	}
 	int err = !buf ? -ENOMEM : l->is_read ? 0 : list(l);
 
 	l->is_read |= !err;

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "fs/connection.h"
 #include "fs/passthrough.h"
 #include "fs/pins.h"
 #include "store/cache.h"
@@ -52,6 +53,7 @@ struct fs {
 	struct inode *root;	       /* [fixed] */
 	struct index_view *indexes;    /* [mtx] list, see live.c */
 	struct listing_kept *listings; /* [mtx] list, see listings.c */
+	struct vf_connection connection;
 	struct vf_passthrough passthrough;
 	struct fuse_session *session;  /* [fixed] */
 	struct vf_pins *pins;	       /* [fixed] NULL without a disk tier */
@@ -175,6 +177,11 @@ void vf_fs_stored_id(const char *bucket, const char *key, const char *etag,
 /* A stored object, as another reader of the same blocks, without read-ahead. */
 int vf_fs_stored_open(struct fs *fs, const char *key, const char *etag,
 		      uint64_t size, struct vf_cached **out);
+/*
+ * GETs of blocks that the calling thread has begun so far: what it finds in a
+ * tier, and what is under way already, is none.
+ */
+unsigned vf_fs_requests_begun(void);
 /*
  * Which stored bytes [*off, *end) of a VIEW, which is not empty, come from;
  * and where its seek table begins.  Blocks on the bucket.

@@ -45,7 +45,7 @@ static struct index_view *find_locked(struct fs *fs, const char *name)
 
 /*
  * Put @state, the newest at @seen_ns, at the place of what is known by its
- * name; a reference.
+ * name; a reference to what is newest now.
  */
 static struct index_view *remember(struct fs *fs, const char *name,
 				   struct vf_state *state, uint64_t seen_ns)
@@ -65,6 +65,14 @@ static struct index_view *remember(struct fs *fs, const char *name,
 		at = &(*at)->next;
 	if (*at) {
 		struct index_view *old = *at;
+		/* That look began later, and was faster: no way back. */
+		if (old->seen_ns > seen_ns && old->state->head > state->head) {
+			old->refs++;
+			pthread_mutex_unlock(&fs->mtx);
+			vf_state_free(state);
+			free(v);
+			return old;
+		}
 		*at = old->next;
 		put_locked(old);
 	}

@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
@@ -271,7 +272,12 @@ static int mount_session(struct fs *fs, struct fuse_session *se)
 	if (!vf_passthrough_mount(&fs->passthrough, se, &fs->opt))
 		return 0;
 	/* fusermount3 says why when it fails */
-	return fuse_session_mount(se, fs->opt.mountpoint) ? -EIO : 0;
+	if (fuse_session_mount(se, fs->opt.mountpoint))
+		return -EIO;
+	int err = vf_connection_use(se, fuse_session_fd(se));
+	if (err)
+		fuse_session_unmount(se);
+	return err;
 }
 
 static void unmount_session(struct fs *fs, struct fuse_session *se)
@@ -322,12 +328,46 @@ static int run(struct fs *fs, struct fuse_args *args, int report)
 	return err ? EXIT_ERROR : EXIT_OK;
 }
 
+/* Each open file may hold one of the disk tier, each request a socket. */
+static void raise_file_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r))
+		return;
+	r.rlim_cur = r.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &r);
+}
+
+/* The daemon leaves the directory it was started in: what the environment names
+ * from there is still found. */
+static void make_paths_absolute(void)
+{
+	static const char *const names[] = {
+		"AWS_CA_BUNDLE",
+		"AWS_CONFIG_FILE",
+		"AWS_SHARED_CREDENTIALS_FILE",
+		"AWS_WEB_IDENTITY_TOKEN_FILE",
+		"AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+	};
+
+	for (size_t i = 0; i < VF_N(names); i++) {
+		const char *given = getenv(names[i]);
+		VF_AUTO_FREE char *path = given && *given && *given != '/'
+						  ? realpath(given, NULL)
+						  : NULL;
+		if (path)
+			setenv(names[i], path, 1);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct fuse_args args = FUSE_ARGS_INIT(argc, argv);
 	static struct fs fs;
 	int report = -1, rc;
 
+	vf_std_occupy();
 	/* Else every buffer of a fetch is a mapping of its own, and a page
 	 * fault per 4 KiB of it: measured, a third of the daemon's time.  What
 	 * is kept is kept by each arena: few of them, or it adds up. */
@@ -335,6 +375,8 @@ int main(int argc, char **argv)
 	mallopt(M_TRIM_THRESHOLD, MALLOC_KEEP_LEN);
 	mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	vf_log_set(log_line, NULL, VF_WARN);
+	raise_file_limit();
+	make_paths_absolute();
 	rc = vf_options_parse(&args, &fs.opt);
 	if (rc) {
 		rc = rc > 0 ? EXIT_OK : EXIT_USAGE;

@@ -344,6 +344,25 @@ static int to_disk(struct parsed *p)
 	return 0;
 }
 
+/* Absolute: the daemon leaves the directory it was started in. */
+static int to_ca_file(struct parsed *p)
+{
+	const char *given = p->o->bucket.ca_file;
+	char *path;
+
+	if (!given)
+		return 0;
+	path = realpath(given, NULL);
+	if (!path) {
+		fprintf(stderr, "vecfs: ca_file=%s: %s\n", given,
+			strerror(errno));
+		return -EINVAL;
+	}
+	free((char *)given);
+	p->o->bucket.ca_file = path;
+	return 0;
+}
+
 static int to_words(struct parsed *p)
 {
 	struct mount_options *o = p->o;
@@ -403,6 +422,8 @@ static int finish(struct parsed *p, struct fuse_args *args)
 	int err = to_numbers(p);
 	if (!err)
 		err = to_words(p);
+	if (!err)
+		err = to_ca_file(p);
 	if (!err)
 		err = to_disk(p);
 	if (!err)

@@ -1,14 +1,9 @@
 /*
- * The session's connection, made by ourselves so that the answer to INIT can
- * be patched on its way; ids of backing files.
+ * Mounting without fusermount3, and ids of backing files.
  *
  * The kernel's interface, by its names (include/uapi/linux/fuse.h of 6.9; the
  * headers of older systems lack it):
  *
- *   INIT in   flags, flags2        offered: FUSE_INIT_EXT and bit 37
- *   INIT out  flags, flags2        wanted: the same
- *             max_stack_depth      the word after flags2: 1, so that a backing
- *                                  file is on a file system of depth 0
  *   ioctl     BACKING_OPEN, fd -> id; BACKING_CLOSE, id
  *   OPEN out  open_flags bit 7, backing id in the word after them
  */
@@ -24,42 +19,11 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <sys/vfs.h>
 
 enum {
-	OP_INIT = 26,
-	INIT_EXT = 1 << 30,	    /* of flags */
-	INIT2_PASSTHROUGH = 1 << 5, /* of flags2: bit 37 of both */
 	OPEN_PASSTHROUGH = 1 << 7,
-	STACK_DEPTH = 1,
 	OVERLAYFS_MAGIC = 0x794c7630,
-};
-
-struct header_in {
-	uint32_t len, opcode;
-	uint64_t unique, nodeid;
-	uint32_t uid, gid, pid, padding;
-};
-
-struct init_in {
-	struct header_in header;
-	uint32_t major, minor, max_readahead, flags, flags2;
-};
-
-struct header_out {
-	uint32_t len;
-	int32_t error;
-	uint64_t unique;
-};
-
-struct init_out {
-	uint32_t major, minor, max_readahead, flags;
-	uint16_t max_background, congestion_threshold;
-	uint32_t max_write, time_gran;
-	uint16_t max_pages, map_alignment;
-	uint32_t flags2, max_stack_depth;
-	uint32_t unused[6];
 };
 
 struct open_out {
@@ -73,11 +37,6 @@ struct backing_map {
 	uint64_t padding;
 };
 
-static_assert(sizeof(struct header_in) == 40, "");
-static_assert(offsetof(struct init_in, flags2) == 56, "");
-static_assert(sizeof(struct header_out) == 16, "");
-static_assert(offsetof(struct init_out, flags2) == 32, "");
-static_assert(sizeof(struct init_out) == 64, "");
 static_assert(sizeof(struct open_out) == 16, "");
 static_assert(sizeof(struct backing_map) == 16, "");
 
@@ -161,9 +120,18 @@ static void unregister_file(const struct vf_passthrough *p, uint32_t id)
 	ioctl(p->fd, BACKING_CLOSE, &id);
 }
 
-/* INIT was answered: what is left to go wrong is the right to do it, which in
- * a user namespace even root lacks. */
-static void probe(struct vf_passthrough *p)
+bool vf_passthrough_ask(struct vf_passthrough *p, const char *why_not)
+{
+	if (p->fd < 0)
+		return false;
+	if (why_not)
+		turn_off(p, why_not);
+	return !why_not;
+}
+
+/* What is left to go wrong is the right to do it, which in a user namespace even
+ * root lacks. */
+void vf_passthrough_begin(struct vf_passthrough *p)
 {
 	VF_AUTO_FD int fd = memfd_create("vecfs-probe", MFD_CLOEXEC);
 	uint32_t id = 0;
@@ -176,63 +144,6 @@ static void probe(struct vf_passthrough *p)
 	}
 	unregister_file(p, id);
 	atomic_store(&p->on, true);
-}
-
-static struct vf_passthrough *of(void *userdata)
-{
-	return &((struct fs *)userdata)->passthrough;
-}
-
-/* The loop cancels its threads in here: nothing may be held. */
-static ssize_t receive(int fd, void *buf, size_t len, void *userdata)
-{
-	ssize_t n = read(fd, buf, len);
-	const struct init_in *in = buf;
-	struct vf_passthrough *p = of(userdata);
-
-	if (n < (ssize_t)sizeof(struct header_in) ||
-	    in->header.opcode != OP_INIT)
-		return n;
-	if (n >= (ssize_t)sizeof(*in) && in->flags & INIT_EXT &&
-	    in->flags2 & INIT2_PASSTHROUGH)
-		atomic_store(&p->init_unique, in->header.unique);
-	else
-		turn_off(p, "the kernel does not offer it");
-	return n;
-}
-
-static ssize_t send_init(struct vf_passthrough *p, int fd,
-			 const struct iovec *iov)
-{
-	struct init_out out;
-	struct iovec patched[2] = {iov[0], {&out, sizeof(out)}};
-	ssize_t n;
-
-	memcpy(&out, iov[1].iov_base, sizeof(out));
-	out.flags |= INIT_EXT;
-	out.flags2 |= INIT2_PASSTHROUGH;
-	out.max_stack_depth = STACK_DEPTH;
-	n = writev(fd, patched, 2);
-	if (n >= 0)
-		probe(p);
-	return n;
-}
-
-static ssize_t reply(int fd, struct iovec *iov, int count, void *userdata)
-{
-	struct vf_passthrough *p = of(userdata);
-	const struct header_out *h = iov[0].iov_base;
-	uint64_t unique =
-		atomic_load_explicit(&p->init_unique, memory_order_relaxed);
-
-	if (!unique || h->unique != unique)
-		return writev(fd, iov, count);
-	atomic_store(&p->init_unique, 0);
-	if (!h->error && count == 2 &&
-	    iov[1].iov_len == sizeof(struct init_out))
-		return send_init(p, fd, iov);
-	turn_off(p, "libfuse answers INIT in a way that is not known");
-	return writev(fd, iov, count);
 }
 
 static int mount_device(int fd, const struct mount_options *opt)
@@ -256,8 +167,6 @@ static int mount_device(int fd, const struct mount_options *opt)
 int vf_passthrough_mount(struct vf_passthrough *p, struct fuse_session *se,
 			 const struct mount_options *opt)
 {
-	static const struct fuse_custom_io io = {.writev = reply,
-						 .read = receive};
 	int fd, err;
 
 	if (!atomic_exchange(&p->on, false))
@@ -265,7 +174,7 @@ int vf_passthrough_mount(struct vf_passthrough *p, struct fuse_session *se,
 	fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	err = fd < 0 ? -errno : mount_device(fd, opt);
 	if (!err) {
-		err = fuse_session_custom_io(se, &io, fd);
+		err = vf_connection_use(se, fd);
 		if (err)
 			umount2(opt->mountpoint, MNT_DETACH);
 	}

@@ -29,14 +29,13 @@ struct mount_options;
 
 /* One per mount. */
 struct vf_passthrough {
-	int fd;				  /* [fixed] /dev/fuse; -1: not ours */
-	bool of_bucket;			  /* [fixed] its files are offered,
+	int fd;			       /* [fixed] /dev/fuse; -1: not ours */
+	bool of_bucket;		       /* [fixed] its files are offered,
 					   * else those of the disk tier */
-	atomic_bool on;			  /* set once INIT was answered */
-	_Atomic(const char *) why_off;	  /* a constant; NULL while on */
-	atomic_uint_fast64_t init_unique; /* INIT under way, 0 when none is */
-	atomic_uint_fast64_t n_ids;	  /* backing ids that exist */
-	atomic_uint_fast64_t n_opens;	  /* handles passed through, ever */
+	atomic_bool on;		       /* set once INIT was answered */
+	_Atomic(const char *) why_off; /* a constant; NULL while on */
+	atomic_uint_fast64_t n_ids;    /* backing ids that exist */
+	atomic_uint_fast64_t n_opens;  /* handles passed through, ever */
 };
 
 /* One per inode, all of it under the inode's open_mtx. */
@@ -64,6 +63,13 @@ void vf_passthrough_init(struct vf_passthrough *p,
  */
 int vf_passthrough_mount(struct vf_passthrough *p, struct fuse_session *se,
 			 const struct mount_options *opt);
+/*
+ * INIT is being answered: whether to ask for it; not where @p is not mounted.
+ * @why_not  it cannot be asked for, a constant; NULL: it can
+ */
+bool vf_passthrough_ask(struct vf_passthrough *p, const char *why_not);
+/* INIT was answered so: it is on where we have the right to it. */
+void vf_passthrough_begin(struct vf_passthrough *p);
 /* Undo a mount that succeeded; others who unmounted first are no error. */
 void vf_passthrough_unmount(struct vf_passthrough *p, const char *mountpoint);
 

@@ -8,9 +8,9 @@
  * Blocks under several pins stay pinned until the last of these goes.
  */
 #include "fs/pins_impl.h"
+#include "store/thread.h"
 
 #include <inttypes.h>
-#include <signal.h>
 
 uint64_t vf_pins_limit(const struct vf_disk_stats *d)
 {
@@ -47,7 +47,6 @@ static void unlink_pin(struct vf_pins *p, struct vf_pin *pin)
 	*at = pin->next;
 	count(p);
 	pthread_mutex_unlock(&p->mtx);
-	vf_pin_free(pin);
 }
 
 struct vf_pin *vf_pins_find(struct vf_pins *p, const char *path, uint64_t off,
@@ -201,14 +200,12 @@ static void release(struct vf_pins *p, const char *path,
 	link_pin(p, gone);
 }
 
+/* What is still in the list is read by look-ups: first it leaves. */
 static void drop_pin(struct vf_pins *p, struct vf_pin *pin)
 {
-	VF_AUTO_FREE char *path = VF_STEAL(pin->path);
-	struct vf_stored_list old = pin->list;
-
-	pin->list = (struct vf_stored_list){0};
 	unlink_pin(p, pin);
-	release(p, path ? path : "", &old);
+	release(p, pin->path, &pin->list);
+	vf_pin_free(pin);
 }
 
 int vf_pin_follow(struct vf_pins *p, struct vf_pin *pin,
@@ -433,13 +430,8 @@ static void free_list(struct vf_pins *p)
 
 static int start_thread(struct vf_pins *p)
 {
-	sigset_t all, old;
-	int err;
+	int err = vf_thread_start(&p->thread, vf_pins_run, p);
 
-	sigfillset(&all); /* signals are for the loop */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = -pthread_create(&p->thread, NULL, vf_pins_run, p);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	p->has_thread = !err;
 	return err ? vf_fail(err, "cannot start a thread: %s", strerror(-err))
 		   : 0;

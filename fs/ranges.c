@@ -25,6 +25,7 @@ static void do_range(struct fs *fs, struct inode *i, struct vf_ranges *a,
 		     struct vf_range *r)
 {
 	unsigned left = a->max_gets ? a->max_gets - a->n_gets : UINT32_MAX;
+	unsigned before = vf_fs_requests_begun();
 
 	if (r->off > i->size || r->len > i->size - r->off)
 		r->len = r->off < i->size ? (uint32_t)(i->size - r->off) : 0;
@@ -32,7 +33,8 @@ static void do_range(struct fs *fs, struct inode *i, struct vf_ranges *a,
 	if (a->flags & VF_RANGES_COUNT)
 		vf_cached_touch(i->data, r->off, r->len);
 	if (a->flags & VF_RANGES_FETCH && r->where != VF_IN_RAM && left)
-		a->n_gets += vf_cached_want(i->data, r->off, r->len, left);
+		vf_cached_want(i->data, r->off, r->len, left);
+	a->n_gets += vf_fs_requests_begun() - before;
 }
 
 static void do_ranges(fuse_req_t req, struct fs *fs, struct inode *i,

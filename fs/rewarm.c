@@ -14,6 +14,7 @@
 #include "fs/rewarm.h"
 #include "store/hotset.h"
 #include "store/local_file.h"
+#include "store/thread.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -206,7 +207,9 @@ static int read_file(const struct vf_rewarm *r, struct vf_hotset *out)
 	if (!text)
 		return -ENOMEM;
 	while (len <= VF_HOTSET_MAX && n > 0) {
-		n = read(fd, text + len, VF_HOTSET_MAX + 1 - len);
+		do
+			n = read(fd, text + len, VF_HOTSET_MAX + 1 - len);
+		while (n < 0 && errno == EINTR);
 		if (n < 0)
 			return -errno;
 		len += (size_t)n;
@@ -348,7 +351,7 @@ int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out)
 		r->path = NULL;
 		return -ENOMEM;
 	}
-	err = -pthread_create(&r->thread, NULL, run, r);
+	err = vf_thread_start(&r->thread, run, r);
 	r->has_thread = !err;
 	return err;
 }

@@ -3,9 +3,9 @@
  * ended jobs are remembered for whoever asks how it went.
  */
 #include "fs/warm_impl.h"
+#include "store/thread.h"
 
 #include <inttypes.h>
-#include <signal.h>
 
 enum { ENDED_MAX = 64 };
 
@@ -89,17 +89,13 @@ static void *run_jobs(void *arg)
 static int need_thread(struct vf_warm *w)
 {
 	unsigned n_queued = 0;
-	sigset_t all, old;
 	int err;
 
 	for (const struct job *j = w->jobs; j; j = j->next)
 		n_queued += j->state == QUEUED;
 	if (w->n_idle > n_queued || w->n_threads == VF_WARM_THREADS_MAX)
 		return 0;
-	sigfillset(&all); /* signals are for the loop */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = -pthread_create(&w->threads[w->n_threads], NULL, run_jobs, w);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = vf_thread_start(&w->threads[w->n_threads], run_jobs, w);
 	if (!err)
 		w->n_threads++;
 	return w->n_threads ? 0 : err; /* else the others will do it */

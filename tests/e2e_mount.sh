@@ -24,6 +24,8 @@ fails "a mount point inside the bucket" "hold one another" vecfs "file://$src" "
 fails "a bucket inside the mount point" "hold one another" vecfs "file://$src" "$WORK"
 fails "a size that is none" "ram=lots" vecfs "file://$src" "$mnt" -o ram=lots
 fails "an unknown option" "frobnicate" vecfs "file://$src" "$mnt" -o frobnicate
+fails "certificates that are not there" "ca_file=none.pem: No such file" \
+	vecfs "file://$src" "$mnt" -o ca_file=none.pem
 fails "no mount point" "mount point is missing" vecfs "file://$src"
 fails "an operand too many" "too many" vecfs "file://$src" "$mnt" more
 check "--help" vecfs --help
@@ -46,6 +48,17 @@ check "metrics are Prometheus text" bash -c \
 	"grep -Eq '^vecfs_reads_total [0-9]+\$' '$mnt/.vecfs/metrics' && ! grep -Evq '^(# (HELP|TYPE) vecfs_|vecfs_[a-z_]+(\\{le=\"[^\"]*\"\\})? [0-9]+\$)' '$mnt/.vecfs/metrics'"
 check "an empty file" cmp "$src/empty" "$mnt/empty"
 check "ls -la" bash -c "[ \$(ls -la '$mnt/p' | wc -l) = 6 ] && ls -laR '$mnt'"
+check "a folder read from its beginning again shows what is new" /usr/bin/python3 -c "
+import os
+f = os.open('$mnt/a', os.O_RDONLY)
+assert os.listdir(f) == ['b'] # rewinds when done
+open('$src/a/new', 'w').close()
+assert sorted(os.listdir(f)) == ['b', 'new']
+os.remove('$src/a/new')"
+echo "not ours" >"$src/p/live"
+check "an object of a name that is ours is not shown beside it" bash -c \
+	"[ \$(ls '$mnt/p' | grep -cx live) = 1 ] && [ -e '$mnt/p/live/000.npy' ]"
+rm "$src/p/live"
 xattr() { /usr/bin/python3 -c "import os, sys; print(os.getxattr(sys.argv[1], sys.argv[2]).decode())" "$@"; }
 check "the index tells its head" bash -c "[ \"$(xattr "$mnt/p" user.vecfs.head | cut -d' ' -f1)\" = 1 ]"
 check "a file tells its URL" [ "$(xattr "$mnt/a/b/c" user.vecfs.url)" = "file://$src/a/b/c" ]

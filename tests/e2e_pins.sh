@@ -41,11 +41,6 @@ no_gets() {
 	vectool evict "$mnt/$1" && sim reset >/dev/null && /usr/bin/python3 "$WORK/read_part.py" "$WORK/$2" "$mnt/$1" "$3" "$4" &&
 		[ "$(gets)" = 0 ]
 }
-until_true() {
-	local i
-	for i in $(seq 200); do "$@" && return 0; sleep 0.05; done
-	return 1
-}
 all_on_disk() { xattr "$1" cached | awk '{ exit !($4 == $6 && $8 == $6) }'; }
 remount() {
 	umount_bucket "$mnt" || return 1
@@ -177,6 +172,31 @@ kill -CONT "$SIM_PID"
 mount_bucket "$url" "$mnt" -o "$options"
 check "the part is still pinned" [ "$(xattr "$mnt/a/g" pin)" = 500000-1000000 ]
 vectool unpin "$mnt/a/g"
+
+# ---- pins that come and go under those who look up names
+umount_bucket "$mnt"
+until_true bash -c "! mountpoint -q '$mnt' && ! fuser -s '$disk/lock' 2>/dev/null"
+mount_bucket "$url" "$mnt" -o "$options,name_ttl_ms=0"
+cat >"$WORK/come_and_go.py" <<'PY'
+import os, signal, sys
+pinned, other = sys.argv[1:]
+looker = os.fork()
+while not looker:
+    os.stat(other)
+    try:
+        os.getxattr(other, "user.vecfs.pin")
+    except OSError:
+        pass
+try:
+    for i in range(200):
+        os.setxattr(pinned, "user.vecfs.pin", b"1")
+        os.setxattr(pinned, "user.vecfs.pin", b"0")
+finally:
+    os.kill(looker, signal.SIGKILL)
+    os.wait()
+PY
+check "200 pins come and go while another name is looked up" \
+	/usr/bin/python3 "$WORK/come_and_go.py" "$mnt/a/g" "$mnt/a/f"
 
 # ---- the list of pins, damaged
 umount_bucket "$mnt"
