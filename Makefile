@@ -62,8 +62,9 @@ Q := $(if $(filter 1,$(V)),,@)
 say = $(if $(filter 1,$(V)),,@printf '  %-5s %s\n' $(1) $(2))
 
 .DEFAULT_GOAL := all
-.PHONY: all check bench bench-build fuzz lint format format-check layers headers install \
-	deps deps-check demo clean help e2e unit
+.PHONY: all check check-build bench bench-build fuzz fuzz-build lint format \
+	format-check layers headers install deps deps-check demo clean help e2e \
+	unit unit-build
 .SUFFIXES:
 
 all: deps-check $(programs) $(example)
@@ -129,7 +130,7 @@ endif
 
 $(B)/fs/%.o $(B)/bench/null_fs.o: ours_cflags += $(fuse_cflags)
 
-$(B)/tools/format_hdf5.o: ours_cflags += $(call pc,--cflags,hdf5-serial)
+$(B)/tools/format_hdf5.o $(B)/tests/test_format_hdf5.o: ours_cflags += $(call pc,--cflags,hdf5-serial)
 
 $(B)/%.o: %.c $(flags_file)
 	$(call say,CC,$<)
@@ -156,7 +157,8 @@ $(BIN)/example: $(call obj,tools/example.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/unit: $(call obj,$(test_src) $(wildcard tools/format*.c) tools/zip.c \
-		tools/scratchfile.c) $(B)/libvecfs.a
+		tools/scratchfile.c tools/interrupt.c tools/relay.c \
+		tools/sorter.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(cunit_libs) $(format_libs)
 $(BIN)/s3sim: $(call obj,$(wildcard tests/s3sim*.c)) $(B)/libvecfs.a
@@ -168,6 +170,10 @@ $(BIN)/bench_mount: $(call obj,bench/bench_mount.c $(wildcard bench/mount_*.c)) 
 	$(link)
 $(BIN)/bench_query: $(call obj,bench/bench_query.c bench/mount_rig.c bench/mount_reads.c ) \
 		$(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
+$(BIN)/bench_filter: $(call obj,bench/bench_filter.c bench/mount_rig.c \
+		bench/mount_reads.c tools/matrix.c tools/rows.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/bench_index: $(call obj,bench/bench_index.c $(wildcard bench/index_*.c) \
@@ -188,7 +194,7 @@ $(BIN)/bench_%: $(B)/bench/bench_%.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/fuzz_formats: $(call obj,tests/fuzz_formats.c tests/fuzz.c $(wildcard tools/format*.c) \
-		tools/zip.c tools/scratchfile.c tools/lines.c tools/jsonl.c \
+		tools/zip.c tools/scratchfile.c tools/interrupt.c tools/lines.c tools/jsonl.c \
 		tools/numbers.c tools/rows.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(format_libs)
@@ -203,6 +209,11 @@ $(BIN)/rivals: $(call obj,tests/rivals.c tests/rivals_check.c \
 		tests/faulty_bucket.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
+$(BIN)/flips: $(call obj,tests/flips.c tools/audit.c tools/objectsum.c \
+		tools/walk.c tools/shard_codes.c tools/progress.c \
+		tools/interrupt.c) $(B)/libvecfs.a
+	$(call say,LD,$@)
+	$(link)
 $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz.o $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
@@ -211,16 +222,20 @@ $(BIN)/fuzz_%: $(B)/tests/fuzz_%.o $(B)/tests/fuzz.o $(B)/libvecfs.a
 
 # ---- tests -------------------------------------------------------------------------------
 
-unit: $(BIN)/unit
+unit-build: $(BIN)/unit
+unit: unit-build
 	$(Q)$(WRAP) $(BIN)/unit $(SUITE)
 
-e2e: $(programs) $(example) $(BIN)/s3sim $(BIN)/model_commit $(BIN)/rivals
+e2e: $(programs) $(example) $(BIN)/s3sim $(BIN)/model_commit $(BIN)/rivals \
+		$(BIN)/flips
 	$(Q)BIN=$(BIN) tests/e2e.sh $(E2E)
 
 # Sanitized programs are some ten times slower: fewer queries there.
 check: export VF_E2E_QUERIES ?= $(if $(SAN),20,0)
-check: deps-test-check $(programs) $(example) $(BIN)/unit $(BIN)/s3sim \
-		$(BIN)/model_commit $(BIN)/rivals
+check: export VF_FLIPS_STEP ?= $(if $(SAN),40,5)
+check-build: deps-test-check $(programs) $(example) $(BIN)/unit $(BIN)/s3sim \
+		$(BIN)/model_commit $(BIN)/rivals $(BIN)/flips
+check: check-build
 	$(Q)BIN=$(BIN) WRAP="$(WRAP)" tests/check.sh
 
 # What differs on another CPU, built for it and run in an emulator.
@@ -246,8 +261,12 @@ check-arm64:
 .PHONY: check-arm64
 
 FUZZ_SECONDS ?= 20
-fuzz: $(patsubst tests/%.c,$(BIN)/%,$(fuzz_src))
-	$(Q)for f in $^; do echo "  FUZZ  $$f"; $$f -t $(FUZZ_SECONDS) || exit 1; done
+fuzzers := $(patsubst tests/%.c,$(BIN)/%,$(fuzz_src))
+fuzz-build: $(fuzzers)
+fuzz: fuzz-build # two at a time; 255 ends xargs
+	$(Q)printf '%s\n' $(fuzzers) | xargs -P 2 -I{} sh -c \
+		'said=$$({} -t $(FUZZ_SECONDS) 2>&1); rc=$$?; \
+		printf "  FUZZ  {}\n%s\n" "$$said"; [ $$rc = 0 ] || exit 255'
 
 # Those that need no arguments; a bar that is missed is a failure at the end.
 BENCH ?= kernels policy put passthrough mount query index write
@@ -277,6 +296,10 @@ headers:
 		f="$(ours_cflags) $(fuse_cflags)"; \
 		echo "#include \"$$h\"" | $(CC) $$f -Werror -fsyntax-only -x c - \
 		|| { echo "$$h does not compile alone"; exit 1; }; done
+	$(Q)for h in $$($(CC) $(ours_cflags) -MM $(PUBLIC_HEADERS) | grep -o '[a-z0-9_/]*\.h' | \
+		sort -u); do case " $(PUBLIC_HEADERS) " in (*" $$h "*) ;; \
+		(*) echo "$$h: a public header includes it, but it is not installed"; \
+		exit 1 ;; esac; done
 
 lint:
 	$(Q)cppcheck --quiet --std=c11 --enable=warning,portability,performance \
@@ -285,7 +308,8 @@ lint:
 # ---- install ------------------------------------------------------------------------------------
 
 PUBLIC_HEADERS := store/vecfs.h store/bucket.h store/state.h store/commit.h store/cache.h \
-	index/index.h query/query.h
+	index/index.h index/encoder.h query/query.h \
+	store/log.h store/util.h index/topk.h # what those include
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig \
@@ -297,8 +321,17 @@ install: all
 		install -D -m 644 $$h $(DESTDIR)$(PREFIX)/include/vecfs/$$h; done
 	install -m 644 $(wildcard tools/man/*.1) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 $(wildcard tools/man/*.7) $(DESTDIR)$(PREFIX)/share/man/man7
-	printf 'prefix=%s\nName: vecfs\nDescription: vectors in S3, searched through a mount\nVersion: %s\nCflags: -I$${prefix}/include/vecfs\nLibs: -L$${prefix}/lib -lvecfs\nLibs.private: -llmdb -lm -pthread\nRequires.private: $(LIBS_PC)\n' \
-		$(PREFIX) $(VERSION) > $(DESTDIR)$(PREFIX)/lib/pkgconfig/vecfs.pc
+	printf '%s\n' 'prefix=$(PREFIX)' 'Name: vecfs' 'Version: $(VERSION)' \
+		'Description: vectors in S3, searched through a mount' \
+		'Requires: $(LIBS_PC)' 'Cflags: -I$${prefix}/include/vecfs' \
+		'Libs: -L$${prefix}/lib -lvecfs -llmdb -lm -pthread' \
+		> $(DESTDIR)$(PREFIX)/lib/pkgconfig/vecfs.pc
+
+# What is installed works without this folder: the programs, and a program that
+# is built as the head of tools/example.c says.
+install-check:
+	$(Q)tests/install.sh '$(MAKE)'
+.PHONY: install-check
 
 clean:
 	rm -rf build
@@ -308,7 +341,7 @@ help:
 	@echo "make deps       install missing Debian packages"
 	@echo "make check      all tests      (SAN=address,undefined  SAN=thread  WRAP=valgrind)"
 	@echo "make unit       unit tests     (SUITE=store/npy)"
-	@echo "make e2e        end-to-end     (E2E=file)"
+	@echo "make e2e        end-to-end     (E2E=mount)"
 	@echo "make demo       import, mount and search real documents"
 	@echo "make bench      run the benchmarks      (BENCH=\"mount policy\"; bench-build)"
 	@echo "make check-arm64  kernels cross-compiled, under qemu-user"

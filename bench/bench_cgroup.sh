@@ -4,6 +4,8 @@
 # is outside; rows are in the disk tier, which was warmed before.
 #
 #   ROWS 1000000   QUERIES 400   TMPDIR /tmp (13 GB for a million rows)
+#   KEEP           folder of bench_query --keep, of so many rows and twice so
+#                  many queries, to be used instead
 #
 # Needs root, for the cgroup.  Bars: p50 2 ms and p99 8 ms within the first; p50
 # at most doubled by each halving; no failure.
@@ -38,30 +40,47 @@ make_group() { # BYTES: of both versions of cgroups
 }
 within() { (echo "$BASHPID" >"$group/cgroup.procs" && exec "$@"); }
 
-mkdir -p "$dir/mnt" "$dir/cache"
+mkdir -p "$dir/mnt" "$dir/cache" "$dir/bucket"
 chmod 0700 "$dir/cache"
-coproc SIM { exec s3sim --exit-with-parent --data "$dir/sim"; }
+coproc SIM { exec s3sim --exit-with-parent --data "${KEEP:-$dir}/bucket"; }
 sim=$SIM_PID
 trap stop EXIT
 IFS= read -r line <&"${SIM[0]}"
 eval "$line"
 url=s3://$S3_BUCKET
-vectool gen --rows "$rows" --dim 1024 --seed 1 --queries $((2 * queries)) --queries-out "$dir/q.npy" "$dir/base.npy" -q
-vectool put "$url/v" "$dir/base.npy" --bits 5 --seed 1 -q
-rm "$dir/base.npy"
-/usr/bin/python3 - "$dir" "$queries" <<'PY'
+if [ -z "${KEEP:-}" ]; then
+	vectool gen --rows "$rows" --dim 1024 --seed 1 --queries $((2 * queries)) --queries-out "$dir/queries.npy" "$dir/base.npy" -q
+	vectool put "$url/big" "$dir/base.npy" --bits 5 --seed 1 -q
+	rm "$dir/base.npy"
+fi
+/usr/bin/python3 - "$dir" "${KEEP:-$dir}/queries.npy" "$queries" <<'PY'
 import json, sys
 import numpy as np
-d, n = sys.argv[1], int(sys.argv[2])
-q = np.load(d + "/q.npy")
+d, n = sys.argv[1], int(sys.argv[3])
+q = np.load(sys.argv[2], mmap_mode="r")[:2 * n]
 for name, part in ("warm", q[:n]), ("new", q[n:]):
     with open(f"{d}/{name}.jsonl", "w") as f:
         for x in part:
             f.write(json.dumps({"vector": [float(v) for v in x]}) + "\n")
 PY
+# One after the other: what comes together is answered together, and a query's
+# time is then that of all.
+cat >"$dir/ask.py" <<'PY'
+import sys
+with open(sys.argv[1], "w") as to, open(sys.argv[2]) as answers:
+    for name in sys.argv[3:]:
+        for line in open(name):
+            to.write(line)
+            to.flush()
+            answer = answers.readline()
+            if not answer:
+                sys.exit(1)
+            sys.stdout.write(answer)
+PY
+mkfifo "$dir/to" "$dir/from"
 options() { echo "name_ttl_ms=60000,ram=$(($1 / 8 >> 20))M,disk=$dir/cache:$((rows * 6 / 1000 + 512))M"; }
 vecfs "$url" "$dir/mnt" -o "$(options $((2 << 30)))"
-vectool warm "$dir/mnt/v" -q
+vectool warm "$dir/mnt/big" -q
 fusermount3 -u "$dir/mnt"
 while pgrep -f "vecfs .*$dir/mnt" >/dev/null; do sleep 0.1; done
 curl -sS -X POST "$AWS_ENDPOINT_URL/_sim/set?latency_ms=30" >/dev/null
@@ -72,8 +91,10 @@ for part in 1 2 4; do
 	within vecfs "$url" "$dir/mnt" -o "$(options $((limit / part)))"
 	sync
 	echo 3 >/proc/sys/vm/drop_caches
-	cat "$dir/warm.jsonl" "$dir/new.jsonl" |
-		within vecquery "$dir/mnt/v" --stdin --threads 1 --no-metadata --ram $((limit / part / 4 >> 20))M >"$dir/answers" || rc=1
+	within vecquery "$dir/mnt/big" --stdin --threads 1 --no-metadata --ram $((limit / part / 4 >> 20))M <"$dir/to" >"$dir/from" &
+	query=$!
+	/usr/bin/python3 "$dir/ask.py" "$dir/to" "$dir/from" "$dir/warm.jsonl" "$dir/new.jsonl" >"$dir/answers" || rc=1
+	wait $query || rc=1
 	unmount
 	if [ "$(wc -l <"$dir/answers")" -lt $((2 * queries)) ]; then
 		echo "$((limit / part >> 20)) MiB: $(wc -l <"$dir/answers") answers of $((2 * queries))  MISS"

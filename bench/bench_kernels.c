@@ -7,6 +7,7 @@
  * copies.  Input is larger than the second-level cache, so that a kernel at
  * 1 x memcpy or more waits for memory, not for arithmetic.
  */
+#include "index/encoder.h"
 #include "index/index.h"
 #include "index/kernels.h"
 

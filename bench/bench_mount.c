@@ -72,16 +72,6 @@ static _Noreturn void refuse(const char *why, const char *what)
 	exit(2);
 }
 
-static long parse_number(const char *s, long min, long max)
-{
-	char *end;
-	long n = strtol(s, &end, 10);
-
-	if (end == s || *end || n < min || n > max)
-		refuse("not a number in reach", s);
-	return n;
-}
-
 static void parse_options(int argc, char **argv, struct settings *out)
 {
 	static const struct option options[] = {
@@ -100,10 +90,10 @@ static void parse_options(int argc, char **argv, struct settings *out)
 			fputs(help, stdout);
 			exit(0);
 		} else if (opt == 'r') {
-			bench.rounds = (unsigned)parse_number(optarg, 1,
-							      BENCH_ROUNDS_MAX);
+			bench.rounds =
+				bench_number(optarg, 1, BENCH_ROUNDS_MAX);
 		} else if (opt == 'l') {
-			out->latency_ms = parse_number(optarg, 0, 10000);
+			out->latency_ms = bench_number(optarg, 0, 10000);
 		} else if (opt == 'd') {
 			out->dir = optarg;
 		} else if (opt != 's' || vf_parse_size(optarg, &out->size) ||

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 static const char help[] =
 	"usage: bench_query [options]\n"
@@ -31,36 +32,34 @@ static const char help[] =
 	"  --latency-ms N   of a GET, where the bucket is asked (30)\n"
 	"  --seconds N      that clients ask, for each number of them (2)\n"
 	"  --dir DIR        for everything that is made (TMPDIR, /tmp)\n"
+	"  --keep DIR       keep base.npy, queries.npy and the bucket there; what\n"
+	"                   is there is used, so say the same --rows and --dim\n"
 	"  --help\n";
 
-enum { K = 10, CLIENTS_MAX = 32, MIB = 1 << 20 };
+#define INDEX "big"
+
+enum {
+	K = 10,
+	CLIENTS_MAX = 32,
+	MIB = 1 << 20,
+	/* Of a large index a cold query may look into less: the bar is .92. */
+	COLD_PROBES = 64,
+	COLD_PROBES_ROWS = 500000,
+};
 
 static struct {
 	uint32_t rows, dim, bits, queries, seconds;
 	const float *q;	      /* [queries][dim] */
 	uint64_t (*truth)[K]; /* [queries] */
-} set = {100000, 1024, 5, 100, 2, NULL, NULL};
+	const char *keep;     /* folder of vectors and bucket, or NULL */
+} set = {100000, 1024, 5, 100, 2, NULL, NULL, NULL};
 
 /* ---- the index ---------------------------------------------------------------------------- */
 
 static void path_in(const char *name, char out[BENCH_PATH])
 {
-	snprintf(out, BENCH_PATH, "%s/%s", bench.dir, name);
-}
-
-static void run_tool(const char *const args[])
-{
-	char path[BENCH_PATH];
-	char *argv[24] = {path};
-	size_t n = 1;
-
-	snprintf(path, sizeof(path), "%s/vectool", bench.bin);
-	for (; args[n - 1]; n++)
-		argv[n] = (char *)args[n - 1];
-	if (bench_run(argv)) {
-		errno = EIO;
-		bench_fail(path);
-	}
+	snprintf(out, BENCH_PATH, "%s/%s", set.keep ? set.keep : bench.dir,
+		 name);
 }
 
 static const uint8_t *map_file(const char *path, size_t *out_len)
@@ -108,29 +107,54 @@ static void find_truth(const uint8_t *rows)
 	free(top);
 }
 
-static void make_index(void)
+static void make_set(const char *base, const char *queries)
 {
-	char base[BENCH_PATH], queries[BENCH_PATH], index[600], rows[16],
-		dim[16], n[16], bits[16];
-	size_t len;
+	char rows[16], dim[16], n[16];
 
-	path_in("base.npy", base);
-	path_in("queries.npy", queries);
-	snprintf(index, sizeof(index), "%s/v", bench.url);
 	snprintf(rows, sizeof(rows), "%u", set.rows);
 	snprintf(dim, sizeof(dim), "%u", set.dim);
 	snprintf(n, sizeof(n), "%u", set.queries);
+	bench_tool((const char *const[]){"gen", "--rows", rows, "--dim", dim,
+					 "--queries", n, "--queries-out",
+					 queries, "-q", base, NULL});
+}
+
+static void put_set(const char *base)
+{
+	char index[600], bits[16];
+
+	snprintf(index, sizeof(index), "%s/" INDEX, bench.url);
 	snprintf(bits, sizeof(bits), "%u", set.bits);
-	run_tool((const char *const[]){"gen", "--rows", rows, "--dim", dim,
-				       "--queries", n, "--queries-out", queries,
-				       "-q", base, NULL});
-	run_tool((const char *const[]){"put", index, base, "--bits", bits, "-q",
-				       NULL});
-	const uint8_t *b = map_file(base, &len);
-	const uint8_t *q = map_file(queries, &len);
-	set.q = (const float *)(q + len -
-				(size_t)set.queries * set.dim * sizeof(float));
-	find_truth(b + VF_NPY_DATA_OFF);
+	bench_tool((const char *const[]){"put", index, base, "--bits", bits,
+					 "-q", NULL});
+}
+
+/* What was kept is as long as what would be made, or of more queries. */
+static const uint8_t *map_rows(const char *path, uint32_t n, bool or_more)
+{
+	size_t len, want = VF_NPY_DATA_OFF + (size_t)n * set.dim * 4;
+	const uint8_t *p = map_file(path, &len);
+
+	if (len != want && !(or_more && len > want)) {
+		fprintf(stderr, "bench_query: %s: not %u rows of %u\n", path, n,
+			set.dim);
+		exit(2);
+	}
+	return p + VF_NPY_DATA_OFF;
+}
+
+static void make_index(void)
+{
+	char base[BENCH_PATH], queries[BENCH_PATH];
+
+	path_in("base.npy", base);
+	path_in("queries.npy", queries);
+	if (access(base, R_OK)) {
+		make_set(base, queries);
+		put_set(base);
+	}
+	set.q = (const float *)map_rows(queries, set.queries, true);
+	find_truth(map_rows(base, set.rows, false));
 }
 
 /* ---- asking ------------------------------------------------------------------------------ */
@@ -141,7 +165,7 @@ static struct vf_view *open_view(size_t results_len)
 	char path[BENCH_PATH];
 	struct vf_view *v;
 
-	snprintf(path, sizeof(path), "%s/v", bench.mnt);
+	snprintf(path, sizeof(path), "%s/" INDEX, bench.mnt);
 	errno = EIO;
 	if (vf_view_open(path, &opt, &v))
 		bench_fail(path);
@@ -163,6 +187,7 @@ static struct vf_answer *ask(struct vf_view *v, uint32_t query,
 /* What all queries of one pass have in common. */
 struct pass {
 	double p50_ms, p95_rows, mean_rows, recall, mean_gets, max_rounds;
+	double plan_ms, scan_ms, refine_ms, fetch_ms; /* means */
 };
 
 static uint32_t count_right(uint32_t query, const struct vf_answer *a)
@@ -174,6 +199,14 @@ static uint32_t count_right(uint32_t query, const struct vf_answer *a)
 			n += strtoull(a->hits[i].key, NULL, 10) ==
 			     set.truth[query][j];
 	return n;
+}
+
+static void add_stages(struct pass *p, const struct vf_cost *c)
+{
+	p->plan_ms += c->plan_ms / set.queries;
+	p->scan_ms += c->scan_ms / set.queries;
+	p->refine_ms += c->refine_ms / set.queries;
+	p->fetch_ms += c->fetch_ms / set.queries;
 }
 
 static struct pass run_pass(struct vf_view *v, struct vf_search s)
@@ -188,6 +221,7 @@ static struct pass run_pass(struct vf_view *v, struct vf_search s)
 		struct vf_answer *a = ask(v, i, s);
 		ms[i] = a->cost.total_ms;
 		rows[i] = (double)a->cost.rows_read;
+		add_stages(&p, &a->cost);
 		p.mean_rows += rows[i] / set.queries;
 		p.mean_gets += (double)a->cost.gets / set.queries;
 		p.recall += count_right(i, a) / (double)K / set.queries;
@@ -235,27 +269,31 @@ static void cold_rows(void)
 }
 
 /* @right: hits that are right, of K */
-static void ask_cold(uint32_t query, uint32_t *right)
+static void ask_cold(uint32_t query, uint32_t probes, uint32_t *right)
 {
 	struct vf_view *v = open_view(0);
-	struct vf_answer *a = ask(v, query, (struct vf_search){0});
+	struct vf_answer *a =
+		ask(v, query, (struct vf_search){.probes = probes});
 
 	*right += count_right(query, a);
 	vf_answer_free(a);
 	vf_view_close(v);
 }
 
-static void cold_process(void)
+/* @probes: 0: the default */
+static void cold_process(uint32_t probes)
 {
 	double ms[101], requests = 0, bytes = 0, rounds = 0;
 	uint32_t right = 0;
 
+	if (probes)
+		bench_note("the same with --probes %u:", probes);
 	for (unsigned i = 0; i < bench.rounds; i++) {
 		bench_mount("name_ttl_ms=60000");
 		bench_set_latency(bench.latency_ms);
 		bench_reset_counts();
 		uint64_t at = vf_now_ns();
-		ask_cold(i % set.queries, &right);
+		ask_cold(i % set.queries, probes, &right);
 		ms[i] = (double)(vf_now_ns() - at) / 1e6;
 		struct bench_counts c = bench_counts();
 		requests = VF_MAX(requests, (double)c.all);
@@ -370,17 +408,22 @@ static void repeated(void)
 /* All rows in the mount's memory; each query has been asked by nobody. */
 static void warm(void)
 {
-	char command[2 * BENCH_PATH];
+	char command[2 * BENCH_PATH], options[64];
 
-	bench_mount("name_ttl_ms=60000,ram=2G");
-	snprintf(command, sizeof(command), "cat %s/v/shard/*/* >/dev/null",
-		 bench.mnt);
+	/* Floats, five bits of each at most, lines; and as much room again. */
+	snprintf(options, sizeof(options), "name_ttl_ms=60000,ram=%lluM",
+		 (2 * set.rows * (set.dim * 5ull + 128) >> 20) + 256);
+	bench_mount(options);
+	snprintf(command, sizeof(command),
+		 "cat %s/" INDEX "/shard/*/* >/dev/null", bench.mnt);
 	bench_run((char *[]){"/bin/sh", "-c", command, NULL});
 	struct vf_view *v = open_view(0);
 	if (vf_view_load(v))
 		bench_fail("codes");
 	struct pass p = run_pass(v, (struct vf_search){0});
 	bench_result("warm, never seen: p50", p.p50_ms, "ms", BENCH_AT_MOST, 2);
+	bench_note("of it plan %.2f, scan %.2f, refine %.2f, fetch %.2f ms",
+		   p.plan_ms, p.scan_ms, p.refine_ms, p.fetch_ms);
 	bench_result("  recall of ten", p.recall, "", BENCH_AT_LEAST, .95);
 	double rate = measure_rate(v, 2);
 	bench_result("  queries/s of two threads", rate, "", BENCH_AT_LEAST,
@@ -394,20 +437,6 @@ static void warm(void)
 
 /* ---- options ---------------------------------------------------------------------------------- */
 
-static uint32_t parse_number(const char *s, long min, long max)
-{
-	char *end;
-	long n = strtol(s, &end, 10);
-
-	if (end == s || *end || n < min || n > max) {
-		fprintf(stderr,
-			"bench_query: %s: not a number in reach; try --help\n",
-			s);
-		exit(2);
-	}
-	return (uint32_t)n;
-}
-
 static const char *parse_options(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -419,6 +448,7 @@ static const char *parse_options(int argc, char **argv)
 		{"latency-ms", required_argument, NULL, 'l'},
 		{"seconds", required_argument, NULL, 's'},
 		{"dir", required_argument, NULL, 'D'},
+		{"keep", required_argument, NULL, 'k'},
 		{"help", no_argument, NULL, 'h'},
 		{0}};
 	const char *dir = NULL;
@@ -430,28 +460,32 @@ static const char *parse_options(int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (opt) {
 		case 'n':
-			set.rows = parse_number(optarg, 1000, 10000000);
+			set.rows = bench_number(optarg, 1000, 10000000);
 			break;
 		case 'd':
-			set.dim = parse_number(optarg, VF_DIM_MIN, VF_DIM_MAX);
+			set.dim = bench_number(optarg, VF_DIM_MIN, VF_DIM_MAX);
 			break;
 		case 'b':
-			set.bits = parse_number(optarg, 1, 8);
+			set.bits = bench_number(optarg, 1, 8);
 			break;
 		case 'q':
-			set.queries = parse_number(optarg, 20, 10000);
+			set.queries = bench_number(optarg, 20, 10000);
 			break;
 		case 'r':
-			bench.rounds = parse_number(optarg, 1, 101);
+			bench.rounds = bench_number(optarg, 1, 101);
 			break;
 		case 'l':
-			bench.latency_ms = parse_number(optarg, 0, 10000);
+			bench.latency_ms = bench_number(optarg, 0, 10000);
 			break;
 		case 's':
-			set.seconds = parse_number(optarg, 1, 3600);
+			set.seconds = bench_number(optarg, 1, 3600);
 			break;
 		case 'D':
 			dir = optarg;
+			break;
+		case 'k':
+			set.keep = optarg;
+			bench_keep(optarg);
 			break;
 		case 'h':
 			fputs(help, stdout);
@@ -476,7 +510,9 @@ int main(int argc, char **argv)
 	       set.rows, set.dim, set.bits, set.queries, bench.latency_ms);
 	make_index();
 	cold_rows();
-	cold_process();
+	cold_process(0);
+	if (set.rows > COLD_PROBES_ROWS)
+		cold_process(COLD_PROBES);
 	warm();
 	return bench.missed;
 }

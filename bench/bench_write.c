@@ -11,7 +11,6 @@
 #include "index/index.h"
 #include "query/query.h"
 #include "store/npy.h"
-#include "tools/verb.h"
 
 static const char help[] =
 	"usage: bench_write [options] [bulk] [upserts] [queries]\n"
@@ -47,32 +46,11 @@ struct write_set set = {.rows = 100000,
 			.seconds = 15,
 			.queries = 100};
 
-/* The tools ask; nobody interrupts a benchmark but by ending it. */
-bool vf_interrupted(void)
-{
-	return false;
-}
-
 /* ---- what the sections share -------------------------------------------------------- */
 
 void write_path(const char *name, char out[BENCH_PATH])
 {
 	snprintf(out, BENCH_PATH, "%s/%s", bench.dir, name);
-}
-
-void write_run(const char *program, const char *const args[])
-{
-	char path[BENCH_PATH];
-	char *argv[24] = {path};
-	size_t n = 1;
-
-	snprintf(path, sizeof(path), "%s/%s", bench.bin, program);
-	for (; args[n - 1] && n + 1 < VF_N(argv); n++)
-		argv[n] = (char *)args[n - 1];
-	if (bench_run(argv)) {
-		errno = EIO;
-		bench_fail(path);
-	}
 }
 
 const float *write_map(const char *path, uint64_t *out_rows)
@@ -107,36 +85,21 @@ static void make_base(void)
 	snprintf(dim, sizeof(dim), "%u", set.dim);
 	snprintf(n, sizeof(n), "%u", set.queries);
 	snprintf(bits, sizeof(bits), "%u", set.bits);
-	write_run("vectool",
-		  (const char *const[]){"gen", "--rows", rows, "--dim", dim,
-					"--queries", n, "--queries-out",
-					queries, "-q", set.base_npy, NULL});
-	write_run("vectool", (const char *const[]){"put", index, set.base_npy,
-						   "--bits", bits, "-q", NULL});
+	bench_tool((const char *const[]){"gen", "--rows", rows, "--dim", dim,
+					 "--queries", n, "--queries-out",
+					 queries, "-q", set.base_npy, NULL});
+	bench_tool((const char *const[]){"put", index, set.base_npy, "--bits",
+					 bits, "-q", NULL});
 	set.x = write_map(set.base_npy, &n_rows);
 	set.q = write_map(queries, &n_rows);
 }
 
 /* ---- options -------------------------------------------------------------------------- */
 
-static uint32_t parse_number(const char *s, long min, long max)
-{
-	char *end;
-	long n = strtol(s, &end, 10);
-
-	if (end == s || *end || n < min || n > max) {
-		fprintf(stderr,
-			"bench_write: %s: not a number in reach; try --help\n",
-			s);
-		exit(2);
-	}
-	return (uint32_t)n;
-}
-
 static const struct {
 	struct option option;
 	uint32_t *to;
-	long min, max;
+	uint32_t min, max;
 } numbers[] = {
 	{{"rows", required_argument, NULL, 0}, &set.rows, 1000, 10000000},
 	{{"base", required_argument, NULL, 0}, &set.base, 1000, 10000000},
@@ -172,7 +135,7 @@ static const char *parse_options(int argc, char **argv)
 		} else if (opt) {
 			exit(2);
 		} else {
-			*numbers[i].to = parse_number(optarg, numbers[i].min,
+			*numbers[i].to = bench_number(optarg, numbers[i].min,
 						      numbers[i].max);
 		}
 	}

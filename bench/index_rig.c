@@ -11,9 +11,16 @@
 
 enum { ARGS_MAX = 32, CHUNK = 64 };
 
+static const char *stage = "";
+
+void bench_stage(const char *prefix)
+{
+	stage = prefix;
+}
+
 void bench_path(const char *name, char out[BENCH_PATH])
 {
-	snprintf(out, BENCH_PATH, "%s/%s", bench.dir, name);
+	snprintf(out, BENCH_PATH, "%s/%s%s", bench.dir, stage, name);
 }
 
 /* ---- vectool -------------------------------------------------------------------------- */
@@ -41,11 +48,6 @@ struct bench_put bench_tool_timed(const char *const args[])
 	}
 	return (struct bench_put){(double)(vf_now_ns() - start) / 1e9,
 				  use.ru_maxrss};
-}
-
-void bench_tool(const char *const args[])
-{
-	bench_tool_timed(args);
 }
 
 struct bench_put bench_put(const char *name, const char *npy,

@@ -20,9 +20,9 @@ struct bench_exam {
 
 /* bench.dir/@name */
 void bench_path(const char *name, char out[BENCH_PATH]);
-/* vectool @args..., a list that ends in NULL. */
-void bench_tool(const char *const args[]);
-/* The same, and what it took. */
+/* From now on names are of another set of files and indexes; lent. */
+void bench_stage(const char *prefix);
+/* What bench_tool took. */
 struct bench_put {
 	double s;
 	long rss_kib; /* at most */

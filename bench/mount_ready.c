@@ -44,7 +44,8 @@ static double start_ms(const char *options, uint64_t seed)
 	if (fd < 0 || pread(fd, &number, 8, (off_t)(page[0] * BENCH_PAGE)) != 8)
 		bench_fail(bench.file);
 	if (number != page[0]) {
-		fprintf(stderr, "bench_mount: wrong bytes\n");
+		fprintf(stderr, "%s: wrong bytes\n",
+			program_invocation_short_name);
 		exit(1);
 	}
 	return (double)(vf_now_ns() - start) / 1e6;

@@ -23,7 +23,8 @@ static bool mounted, null_mounted; /* the main thread's, read at exit */
 
 _Noreturn void bench_fail(const char *what)
 {
-	fprintf(stderr, "bench_mount: %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "%s: %s: %s\n", program_invocation_short_name, what,
+		strerror(errno));
 	exit(1);
 }
 
@@ -50,6 +51,29 @@ int bench_run(char *const argv[])
 	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
 		return -1;
 	return WEXITSTATUS(status);
+}
+
+void bench_tool(const char *const args[])
+{
+	char path[BENCH_PATH];
+	char *argv[32] = {path};
+
+	snprintf(path, sizeof(path), "%s/vectool", bench.bin);
+	for (size_t n = 1; n + 1 < VF_N(argv) && args[n - 1]; n++)
+		argv[n] = (char *)args[n - 1];
+	fflush(stdout);
+	if (bench_run(argv)) {
+		errno = EIO;
+		bench_fail(path);
+	}
+}
+
+void bench_keep(const char *dir)
+{
+	snprintf(bench.data, sizeof(bench.data), "%.4000s/bucket", dir);
+	if ((mkdir(dir, 0700) && errno != EEXIST) ||
+	    (mkdir(bench.data, 0700) && errno != EEXIST))
+		bench_fail(dir);
 }
 
 static void unmount_dir(const char *dir)
@@ -175,7 +199,8 @@ static void start_sim(void)
 	pid_t pid;
 
 	snprintf(sim, sizeof(sim), "%s/s3sim", bench.bin);
-	char *argv[] = {sim, "--exit-with-parent", NULL};
+	char *argv[] = {sim, "--exit-with-parent",
+			bench.data[0] ? "--data" : NULL, bench.data, NULL};
 	if (pipe2(fds, O_CLOEXEC) || (pid = fork()) < 0)
 		bench_fail("s3sim");
 	if (!pid) {
@@ -187,7 +212,8 @@ static void start_sim(void)
 	close(fds[1]);
 	FILE *f = fdopen(fds[0], "r");
 	if (!f || !fgets(line, sizeof(line), f)) {
-		fprintf(stderr, "bench_mount: %s did not start\n", sim);
+		fprintf(stderr, "%s: %s did not start\n",
+			program_invocation_short_name, sim);
 		exit(1);
 	}
 	take_settings(line);
@@ -224,7 +250,8 @@ static void put_object(void)
 		exit(1);
 	if (vf_upload_open(b, BENCH_KEY, &u) || upload_object(u) ||
 	    vf_upload_commit(u, NULL)) {
-		fprintf(stderr, "bench_mount: cannot put the object\n");
+		fprintf(stderr, "%s: cannot put the object\n",
+			program_invocation_short_name);
 		exit(1);
 	}
 	vf_bucket_close(b);
@@ -266,7 +293,8 @@ static void ask_sim(bool post, const char *what, struct vf_buf *out)
 	if (post)
 		curl_easy_setopt(c, CURLOPT_POSTFIELDS, "");
 	if (curl_easy_perform(c)) {
-		fprintf(stderr, "bench_mount: %s: no answer\n", url);
+		fprintf(stderr, "%s: %s: no answer\n",
+			program_invocation_short_name, url);
 		exit(1);
 	}
 	curl_easy_cleanup(c);
@@ -327,7 +355,8 @@ void bench_mount(const char *options)
 			"-o",  (char *)options, NULL};
 	mounted = true;
 	if (bench_run(argv)) {
-		fprintf(stderr, "bench_mount: cannot mount\n");
+		fprintf(stderr, "%s: cannot mount\n",
+			program_invocation_short_name);
 		exit(1);
 	}
 }
@@ -353,7 +382,8 @@ void bench_mount_null(void)
 	char *argv[] = {null_fs, len, bench.null, NULL};
 	null_mounted = true;
 	if (bench_run(argv)) {
-		fprintf(stderr, "bench_mount: cannot mount %s\n", null_fs);
+		fprintf(stderr, "%s: cannot mount %s\n",
+			program_invocation_short_name, null_fs);
 		exit(1);
 	}
 }
@@ -380,4 +410,19 @@ uint64_t bench_metric(const char *name)
 			value = strtoull(line + n, NULL, 10);
 	fclose(f);
 	return value;
+}
+
+/* ---- options --------------------------------------------------------------------- */
+
+uint32_t bench_number(const char *s, uint32_t min, uint32_t max)
+{
+	char *end;
+	long n = strtol(s, &end, 10);
+
+	if (end == s || *end || n < min || n > max) {
+		fprintf(stderr, "%s: %s: not a number in reach; try --help\n",
+			program_invocation_short_name, s);
+		exit(2);
+	}
+	return (uint32_t)n;
 }

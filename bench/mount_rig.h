@@ -25,6 +25,7 @@ struct bench {
 	char null[PATH_MAX];  /* of null_fs */
 	char cache[PATH_MAX]; /* for disk tiers */
 	char bin[PATH_MAX];   /* where our programs are */
+	char data[PATH_MAX];  /* of s3sim, to be kept; "": in its memory */
 	char file[PATH_MAX];  /* the object, in the mount */
 	char url[512];	      /* of the bucket */
 	uint64_t len;	      /* of the object, bytes */
@@ -42,6 +43,10 @@ extern struct bench bench;
 _Noreturn void bench_fail(const char *what); /* with errno */
 /* Returns the exit status; -1 killed or not started. */
 int bench_run(char *const argv[]);
+/* vectool @args..., a list that ends in NULL; it has to succeed. */
+void bench_tool(const char *const args[]);
+/* Before bench_serve: the server's data are kept, as @dir/bucket. */
+void bench_keep(const char *dir);
 
 /* @disk_dir: where mounts, caches and files are; NULL: TMPDIR or /tmp. */
 void bench_open(const char *disk_dir);
@@ -113,6 +118,11 @@ enum bench_bar { BENCH_AT_MOST, BENCH_AT_LEAST, BENCH_NO_BAR };
 void bench_result(const char *what, double value, const char *unit,
 		  enum bench_bar kind, double bar);
 void bench_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- options --------------------------------------------------------------------- */
+
+/* @s as a number of @min to @max; else usage: a message, exit status 2. */
+uint32_t bench_number(const char *s, uint32_t min, uint32_t max);
 
 /* ---- the sections ------------------------------------------------------------------ */
 

@@ -47,9 +47,8 @@ static void put(const char *dir)
 	snprintf(vectool, sizeof(vectool), "%s/vectool", bench.bin);
 	snprintf(rows, sizeof(rows), "%u", set.rows);
 	snprintf(dim, sizeof(dim), "%u", set.dim);
-	write_run("vectool",
-		  (const char *const[]){"gen", "--rows", rows, "--dim", dim,
-					"-q", npy, NULL});
+	bench_tool((const char *const[]){"gen", "--rows", rows, "--dim", dim,
+					 "-q", npy, NULL});
 	sync(); /* what is left to write must not fall into the put */
 	double s = run_measured(
 		(char *[]){vectool, "put", target, npy, "-q", NULL}, &mib);

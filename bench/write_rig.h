@@ -21,8 +21,6 @@ struct write_set {
 extern struct write_set set;
 
 void write_path(const char *name, char out[BENCH_PATH]);
-/* Run one of our programs; the end of everything when it fails. */
-void write_run(const char *program, const char *const args[]);
 /* The rows of a .npy file, mapped for good. */
 const float *write_map(const char *path, uint64_t *out_rows);
 

@@ -1,4 +1,5 @@
 #include "index/centroids.h"
+#include "index/amid.h"
 #include "index/crew.h"
 #include "index/kernels.h"
 #include "index/kernels_gemm.h"
@@ -50,21 +51,13 @@ enum { MID_ROWS = 4096, CHUNK_ROWS = 1024 };
 
 static int find_mid(struct vf_points *p)
 {
-	VF_AUTO_FREE double *sum = calloc(p->dim, sizeof(*sum));
-	size_t m = VF_MIN(p->n, (size_t)MID_ROWS);
+	const struct vf_amid_rows rows = {.x = p->x,
+					  .n = p->n,
+					  .dim = p->dim,
+					  .scale = p->scale,
+					  .n_max = MID_ROWS};
 
-	if (!sum)
-		return -ENOMEM;
-	for (size_t i = 0; i < m; i++) {
-		size_t row = (size_t)((double)i * (double)p->n / (double)m);
-		vf_gemm_kernels()->add_f32(
-			p->x + row * p->dim,
-			(p->scale ? (double)p->scale[row] : 1) / (double)m,
-			p->dim, sum);
-	}
-	for (uint32_t i = 0; i < p->dim; i++)
-		p->mid[i] = (float)sum[i];
-	return 0;
+	return vf_amid_find_f32(&rows, p->mid);
 }
 
 static void round_row(struct vf_points *p, size_t row)
@@ -223,6 +216,8 @@ int vf_centroids_derive(struct vf_centroids *l)
 {
 	VF_AUTO_FREE double *m = calloc(l->dim + 1, sizeof(*m));
 	VF_AUTO_FREE double *len = malloc((l->n + 1) * sizeof(*len));
+	const struct vf_amid_rows rows = {
+		.x = l->c, .n = l->n, .dim = l->dim, .extra = l->e};
 	double u = 0, me = 0;
 
 	if (!m || !len)
@@ -231,11 +226,8 @@ int vf_centroids_derive(struct vf_centroids *l)
 		derive_cosine(l);
 		return 0;
 	}
-	for (uint32_t j = 0; j < l->n; j++) {
-		vf_gemm_kernels()->add_f32(l->c + (size_t)j * l->dim, 1. / l->n,
-					   l->dim, m);
-		me += (double)l->e[j] / l->n;
-	}
+	if (vf_amid_find(&rows, m, &me))
+		return vf_fail(-ENOMEM, "centroids: out of memory");
 	for (uint32_t j = 0; j < l->n; j++) {
 		len[j] = derive_one(l, j, m, me);
 		u = VF_MAX(u, len[j]);

@@ -6,7 +6,8 @@
  *   leaves   k-means of each node's rows into its share
  *   rounds   over all leaves: rows near a border between nodes find their
  *            leaf, large leaves are split, small ones given up
- *   nodes    made anew above the leaves
+ *   nodes    made anew above the leaves, or of leaves as they lie, in the order
+ *            of index/leaf_order.h
  *
  * Up to VF_EXACT_LEAVES a row is compared with every leaf, by bytes
  * (index/coarse.h), and one round inside the nodes is enough of a beginning.
@@ -27,8 +28,7 @@
 #include <math.h>
 
 enum {
-	FLAT_LEAVES = 64, /* up to here one node */
-	NODE_ROWS = 256,  /* of the sample, for each node's centroid */
+	NODE_ROWS = 256, /* of the sample, for each node's centroid */
 	NODE_ROUNDS = 8,
 	LEAF_ROUNDS = 8,
 	GLOBAL_ROUNDS = 2,
@@ -73,142 +73,6 @@ uint32_t vf_cluster_n_leaves(uint64_t n_rows)
 	if (n_rows < FLAT_ROWS)
 		return 1;
 	return n < 1 << 20 ? (uint32_t)n : 1 << 20;
-}
-
-static uint32_t count_nodes(uint32_t n_leaves)
-{
-	return n_leaves > FLAT_LEAVES ? (uint32_t)ceil(sqrt(n_leaves)) : 1;
-}
-
-/* ---- nodes above leaves ----------------------------------------------------------- */
-
-/* Leaves in the order of their nodes, while nodes are made. */
-struct raising {
-	struct training *t;
-	struct vf_points p; /* the leaves */
-	uint32_t *order;    /* [n] leaves */
-	uint32_t *first;    /* [n_nodes + 1], into order */
-	uint32_t n_nodes;
-	size_t n_max; /* leaves of a node */
-	uint64_t seed;
-};
-
-/*
- * Cluster @n of the leaves into @k nodes, and such as get too many again: a
- * row looks into as many leaves as its near nodes have, and the large ones
- * are near to most rows.
- */
-static int raise_some(struct raising *r, const uint32_t *leaves, size_t n,
-		      uint32_t k)
-{
-	VF_CLEANUP(vf_centroids_fini) struct vf_centroids l = {0};
-	VF_CLEANUP(vf_groups_fini) struct vf_groups g = {0};
-	VF_AUTO_FREE uint32_t *ids = malloc(n * sizeof(*ids));
-	struct vf_kmeans_options o = {k, NODE_ROUNDS, r->t->n_threads,
-				      vf_splitmix64(&r->seed)};
-	int err =
-		ids ? vf_centroids_init(&l, r->p.metric, k, r->p.dim) : -ENOMEM;
-
-	if (!err)
-		err = vf_kmeans_run(&o, &r->p, leaves, n, &l, ids);
-	if (!err)
-		err = vf_groups_init(&g, k, leaves, ids, n);
-	for (uint32_t j = 0; !err && j < k; j++) {
-		size_t m = g.starts[j + 1] - g.starts[j];
-		const uint32_t *part = g.order + g.starts[j];
-		if (m > r->n_max && m < n) {
-			err = raise_some(r, part, m,
-					 (uint32_t)(2 * m / r->n_max) + 1);
-		} else if (m) {
-			uint32_t at = r->first[r->n_nodes++];
-			memcpy(r->order + at, part, m * sizeof(*part));
-			r->first[r->n_nodes] = at + (uint32_t)m;
-		}
-	}
-	return err;
-}
-
-/* Put leaves into the order of their nodes, dropping those not named. */
-static int order_leaves(struct vf_cluster *c, const uint32_t *order, uint32_t n)
-{
-	struct vf_centroids l = {0}, old = c->leaves;
-	int err = vf_centroids_init(&l, old.metric, n, old.dim);
-
-	for (uint32_t j = 0; !err && j < n; j++) {
-		memcpy(l.c + (size_t)j * l.dim,
-		       old.c + (size_t)order[j] * l.dim, l.dim * sizeof(float));
-		l.e[j] = old.e[order[j]];
-	}
-	if (!err)
-		err = vf_centroids_derive(&l);
-	if (err) {
-		vf_centroids_fini(&l);
-		return err;
-	}
-	c->leaves = l;
-	vf_centroids_fini(&old);
-	return 0;
-}
-
-/* Nodes at the means of their leaves; r->p still views the leaves unordered. */
-static int place_nodes(struct raising *r)
-{
-	struct vf_cluster *c = r->t->c;
-	size_t starts_len = (r->n_nodes + 1) * sizeof(size_t);
-	VF_AUTO_FREE size_t *starts = malloc(starts_len);
-	struct vf_groups g = {r->n_nodes, starts, r->order};
-
-	vf_centroids_fini(&c->nodes);
-	free(c->first);
-	c->first = VF_STEAL(r->first);
-	if (!starts)
-		return -ENOMEM;
-	for (uint32_t j = 0; j <= r->n_nodes; j++)
-		starts[j] = c->first[j];
-	int err = vf_centroids_init(&c->nodes, c->leaves.metric, r->n_nodes,
-				    c->leaves.dim);
-	if (!err)
-		err = vf_kmeans_update(&c->nodes, &r->p, &g, r->t->n_threads);
-	return err ? err : vf_centroids_derive(&c->nodes);
-}
-
-/* The leaves as points: unit length under cosine, completed under dot. */
-static int view_leaves(const struct vf_cluster *c, struct vf_points *out)
-{
-	int err =
-		vf_points_init(out, c->leaves.metric, c->leaves.dim,
-			       c->norm_max, c->leaves.c, c->leaves.n, NULL, 1);
-
-	if (!err && out->extra)
-		memcpy(out->extra, c->leaves.e, c->leaves.n * sizeof(float));
-	return err;
-}
-
-/* Cluster those leaves that @live names into nodes anew. */
-static int raise_nodes(struct training *t, unsigned round, const uint32_t *live,
-		       uint32_t n_live)
-{
-	uint32_t k = count_nodes(n_live);
-	struct raising r = {
-		.t = t,
-		.order = malloc(n_live * sizeof(*r.order)),
-		.first = calloc(n_live + 1, sizeof(*r.first)),
-		.n_max = k > 1 ? 3 * (size_t)n_live / (2 * (size_t)k) + 1
-			       : n_live,
-		.seed = stage_seed(t, STAGE_ABOVE, round),
-	};
-	int err = r.order && r.first ? view_leaves(t->c, &r.p) : -ENOMEM;
-
-	if (!err)
-		err = raise_some(&r, live, n_live, k);
-	if (!err)
-		err = place_nodes(&r);
-	if (!err)
-		err = order_leaves(t->c, r.order, n_live);
-	vf_points_fini(&r.p);
-	free(r.order);
-	free(r.first);
-	return err;
 }
 
 /* ---- leaves ------------------------------------------------------------------------- */
@@ -437,6 +301,14 @@ static int find_leaves(struct training *t, const uint32_t *rows, size_t n)
 				      t->ids);
 }
 
+static int raise_nodes(struct training *t, unsigned round, const uint32_t *live,
+		       uint32_t n_live)
+{
+	return vf_cluster_raise(t->c, live, n_live,
+				stage_seed(t, STAGE_ABOVE, round),
+				t->n_threads);
+}
+
 static int raise_live(struct training *t, unsigned round,
 		      const struct vf_groups *g, bool is_last)
 {
@@ -446,6 +318,9 @@ static int raise_live(struct training *t, unsigned round,
 	if (!live)
 		return -ENOMEM;
 	n_live = list_live(g, is_last, n, live);
+	/* Nodes that nobody looks into need not be good ones. */
+	if (is_last && t->exact)
+		return vf_cluster_line_up(t->c, live, n_live, t->n_threads);
 	return raise_nodes(t, round + 1, live, n_live);
 }
 
@@ -504,7 +379,8 @@ static int refine_by_nodes(struct training *t)
 
 static int train(struct training *t)
 {
-	uint32_t n_leaves = t->c->leaves.n, n_nodes = count_nodes(n_leaves);
+	uint32_t n_leaves = t->c->leaves.n,
+		 n_nodes = vf_cluster_n_nodes(n_leaves);
 	int err = 0;
 
 	if (n_nodes > 1)

@@ -1,6 +1,6 @@
 /*
- * What cluster.c (training), cluster_view.c and assign.c (the leaf of a row)
- * share.
+ * What cluster.c (training), cluster_nodes.c, cluster_view.c and assign.c (the
+ * leaf of a row) share.
  */
 #ifndef VF_INDEX_CLUSTER_IMPL_H
 #define VF_INDEX_CLUSTER_IMPL_H
@@ -20,7 +20,7 @@ struct vf_cluster {
 };
 
 /*
- * Make ready to find the leaves of points around @mid; NULL: the mean of the
+ * Make ready to find the leaves of points around @mid; NULL: amid the
  * leaves.  Returns 0; -ENOMEM.
  */
 int vf_cluster_prepare(struct vf_cluster *c, const float *mid);
@@ -37,5 +37,20 @@ enum { VF_NEAR_DEFAULT = 16, VF_EXACT_LEAVES = 8192 };
  */
 int vf_assign_points(const struct vf_cluster *c, const struct vf_points *p,
 		     unsigned n_near, unsigned n_threads, uint32_t *out_leaf);
+
+/* About the root: one of few leaves. */
+uint32_t vf_cluster_n_nodes(uint32_t n_leaves);
+/*
+ * Cluster those leaves that @live names into nodes anew, and put them into
+ * their order; the others are dropped.  Returns 0; -ENOMEM.
+ */
+int vf_cluster_raise(struct vf_cluster *c, const uint32_t *live,
+		     uint32_t n_live, uint64_t seed, unsigned n_threads);
+/*
+ * The same, in the order of index/leaf_order.h; nodes are what then lies side
+ * by side.  For up to VF_EXACT_LEAVES.
+ */
+int vf_cluster_line_up(struct vf_cluster *c, const uint32_t *live,
+		       uint32_t n_live, unsigned n_threads);
 
 #endif

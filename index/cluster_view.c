@@ -1,8 +1,8 @@
 /*
  * A clustering as what is stored of it, and made from that again.
  */
+#include "index/amid.h"
 #include "index/cluster_impl.h"
-#include "index/kernels_gemm.h"
 #include "store/util.h"
 
 void vf_cluster_free(struct vf_cluster *c)
@@ -22,20 +22,17 @@ void vf_cluster_free(struct vf_cluster *c)
 int vf_cluster_prepare(struct vf_cluster *c, const float *mid)
 {
 	const struct vf_centroids *l = &c->leaves;
-	VF_AUTO_FREE double *sum = calloc(l->dim, sizeof(*sum));
+	const struct vf_amid_rows rows = {.x = l->c, .n = l->n, .dim = l->dim};
 
 	vf_coarse_fini(&c->near_nodes);
 	vf_coarse_fini(&c->near_leaves);
 	vf_coarse_fini(&c->all);
 	if (!c->mid)
 		c->mid = malloc(l->dim * sizeof(*c->mid));
-	if (!c->mid || !sum)
+	if (!c->mid || (!mid && vf_amid_find_f32(&rows, c->mid)))
 		return vf_fail(-ENOMEM, "clustering: out of memory");
-	for (uint32_t j = 0; !mid && j < l->n; j++)
-		vf_gemm_kernels()->add_f32(l->c + (size_t)j * l->dim, 1. / l->n,
-					   l->dim, sum);
-	for (uint32_t i = 0; i < l->dim; i++)
-		c->mid[i] = mid ? mid[i] : (float)sum[i];
+	if (mid)
+		memmove(c->mid, mid, l->dim * sizeof(*mid));
 	int err = vf_coarse_init(&c->near_nodes, &c->nodes, NULL, 1, c->mid);
 	if (!err)
 		err = vf_coarse_init(&c->near_leaves, l, c->first, c->nodes.n,

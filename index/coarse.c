@@ -1,6 +1,6 @@
 #include "index/coarse.h"
+#include "index/amid.h"
 #include "index/kernels.h"
-#include "index/kernels_gemm.h"
 #include "store/util.h"
 
 #include <math.h>
@@ -17,7 +17,10 @@ static int alloc_coarse(struct vf_coarse *c, uint32_t n_groups)
 	c->add = calloc(n + 1, sizeof(*c->add));
 	c->we = calloc(n + 1, sizeof(*c->we));
 	c->bias = calloc(n + 1, sizeof(*c->bias));
-	if (!c->q || !c->mul || !c->add || !c->we || !c->bias)
+	c->step = calloc(c->l->n + (size_t)1, sizeof(*c->step));
+	c->len = calloc(c->l->n + (size_t)1, sizeof(*c->len));
+	if (!c->q || !c->mul || !c->add || !c->we || !c->bias || !c->step ||
+	    !c->len)
 		return -ENOMEM;
 	memset(c->q, 0, len);
 	for (size_t i = 0; i < n; i++)
@@ -70,25 +73,25 @@ static void fill_slot(struct vf_coarse *c, size_t slot, uint32_t j,
 	c->bias[slot] = VF_BYTE_ZERO * sum;
 	c->add[slot] = (float)(at_mid - l->b[j]);
 	c->we[slot] = l->we[j];
-	c->step = VF_MAX(c->step, step);
-	c->len = VF_MAX(c->len, (float)sqrt(sq));
+	c->step[j] = step;
+	c->len[j] = (float)sqrt(sq);
 }
 
 int vf_coarse_init(struct vf_coarse *c, const struct vf_centroids *l,
 		   const uint32_t *first, uint32_t n_groups, const float *mid)
 {
-	VF_AUTO_FREE double *amid = calloc(l->dim, sizeof(*amid));
+	VF_AUTO_FREE double *amid = malloc(l->dim * sizeof(*amid));
+	const struct vf_amid_rows rows = {.x = l->w, .n = l->n, .dim = l->dim};
 
 	*c = (struct vf_coarse){
 		.l = l, .n_groups = n_groups, .n_quads = (l->dim + 3) / 4};
 	int err = amid ? group_panels(c, first) : -ENOMEM;
 	if (!err)
 		err = alloc_coarse(c, n_groups);
+	if (!err)
+		err = vf_amid_find(&rows, amid, NULL);
 	if (err)
 		return vf_fail(err, "clusters: out of memory");
-	for (uint32_t j = 0; j < l->n; j++)
-		vf_gemm_kernels()->add_f32(l->w + (size_t)j * l->dim, 1. / l->n,
-					   l->dim, amid);
 	for (uint32_t g = 0; g < n_groups; g++)
 		for (uint32_t j = c->first[g]; j < c->first[g + 1]; j++)
 			fill_slot(c,
@@ -107,6 +110,8 @@ void vf_coarse_fini(struct vf_coarse *c)
 	free(c->add);
 	free(c->we);
 	free(c->bias);
+	free(c->step);
+	free(c->len);
 	*c = (struct vf_coarse){0};
 }
 
@@ -199,20 +204,35 @@ static double score_exactly(const struct vf_centroids *l, uint32_t j,
 	       l->b[j];
 }
 
+/* The variance of the score of one centroid. */
+static float find_error(const struct vf_coarse *c, uint32_t j,
+			const struct vf_points *p, uint32_t row)
+{
+	float of_row = p->step[row] * c->len[j];
+	float of_centroid = c->step[j] * p->len[row];
+
+	return (of_row * of_row + of_centroid * of_centroid) / 12;
+}
+
+/* Whether the error of both, two deviations, may be what @a has more. */
+static bool may_be_more(float a, float a_error, float b, float b_error)
+{
+	return b >= a - 2 * sqrtf(a_error + b_error);
+}
+
 uint32_t vf_coarse_nearest(const struct vf_coarse *c, const struct vf_points *p,
 			   uint32_t row, const struct vf_places *best)
 {
-	/* Twice the standard deviation of two scores' difference. */
-	float error =
-		.82f * hypotf(p->step[row] * c->len, c->step * p->len[row]);
 	uint32_t top = 0, n = 0, near[VF_PANEL];
 	double most = -INFINITY;
 
 	for (uint32_t i = 1; i < VF_PANEL; i++)
 		if (best->score[i] > best->score[top])
 			top = i;
+	float error = find_error(c, best->id[top], p, row);
 	for (uint32_t i = 0; i < VF_PANEL; i++)
-		if (best->score[i] >= best->score[top] - error)
+		if (may_be_more(best->score[top], error, best->score[i],
+				find_error(c, best->id[i], p, row)))
 			near[n++] = best->id[i];
 	if (n < 2)
 		return best->id[top];

@@ -28,7 +28,7 @@ struct vf_coarse {
 	 */
 	float *mul, *add, *we; /* [panels * 16] */
 	int32_t *bias;
-	float step, len; /* largest of all centroids: for the error */
+	float *step, *len; /* of each centroid: for its error */
 };
 
 /*

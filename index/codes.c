@@ -1,49 +1,12 @@
-#include "index/codes.h"
+#include "index/codes_layout.h"
 #include "index/refine.h"
 #include "index/rotate.h"
 
 #include <math.h>
 
-enum { VERSION = 1, ALIGN = 64, CRC_OFF = 124, MAY_IGNORE = 1, MANY = 64 };
+enum { VERSION = 2, ALIGN = 64, CRC_OFF = 124, MAY_IGNORE = 1, MANY = 64 };
 
 static const char magic[8] = {'V', 'F', 'C', 'O', 'D', 'E', 'S', '1'};
-
-static uint64_t section_len(const struct vf_codes *c, enum vf_section s)
-{
-	uint64_t floats = (uint64_t)c->padded * sizeof(float);
-
-	switch (s) {
-	case VF_SEC_ORIGIN:
-		return floats;
-	case VF_SEC_LEAVES:
-		return (uint64_t)c->n_leaves * sizeof(struct vf_leaf_disk);
-	case VF_SEC_CENTROIDS:
-		return c->follows_tree ? 0 : c->n_leaves * floats;
-	case VF_SEC_CODES:
-		return c->n_rows * (c->padded / 8);
-	case VF_SEC_FACTORS:
-		return c->n_rows * sizeof(struct vf_factors);
-	case VF_SEC_KEY_HASHES:
-		return c->n_rows * 8;
-	case VF_SEC_LINE_OFFS:
-		return (c->n_rows + 1) * 8;
-	case VF_SEC_ROW_CRCS:
-	case VF_SEC_LINE_CRCS:
-		return c->n_rows * 4;
-	case VF_SEC_EXTRA_CODES:
-		return c->n_rows * vf_extra_len(c->bits, c->padded);
-	case VF_SEC_EXTRA_FACTORS:
-		return c->n_rows * sizeof(struct vf_extra_factors);
-	case VF_SEC_TREE:
-		return sizeof(struct vf_tree_section) +
-		       (uint64_t)c->n_leaves * sizeof(uint32_t);
-	case VF_SEC_LEAF_CRCS:
-		return (uint64_t)c->n_leaves * sizeof(struct vf_leaf_crcs);
-	case VF_N_SECTIONS_MAX:
-		break;
-	}
-	return 0;
-}
 
 /* ---- writing --------------------------------------------------------------------------- */
 
@@ -58,12 +21,18 @@ static uint32_t header_crc(const uint8_t *b, size_t len)
 
 static bool has_section(const struct vf_codes *c, int s)
 {
+	if (vf_codes_is_by_leaf(s) && c->by_leaf)
+		return false;
 	switch (s) {
 	case VF_SEC_EXTRA_CODES:
 	case VF_SEC_EXTRA_FACTORS:
 		return c->bits > 1;
 	case VF_SEC_TREE:
 		return c->follows_tree;
+	case VF_SEC_ROWS_BY_LEAF:
+		return c->by_leaf;
+	case VF_SEC_EXTRA_BY_LEAF:
+		return c->by_leaf && c->bits > 1;
 	}
 	return true;
 }
@@ -80,8 +49,8 @@ static int count_sections(const struct vf_codes *c)
 /* Extra bits may be passed over: all is found without them, less sharply. */
 static uint32_t section_flags(int s)
 {
-	return s == VF_SEC_EXTRA_CODES || s == VF_SEC_EXTRA_FACTORS ||
-			       s == VF_SEC_LEAF_CRCS
+	return vf_codes_is_extra(s) || s == VF_SEC_LEAF_CRCS ||
+			       s == VF_SEC_EXTRA_BY_LEAF
 		       ? MAY_IGNORE
 		       : 0;
 }
@@ -104,83 +73,96 @@ static void put_header(const struct vf_codes *c, uint64_t file_len, uint8_t *b,
 	vf_put_le32(b + 64, (uint32_t)count_sections(c));
 }
 
+/* Leaf after leaf what each of them has. */
+static void append_by_leaf(const struct vf_codes *c, bool extra,
+			   struct vf_buf *out)
+{
+	size_t n_parts;
+	const enum vf_section *part = vf_codes_parts(extra, &n_parts);
+	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
+
+	for (uint32_t i = 0; i < c->n_leaves; i++)
+		for (size_t j = 0; j < n_parts; j++)
+			vf_buf_append(
+				out,
+				(const uint8_t *)c->section[part[j]] +
+					leaf[i].first_row *
+						vf_codes_row_len(c, part[j]),
+				vf_codes_rows_len(c, part[j], leaf[i].n_rows));
+}
+
 /* @slot: in the table of sections */
 static void append_section(const struct vf_codes *c, enum vf_section s,
 			   int slot, size_t start, struct vf_buf *out)
 {
 	uint64_t at = vf_round_up(out->len - start, ALIGN);
-	uint64_t len = section_len(c, s);
+	uint64_t len = vf_codes_len(c, s);
 	uint8_t *e = out->data + start + VF_CODES_HEADER_LEN +
 		     slot * VF_CODES_SECTION_LEN;
 
+	vf_buf_append(out, NULL, at - (out->len - start));
+	if (s == VF_SEC_ROWS_BY_LEAF || s == VF_SEC_EXTRA_BY_LEAF)
+		append_by_leaf(c, s == VF_SEC_EXTRA_BY_LEAF, out);
+	else
+		vf_buf_append(out, c->section[s], len);
 	vf_put_le32(e, (uint32_t)s + 1); /* 0 is no type */
 	vf_put_le32(e + 4, section_flags(s));
 	vf_put_le64(e + 8, at);
 	vf_put_le64(e + 16, len);
-	vf_put_le32(e + 24, vf_crc32c(0, c->section[s], len));
-	vf_buf_append(out, NULL, at - (out->len - start));
-	vf_buf_append(out, c->section[s], len);
+	vf_put_le32(e + 24, vf_crc32c(0, out->data + start + at, len));
 }
 
 /* The order in the file. */
-static const enum vf_section order[] = {VF_SEC_ORIGIN,	     VF_SEC_LEAVES,
-					VF_SEC_CENTROIDS,    VF_SEC_TREE,
-					VF_SEC_LEAF_CRCS,    VF_SEC_CODES,
-					VF_SEC_FACTORS,	     VF_SEC_KEY_HASHES,
-					VF_SEC_LINE_OFFS,    VF_SEC_ROW_CRCS,
-					VF_SEC_LINE_CRCS,    VF_SEC_EXTRA_CODES,
-					VF_SEC_EXTRA_FACTORS};
-static_assert(VF_N(order) == VF_N_SECTIONS_MAX, "each once");
+static const enum vf_section order[] = {
+	VF_SEC_ORIGIN,	   VF_SEC_LEAVES,	VF_SEC_CENTROIDS,
+	VF_SEC_TREE,	   VF_SEC_LEAF_CRCS,	VF_SEC_ROWS_BY_LEAF,
+	VF_SEC_KEY_HASHES, VF_SEC_EXTRA_BY_LEAF};
 
-static uint32_t rows_crc(const struct vf_codes *c, enum vf_section s,
-			 uint64_t row, uint64_t n, size_t len)
+static uint32_t sum_part(const struct vf_codes *c,
+			 const struct vf_leaf_disk *leaf, enum vf_section s,
+			 uint32_t crc)
 {
 	const uint8_t *p = c->section[s];
 
-	return p ? vf_crc32c(0, p + row * len, n * len) : 0;
+	return p ? vf_crc32c(crc, p + leaf->first_row * vf_codes_row_len(c, s),
+			     vf_codes_rows_len(c, s, leaf->n_rows))
+		 : crc;
 }
 
-static void sum_leaf(const struct vf_codes *c, uint64_t row, uint64_t n,
-		     struct vf_leaf_crcs *out)
-{
-	*out = (struct vf_leaf_crcs){
-		.factors = rows_crc(c, VF_SEC_FACTORS, row, n,
-				    sizeof(struct vf_factors)),
-		.extra_factors = rows_crc(c, VF_SEC_EXTRA_FACTORS, row, n,
-					  sizeof(struct vf_extra_factors)),
-		.line_offs = rows_crc(c, VF_SEC_LINE_OFFS, row, n + 1,
-				      sizeof(uint64_t)),
-		.row_crcs =
-			rows_crc(c, VF_SEC_ROW_CRCS, row, n, sizeof(uint32_t)),
-		.line_crcs = rows_crc(c, VF_SEC_LINE_CRCS, row, n,
-				      sizeof(uint32_t))};
-}
-
-static struct vf_leaf_crcs *sum_leaves(const struct vf_codes *c)
+static struct vf_leaf_sums *sum_leaves(const struct vf_codes *c)
 {
 	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
-	struct vf_leaf_crcs *crcs = calloc(c->n_leaves, sizeof(*crcs));
+	struct vf_leaf_sums *sums = calloc(c->n_leaves, sizeof(*sums));
+	size_t n_parts;
+	const enum vf_section *part = vf_codes_parts(false, &n_parts);
 
-	for (uint32_t i = 0; crcs && i < c->n_leaves; i++)
-		sum_leaf(c, leaf[i].first_row, leaf[i].n_rows, &crcs[i]);
-	return crcs;
+	for (uint32_t i = 0; sums && i < c->n_leaves; i++) {
+		for (size_t j = 0; j < n_parts; j++)
+			sums[i].rows =
+				sum_part(c, &leaf[i], part[j], sums[i].rows);
+		sums[i].extra_factors =
+			sum_part(c, &leaf[i], VF_SEC_EXTRA_FACTORS, 0);
+	}
+	return sums;
 }
 
 int vf_codes_encode(const struct vf_codes *codes, struct vf_buf *out)
 {
-	VF_AUTO_FREE struct vf_leaf_crcs *crcs = sum_leaves(codes);
+	VF_AUTO_FREE struct vf_leaf_sums *sums = sum_leaves(codes);
 	struct vf_codes all = *codes, *c = &all;
+	uint64_t start = out->len;
+
+	if (!sums)
+		return -ENOMEM;
+	c->by_leaf = true;
 	int n = count_sections(c), err;
 	uint32_t head = VF_CODES_HEADER_LEN + n * VF_CODES_SECTION_LEN;
-	uint64_t total = head, start = out->len;
-
-	if (!crcs)
-		return -ENOMEM;
-	c->section[VF_SEC_LEAF_CRCS] = crcs;
+	uint64_t total = head;
+	c->section[VF_SEC_LEAF_CRCS] = sums;
 	for (size_t i = 0; i < VF_N(order); i++)
 		if (has_section(c, order[i]))
 			total = vf_round_up(total, ALIGN) +
-				section_len(c, order[i]);
+				vf_codes_len(c, order[i]);
 	err = vf_buf_reserve(out, total);
 	if (err)
 		return err;
@@ -225,7 +207,8 @@ static const char *check_header(const uint8_t *b, size_t len, uint64_t file_len,
 		return "it is cut short";
 	if (vf_le32(b + CRC_OFF) != header_crc(b, header_len))
 		return "its header is damaged";
-	*c = (struct vf_codes){.n_rows = vf_le64(b + 24),
+	*c = (struct vf_codes){.by_leaf = vf_le32(b + 8) > 1,
+			       .n_rows = vf_le64(b + 24),
 			       .dim = vf_le32(b + 32),
 			       .padded = vf_le32(b + 36),
 			       .metric = vf_le32(b + 40),
@@ -239,9 +222,8 @@ static const char *check_header(const uint8_t *b, size_t len, uint64_t file_len,
 	    c->n_leaves > c->n_rows)
 		return "its sizes are out of range";
 	*out_err = -ENOTSUP;
-	if (vf_le32(b + 8) != VERSION || c->bits != 1 ||
-	    c->metric < VF_COSINE || c->metric > VF_DOT ||
-	    (c->dtype != VF_F32 && c->dtype != VF_F16) ||
+	if (!vf_le32(b + 8) || c->bits != 1 || c->metric < VF_COSINE ||
+	    c->metric > VF_DOT || (c->dtype != VF_F32 && c->dtype != VF_F16) ||
 	    !all_zero(b + 68, CRC_OFF - 68))
 		return "it uses what this version does not know";
 	*out_err = 0;
@@ -251,10 +233,13 @@ static const char *check_header(const uint8_t *b, size_t len, uint64_t file_len,
 /* The one section whose length says something: how many bits there are. */
 static void learn_bits(struct vf_codes *c, uint64_t len)
 {
-	uint64_t plane = c->n_rows * vf_extra_len(2, c->padded);
+	uint64_t fixed = c->by_leaf ? sizeof(struct vf_extra_factors) : 0;
+	uint64_t each = len / c->n_rows, plane = vf_extra_len(2, c->padded);
 
-	if (len && len % plane == 0 && len / plane < VF_BITS_MAX)
-		c->bits = 1 + (uint32_t)(len / plane);
+	if (len % c->n_rows || each <= fixed || (each - fixed) % plane)
+		return;
+	if ((each - fixed) / plane < VF_BITS_MAX)
+		c->bits = 1 + (uint32_t)((each - fixed) / plane);
 }
 
 /* Both of extra bits or neither; of 1 bit there are none. */
@@ -263,9 +248,9 @@ static const char *check_all_there(const struct vf_codes *c,
 {
 	for (int s = 0; s < VF_N_SECTIONS_MAX; s++)
 		if (s != VF_SEC_LEAF_CRCS && !ref[s].off == has_section(c, s))
-			return s < VF_N_SECTIONS
-				       ? "a section is missing"
-				       : "a section of extra bits is missing";
+			return vf_codes_is_extra(s)
+				       ? "a section of extra bits is missing"
+				       : "a section is missing";
 	return NULL;
 }
 
@@ -321,9 +306,11 @@ static const char *check_table(const uint8_t *b, uint64_t file_len,
 		}
 		if (type >= VF_N_SECTIONS_MAX)
 			continue;
-		if (type == VF_SEC_EXTRA_CODES && !ref[type].off)
+		if (type == (c->by_leaf ? VF_SEC_EXTRA_BY_LEAF
+					: VF_SEC_EXTRA_CODES) &&
+		    !ref[type].off)
 			learn_bits(c, r.len);
-		if (ref[type].off || r.len != section_len(c, type))
+		if (ref[type].off || r.len != vf_codes_len(c, type))
 			return "a section has the wrong length";
 		ref[type] = r;
 	}
@@ -392,12 +379,9 @@ static bool all_finite(const float *x, uint64_t n)
 	return true;
 }
 
-const char *vf_codes_check_extra(const struct vf_codes *c, uint64_t row,
-				 uint64_t n)
+const char *vf_codes_check_extra(const struct vf_extra_factors *f, uint64_t n)
 {
-	const struct vf_extra_factors *f = c->section[VF_SEC_EXTRA_FACTORS];
-
-	for (uint64_t i = row; f && i < row + n; i++)
+	for (uint64_t i = 0; i < n; i++)
 		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
 		    !isfinite(f[i].err) || f[i].err < 0)
 			return "its factors of extra bits are off";
@@ -431,19 +415,17 @@ const char *vf_codes_check_leaves(const struct vf_codes *c)
 		return "its leaves are in no order";
 	return all_finite(c->section[VF_SEC_ORIGIN], c->padded) &&
 			       all_finite(c->section[VF_SEC_CENTROIDS],
-					  section_len(c, VF_SEC_CENTROIDS) /
+					  vf_codes_len(c, VF_SEC_CENTROIDS) /
 						  sizeof(float))
 		       ? NULL
 		       : "its centroids are off";
 }
 
 /* What the inner loops trust: offsets ascend, no NaN. */
-const char *vf_codes_check_rows(const struct vf_codes *c, uint64_t row,
-				uint64_t n)
+const char *vf_codes_check_rows(const struct vf_codes *c,
+				const struct vf_factors *f, uint64_t n)
 {
-	const struct vf_factors *f = c->section[VF_SEC_FACTORS];
-
-	for (uint64_t i = row; i < row + n; i++)
+	for (uint64_t i = 0; i < n; i++)
 		if (!isfinite(f[i].add) || !isfinite(f[i].mul) ||
 		    !isfinite(f[i].err) || f[i].err < 0 ||
 		    f[i].ones > c->padded)
@@ -461,31 +443,47 @@ const char *vf_codes_check_lines(const uint64_t *off, uint64_t row, uint64_t n)
 	return NULL;
 }
 
-static const char *check_codes(const struct vf_codes *c)
+/* The lines of a leaf begin where those before it end. */
+static const char *check_leaf_lines(const struct vf_codes *c, uint32_t i,
+				    uint64_t *end)
 {
 	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
-	const uint8_t *codes = c->section[VF_SEC_CODES];
-	size_t len = c->padded / 8;
+	const uint64_t *off = vf_codes_leaf(c, i, VF_SEC_LINE_OFFS);
 
-	for (uint32_t i = 0; i < c->n_leaves; i++, leaf++)
-		if (vf_crc32c(0, codes + leaf->first_row * len,
-			      leaf->n_rows * len) != leaf->codes_crc)
-			return "the codes of a leaf are damaged";
-	return NULL;
+	if (off[0] != *end)
+		return "its line offsets are off";
+	*end = off[leaf[i].n_rows];
+	return vf_codes_check_lines(off, leaf[i].first_row, leaf[i].n_rows);
+}
+
+static const char *check_leaf(const struct vf_codes *c, uint32_t i,
+			      uint64_t *end)
+{
+	const struct vf_leaf_disk *leaf = c->section[VF_SEC_LEAVES];
+	uint64_t n = leaf[i].n_rows;
+	const char *why =
+		vf_codes_check_rows(c, vf_codes_leaf(c, i, VF_SEC_FACTORS), n);
+
+	if (!why)
+		why = check_leaf_lines(c, i, end);
+	if (!why && vf_crc32c(0, vf_codes_leaf(c, i, VF_SEC_CODES),
+			      vf_codes_rows_len(c, VF_SEC_CODES, n)) !=
+			    leaf[i].codes_crc)
+		why = "the codes of a leaf are damaged";
+	if (!why && c->bits > 1)
+		why = vf_codes_check_extra(
+			vf_codes_leaf(c, i, VF_SEC_EXTRA_FACTORS), n);
+	return why;
 }
 
 static const char *check_contents(const struct vf_codes *c)
 {
-	const char *why = vf_codes_check_rows(c, 0, c->n_rows);
+	const char *why = vf_codes_check_leaves(c);
+	uint64_t end = 0;
 
-	if (!why)
-		why = vf_codes_check_lines(c->section[VF_SEC_LINE_OFFS], 0,
-					   c->n_rows);
-	if (!why)
-		why = vf_codes_check_leaves(c);
-	if (!why)
-		why = check_codes(c);
-	return why ? why : vf_codes_check_extra(c, 0, c->n_rows);
+	for (uint32_t i = 0; !why && i < c->n_leaves; i++)
+		why = check_leaf(c, i, &end);
+	return why;
 }
 
 int vf_codes_validate(const void *p, size_t len, struct vf_codes *out,

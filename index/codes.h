@@ -1,9 +1,9 @@
 /*
- * The file codes.vix, version 1: everything about a shard's rows but the rows.
+ * The file codes.vix, version 2: everything about a shard's rows but the rows.
  *
  *   off  len
  *     0    8  magic "VFCODES1"
- *     8    4  version, 1
+ *     8    4  version, 2
  *    12    4  length of header and section table
  *    16    8  length of the file
  *    24    8  rows
@@ -19,7 +19,11 @@
  *             sections, each at a multiple of 64, zeros between them
  *
  * Sections that tell where the rest is come first: origin, leaves, centroids,
- * tree and checksums of leaves are one read from the beginning.
+ * tree and checksums of leaves are one read from the beginning.  What a leaf
+ * has for a scan lies side by side, so that it is one range to be fetched.
+ *
+ * Version 1 has a section for each of the things that version 2 keeps by leaf,
+ * with those of all rows.
  *
  * Flag 1 of a section: a reader that does not know its type may pass over it.
  * Extra bits have it; how many there are follows from their section's length.
@@ -27,6 +31,7 @@
 #ifndef VF_INDEX_CODES_H
 #define VF_INDEX_CODES_H
 
+#include "index/encoder.h"
 #include "index/index.h"
 
 enum { VF_CODES_HEADER_LEN = 128, VF_CODES_SECTION_LEN = 32 };
@@ -41,25 +46,40 @@ enum vf_section {
 	VF_SEC_LINE_OFFS,  /* uint64_t[rows + 1] */
 	VF_SEC_ROW_CRCS,   /* uint32_t[rows] */
 	VF_SEC_LINE_CRCS,  /* uint32_t[rows] */
-	VF_N_SECTIONS,	   /* that every file has */
 	/* Both or none, flag 1; index/refine.h has the layout of a row. */
-	VF_SEC_EXTRA_CODES =
-		VF_N_SECTIONS, /* uint8_t[rows][(bits - 1) * padded / 8] */
-	VF_SEC_EXTRA_FACTORS,  /* struct vf_extra_factors[rows] */
+	VF_SEC_EXTRA_CODES,   /* uint8_t[rows][(bits - 1) * padded / 8] */
+	VF_SEC_EXTRA_FACTORS, /* struct vf_extra_factors[rows] */
 	/*
 	 * Of shards that follow a tree: which, and the tree's number of each
 	 * leaf.  Their section of centroids is empty: the tree has them.
 	 */
 	VF_SEC_TREE, /* struct vf_tree_section */
 	/*
-	 * struct vf_leaf_crcs[leaves], flag 1: without it a file is read whole.
-	 * It is not needed to be right, but to be sure of a part.
+	 * struct vf_leaf_sums[leaves], flag 1: without it a file is read whole.
+	 * It is not needed to be right, but to be sure of a part.  Version 1:
+	 * struct vf_leaf_crcs[leaves].
 	 */
 	VF_SEC_LEAF_CRCS,
+	/*
+	 * Of version 2, leaf after leaf: codes, factors, line offsets (rows + 1
+	 * of them), checksums of rows and of lines, in the form that version 1
+	 * has in sections; and, flag 1, extra bits and their factors.
+	 */
+	VF_SEC_ROWS_BY_LEAF,
+	VF_SEC_EXTRA_BY_LEAF,
 	VF_N_SECTIONS_MAX,
 };
 
-/* CRC32C of what a leaf has of each section, besides its codes. */
+/*
+ * Checksums of what a leaf has: of all for a scan; of the factors of extra bits,
+ * which have those of the bits.
+ */
+struct vf_leaf_sums {
+	uint32_t rows, extra_factors;
+};
+static_assert(sizeof(struct vf_leaf_sums) == 8, "on disk");
+
+/* Version 1: CRC32C of what a leaf has of each section, besides its codes. */
 struct vf_leaf_crcs {
 	uint32_t factors, extra_factors;
 	uint32_t line_offs; /* of its rows, and the end of the last */
@@ -87,8 +107,12 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
 	      "sections are mapped as they are; a big-endian machine needs a "
 	      "swapping reader");
 
-/* What a file says, and where; views into its bytes. */
+/*
+ * What a file says, and where; views into its bytes.  What lies by leaf has no
+ * view of its own, but vf_codes_leaf finds it.
+ */
 struct vf_codes {
+	bool by_leaf; /* version 2 */
 	uint32_t dim, padded, n_leaves;
 	uint32_t bits; /* per dimension, extra ones too */
 	bool follows_tree;
@@ -125,17 +149,37 @@ int vf_codes_table(const void *p, size_t len, uint64_t file_len,
 		   struct vf_codes *out, struct vf_section_ref *ref,
 		   const char **out_reason);
 
+/* Bytes that a section of all rows has, in a file or in memory; 0: none. */
+uint64_t vf_codes_len(const struct vf_codes *c, enum vf_section s);
+/* Sections that have something for each row and are kept by leaf. */
+bool vf_codes_is_by_leaf(enum vf_section s);
+
+/* Where what @leaf has of @s is, in a section of the file, and how much. */
+struct vf_piece {
+	enum vf_section section;
+	uint64_t off, len;
+};
 /*
- * Parts of what validate checks, of views that are set: of what is not by row,
- * of rows [@row, @row + @n), of extra bits of those; of where the lines of @n
- * rows from @row on are, uint64_t[n + 1].  NULL, or what is wrong.
+ * @leaf  the entry of leaf @i
+ * @s     one that is kept by leaf
+ */
+struct vf_piece vf_codes_piece(const struct vf_codes *c,
+			       const struct vf_leaf_disk *leaf, uint32_t i,
+			       enum vf_section s);
+/* The same as a view, of sections and leaves that are set. */
+const void *vf_codes_leaf(const struct vf_codes *c, uint32_t i,
+			  enum vf_section s);
+
+/*
+ * Parts of what validate checks: of what is not by row, of views that are set;
+ * of factors of @n rows; of where the lines of @n rows from @row on are,
+ * uint64_t[n + 1]; of factors of extra bits.  NULL, or what is wrong.
  */
 const char *vf_codes_check_leaves(const struct vf_codes *c);
-const char *vf_codes_check_rows(const struct vf_codes *c, uint64_t row,
-				uint64_t n);
+const char *vf_codes_check_rows(const struct vf_codes *c,
+				const struct vf_factors *f, uint64_t n);
 const char *vf_codes_check_lines(const uint64_t *off, uint64_t row, uint64_t n);
-const char *vf_codes_check_extra(const struct vf_codes *c, uint64_t row,
-				 uint64_t n);
+const char *vf_codes_check_extra(const struct vf_extra_factors *f, uint64_t n);
 
 /*
  * @p  the first @len bytes of a file, its header and table at least
@@ -144,7 +188,10 @@ const char *vf_codes_check_extra(const struct vf_codes *c, uint64_t row,
 int vf_codes_find(const void *p, size_t len, enum vf_section s,
 		  struct vf_section_ref *out);
 
-/* Append the file that @c describes to @out.  Returns 0; -ENOMEM. */
+/*
+ * Append the file that @c describes, whose sections are of all rows, to @out.
+ * Returns 0; -ENOMEM.
+ */
 int vf_codes_encode(const struct vf_codes *c, struct vf_buf *out);
 
 #endif

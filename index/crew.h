@@ -1,6 +1,12 @@
 /*
  * Run one function over numbered items on several threads and wait for all.
  * Which thread takes which item is chance: items must not depend on it.
+ *
+ * Threads are kept for a while after their work, parked: a new thread begins
+ * up to a millisecond late, which is as long as a whole query takes, a parked
+ * one after some 30 us.  They have the scheduling of the caller for whom they
+ * were made, serve only callers of the same and take no signals from outside.
+ * A forked child begins with none.
  */
 #ifndef VF_INDEX_CREW_H
 #define VF_INDEX_CREW_H
@@ -12,7 +18,8 @@ typedef int vf_crew_fn(void *arg, size_t item);
 
 /*
  * Call @fn for items 0..@n - 1 on @n_threads threads, the caller being one;
- * fewer when the system gives fewer.  An item costs one atomic operation.
+ * fewer when the system gives fewer, or when the others did all before one
+ * had begun.  An item costs one atomic operation.
  * Returns 0; the error of the lowest item that failed.  Threads: any.
  */
 int vf_crew_run(unsigned n_threads, size_t n, vf_crew_fn *fn, void *arg);

@@ -10,22 +10,12 @@
 #include <math.h>
 
 enum {
-	SPARSE = 4,	      /* a block of so many times the rows wanted */
+	SPARSE = 4,	      /* a leaf of so many times the rows wanted */
 	SCAN_BLOCK = 64,      /* rows whose counts are kept between two loops */
+	SHARED_ROWS = 256,    /* that stay in cache for all who visit them */
 	MAPPED_ROWS = 8,      /* whose codes are copied at once to be refined */
 	LEAVES_PER_PART = 16, /* fewer would be too unlike in rows */
 };
-
-/* @len bytes of a large section: where they are, or copied to @room. */
-static const void *read_section(const struct vf_index *ix, int section,
-				size_t off, size_t len, void *room)
-{
-	const uint8_t *p = (const uint8_t *)ix->c.section[section] + off;
-
-	if (!ix->copy)
-		return p;
-	return ix->copy(room, p, len) ? NULL : room;
-}
 
 /* ---- scanning -------------------------------------------------------------------------- */
 
@@ -88,6 +78,25 @@ struct block {
 	struct vf_factors factors[SCAN_BLOCK];
 };
 
+void vf_index_push_near(const struct vf_index *ix,
+			const struct vf_code_block *b,
+			const struct vf_query_code *qc, struct vf_topk *top)
+{
+	uint32_t counts[SCAN_BLOCK];
+	float d[SCAN_BLOCK];
+	uint64_t near;
+
+	vf_kernels()->b1q4(b->codes, b->n, ix->c.padded / 64, qc->planes,
+			   counts);
+	near = vf_kernels()->estimate(qc, b->factors, counts, b->n,
+				      vf_topk_limit(top), d);
+	for (; near; near &= near - 1) {
+		unsigned j = (unsigned)__builtin_ctzll(near);
+		vf_topk_push(top, vf_within_float(d[j]),
+			     b->ids ? b->ids[j] : b->first + j);
+	}
+}
+
 /*
  * Estimate @n rows, at most SCAN_BLOCK.  Returns 0; -EREMOTEIO a mapped shard
  * cannot be read.
@@ -97,49 +106,38 @@ static int scan_rows(const struct vf_index *ix, uint64_t row, size_t n,
 		     struct vf_topk *top)
 {
 	size_t code_len = ix->c.padded / 8;
-	float limit = vf_topk_limit(top);
-	uint32_t counts[SCAN_BLOCK];
 	struct block room;
-	const uint8_t *codes = read_section(ix, VF_SEC_CODES, row * code_len,
-					    n * code_len, room.codes);
-	const struct vf_factors *f =
-		read_section(ix, VF_SEC_FACTORS, row * sizeof(*f),
-			     n * sizeof(*f), room.factors);
+	const uint8_t *codes =
+		vf_index_rows(ix, VF_SEC_CODES, row, n, code_len, room.codes);
+	const struct vf_factors *f = vf_index_rows(ix, VF_SEC_FACTORS, row, n,
+						   sizeof(*f), room.factors);
 
 	if (!codes || !f)
 		return -EREMOTEIO;
-	vf_kernels()->b1q4(codes, n, ix->c.padded / 64, qc->planes, counts);
-	for (size_t j = 0; j < n; j++) {
-		float d = vf_estimate(qc, &f[j], counts[j]);
-		if (d > limit)
-			continue;
-		if (isnan(d)) /* a query beyond float's range */
-			d = INFINITY;
-		vf_topk_push(top, d, base + row + j);
-		limit = vf_topk_limit(top);
-	}
+	const struct vf_code_block b = {codes, f, NULL, base + row, n};
+	vf_index_push_near(ix, &b, qc, top);
 	return 0;
 }
 
 /*
- * The same of rows some of which may be skipped: where few are wanted, nothing
- * else is read.
+ * Estimate rows of one leaf for one query; adds to @n_wanted how many of them
+ * are not skipped.
  */
-static int scan_block(const struct vf_index *ix, uint64_t row, size_t n,
-		      const struct vf_query_code *qc, uint64_t base,
-		      struct vf_topk *top)
+static int scan_run(const struct vf_index *ix, uint64_t row, uint64_t end,
+		    const struct vf_query_code *qc, uint64_t base,
+		    struct vf_topk *top, uint64_t *n_wanted)
 {
-	uint64_t wanted = vf_topk_wanted(top, base + row, n);
+	uint64_t n = vf_topk_count(top, base + row, end - row);
 	int err = 0;
 
-	if ((size_t)__builtin_popcountll(wanted) * SPARSE > n)
-		return scan_rows(ix, row, n, qc, base, top);
-	while (!err && wanted) {
-		unsigned at = (unsigned)__builtin_ctzll(wanted);
-		unsigned len = (unsigned)__builtin_ctzll(~(wanted >> at));
-		err = scan_rows(ix, row + at, len, qc, base, top);
-		wanted &= wanted + ((uint64_t)1 << at);
-	}
+	*n_wanted += n;
+	if (n * SPARSE <= end - row)
+		return n ? vf_index_scan_wanted(ix, row, end, qc, base, top)
+			 : 0;
+	for (; !err && row < end; row += SCAN_BLOCK)
+		err = scan_rows(ix, row,
+				VF_MIN((uint64_t)SCAN_BLOCK, end - row), qc,
+				base, top);
 	return err;
 }
 
@@ -149,15 +147,10 @@ static int scan_leaf(const struct vf_index *ix, uint32_t i,
 		     struct vf_topk *top)
 {
 	const struct vf_leaf_disk *leaf = ix->c.section[VF_SEC_LEAVES];
-	uint64_t end = leaf[i].first_row + leaf[i].n_rows;
-	int err = 0;
+	uint64_t first = leaf[i].first_row, n_wanted = 0;
 
-	for (uint64_t row = leaf[i].first_row; !err && row < end;
-	     row += SCAN_BLOCK)
-		err = scan_block(ix, row,
-				 VF_MIN((uint64_t)SCAN_BLOCK, end - row), qc,
-				 base, top);
-	return err;
+	return scan_run(ix, first, first + leaf[i].n_rows, qc, base, top,
+			&n_wanted);
 }
 
 int vf_index_scan(const struct vf_index *ix, const float *q,
@@ -288,18 +281,16 @@ static int scan_visits(const struct vf_index *ix, uint64_t base,
 	uint64_t rows = leaf[v->leaf].n_rows, first = leaf[v->leaf].first_row;
 	uint64_t row = first + rows * part.number / part.of;
 	uint64_t end = first + rows * (part.number + 1) / part.of;
+	uint64_t step = n > 1 ? (uint64_t)SHARED_ROWS : end - row;
 	int err = 0;
 
-	for (; !err && row < end; row += SCAN_BLOCK)
+	for (; !err && row < end; row += step)
 		for (size_t i = 0; !err && i < n; i++) {
-			size_t n_block =
-				VF_MIN((uint64_t)SCAN_BLOCK, end - row);
 			struct vf_scan_job *j = &jobs[v[i].job];
 			struct vf_query_code qc = j->scratch->code;
 			qc.base = v[i].base;
-			err = scan_block(ix, row, n_block, &qc, base, j->top);
-			j->n_rows += (uint64_t)__builtin_popcountll(
-				vf_topk_wanted(j->top, base + row, n_block));
+			err = scan_run(ix, row, VF_MIN(row + step, end), &qc,
+				       base, j->top, &j->n_rows);
 		}
 	return err;
 }
@@ -365,9 +356,8 @@ int vf_index_scan_hamming(const struct vf_index *ix, const float *q,
 		      s->planes);
 	for (uint64_t row = 0; row < c->n_rows; row += SCAN_BLOCK) {
 		size_t n = VF_MIN((uint64_t)SCAN_BLOCK, c->n_rows - row);
-		const uint8_t *codes =
-			read_section(ix, VF_SEC_CODES, row * code_len,
-				     n * code_len, room.codes);
+		const uint8_t *codes = vf_index_rows(ix, VF_SEC_CODES, row, n,
+						     code_len, room.codes);
 		if (!codes)
 			return -EREMOTEIO;
 		vf_kernels()->hamming(codes, n, c->padded / 64, s->planes,
@@ -437,9 +427,8 @@ static int read_factors(const struct vf_index *ix, uint32_t bits,
 		     fine_len = sizeof(struct vf_extra_factors);
 
 	for (size_t i = 0; i < n; i++) {
-		const void *p =
-			read_section(ix, VF_SEC_FACTORS, rows[i].row * len, len,
-				     &b->scan[i]);
+		const void *p = vf_index_rows(ix, VF_SEC_FACTORS, rows[i].row,
+					      1, len, &b->scan[i]);
 		if (!p)
 			return -EREMOTEIO;
 		memmove(&b->scan[i], p, len);
@@ -448,8 +437,8 @@ static int read_factors(const struct vf_index *ix, uint32_t bits,
 			b->scan[i].add, b->scan[i].mul, b->scan[i].err, 0};
 		if (bits == 1)
 			continue;
-		p = read_section(ix, VF_SEC_EXTRA_FACTORS,
-				 rows[i].row * fine_len, fine_len, &b->fine[i]);
+		p = vf_index_rows(ix, VF_SEC_EXTRA_FACTORS, rows[i].row, 1,
+				  fine_len, &b->fine[i]);
 		if (!p)
 			return -EREMOTEIO;
 		memmove(&b->fine[i], p, fine_len);
@@ -465,12 +454,11 @@ static int gather_codes(const struct vf_index *ix,
 	size_t len = ix->c.padded / 8, extra_len = (ix->c.bits - 1) * len;
 
 	for (size_t i = 0; i < n; i++)
-		if (!read_section(ix, VF_SEC_CODES, rows[i].row * len, len,
-				  b->codes + i * len) ||
+		if (!vf_index_rows(ix, VF_SEC_CODES, rows[i].row, 1, len,
+				   b->codes + i * len) ||
 		    (extra_len &&
-		     !read_section(ix, VF_SEC_EXTRA_CODES,
-				   rows[i].row * extra_len, extra_len,
-				   b->extra + i * extra_len)))
+		     !vf_index_rows(ix, VF_SEC_EXTRA_CODES, rows[i].row, 1,
+				    extra_len, b->extra + i * extra_len)))
 			return -EREMOTEIO;
 	return 0;
 }
@@ -522,16 +510,27 @@ static int refine_block(const struct vf_index *ix, struct refining *r,
 		if (leaf != r->leaf)
 			measure_leaf(ix, r->s, leaf, &r->at);
 		r->leaf = leaf;
-		float d = (float)vf_fine_estimate(&r->s->fine, &r->at,
-						  &b.fine[i], bits, b.dots[i]);
-		rows[i].dist = isnan(d) ? INFINITY : d;
-		rows[i].err =
-			(float)hypot(b.fine[i].err * r->at.distance, r->at.err);
-		rows[i].scan_err = (float)(b.scan[i].err * r->at.distance);
-		if (isnan(rows[i].err)) /* a query infinitely far */
-			rows[i].err = INFINITY;
+		rows[i].dist = vf_within_float(vf_fine_estimate(
+			&r->s->fine, &r->at, &b.fine[i], bits, b.dots[i]));
+		rows[i].err = vf_within_float(
+			hypot(b.fine[i].err * r->at.distance, r->at.err));
+		rows[i].scan_err =
+			vf_within_float(b.scan[i].err * r->at.distance);
 	}
 	return err;
+}
+
+/* Rows of a mapped shard lie apart: read together, they cost one wait. */
+static void want_extra(const struct vf_index *ix, const struct vf_refined *rows,
+		       size_t n)
+{
+	size_t len = (ix->c.bits - 1) * (ix->c.padded / 8);
+
+	for (size_t i = 0; ix->want && len && i < n; i++) {
+		vf_index_want(ix, VF_SEC_EXTRA_FACTORS, rows[i].row, 1,
+			      sizeof(struct vf_extra_factors));
+		vf_index_want(ix, VF_SEC_EXTRA_CODES, rows[i].row, 1, len);
+	}
 }
 
 int vf_index_refine(const struct vf_index *ix, const float *q,
@@ -546,6 +545,7 @@ int vf_index_refine(const struct vf_index *ix, const float *q,
 		err = vf_scan_refine(s, &f, q);
 	if (err)
 		return err;
+	want_extra(ix, rows, n);
 	for (size_t i = 0; i < n; i++)
 		rows[i].bits = vf_lazy_has_extra(
 				       ix, vf_index_row_leaf(ix, rows[i].row))

@@ -5,16 +5,12 @@
  */
 #include "index/index.h"
 #include "index/kernels.h"
+#include "index/quantize.h"
+#include "store/util.h"
 
 #include <math.h>
 
 enum { BLOCK = 64 }; /* rows of one call of a kernel */
-
-/* A NaN would break the order of answers; what overflowed is far away. */
-static float finish(double d)
-{
-	return isnan(d) ? INFINITY : (float)d;
-}
 
 static void euclidean(bool half, uint32_t dim, const float *q, const void *rows,
 		      size_t n, float *out_dist)
@@ -24,7 +20,7 @@ static void euclidean(bool half, uint32_t dim, const float *q, const void *rows,
 
 	(half ? k->l2sq_f16 : k->l2sq_f32)(q, rows, n, dim, l2sq);
 	for (size_t i = 0; i < n; i++)
-		out_dist[i] = finish(l2sq[i]);
+		out_dist[i] = vf_within_float(l2sq[i]);
 }
 
 static void inner(enum vf_metric metric, bool half, uint32_t dim,
@@ -39,10 +35,10 @@ static void inner(enum vf_metric metric, bool half, uint32_t dim,
 	for (size_t i = 0; i < n; i++) {
 		double norms = sqrt(sq[i]) * sqrt(qsq);
 		if (metric == VF_DOT)
-			out_dist[i] = finish(-dot[i]);
+			out_dist[i] = vf_within_float(-dot[i]);
 		else /* a zero vector has no direction: no angle, no likeness;
 			below 0 is rounding */
-			out_dist[i] = finish(
+			out_dist[i] = vf_within_float(
 				norms > 0 ? fmax(1 - dot[i] / norms, 0) : 1);
 	}
 }

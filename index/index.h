@@ -1,5 +1,6 @@
 /*
- * Search structures over one shard: build codes.vix, open it, scan it.
+ * Search structures over one shard: open its codes.vix, scan it, refine.
+ * How codes come to be is in index/encoder.h.
  *
  * A row's code is the sign of each rotated dimension of its residual to the
  * leaf's centroid, with the factors of the RaBitQ estimator (Gao and Long,
@@ -17,111 +18,10 @@
 #define VF_INDEX_INDEX_H
 
 #include "index/topk.h"
-#include "store/util.h"
+#include "store/vecfs.h"
 
-struct vf_index;   /* one shard's codes, in private memory */
-struct vf_encoder; /* makes codes: rotation and origin of one shard */
-struct vf_builder; /* gathers the sections of one codes.vix */
-struct vf_rotation;
-struct vf_tree; /* index/tree.h: what the leaves of many shards are of */
-
-/* ---- building ---------------------------------------------------------------- */
-
-struct vf_code_params {
-	uint32_t dim;
-	enum vf_metric metric;
-	uint64_t rotation_seed;
-	uint32_t bits; /* per dimension in all, 1..8; 0: 1 */
-};
-
-/* What is kept of a row besides its code; 16 bytes, also on disk. */
-struct vf_factors {
-	float add; /* estimate = query constant + add + mul * <s, q - o> */
-	float mul;
-	float err;     /* times eps * |q - c|: the bound; paper, theorem 3.2 */
-	uint32_t ones; /* set bits of the code */
-};
-
-/* The same for all bits of a row; 16 bytes, also on disk. */
-struct vf_extra_factors {
-	float add, mul, err;
-	uint32_t crc; /* CRC32C of the row's extra bits */
-};
-
-/*
- * @centroid  float[dim]: mean of the rows (of the unit rows under cosine), or
- *            of a sample of them; any point is right, a near one is sharp.
- * Returns 0; -EINVAL; -ENOMEM.
- */
-VF_API int vf_encoder_new(const struct vf_code_params *params,
-			  const float *centroid, struct vf_encoder **out);
-/*
- * Of rows by leaf: each is coded against the centroid of its own.
- * @tree  borrowed for the life of the encoder; its dimension, metric and
- *        rotation are those of @params
- */
-VF_API int vf_encoder_new_tree(const struct vf_code_params *params,
-			       const struct vf_tree *tree,
-			       struct vf_encoder **out);
-VF_API void vf_encoder_free(struct vf_encoder *e);
-
-/* Bytes of one code: padded dimension / 8, a multiple of 8. */
-VF_API size_t vf_encoder_code_len(const struct vf_encoder *e);
-
-/*
- * Code @n rows.
- * @x        float[n][dim] as put; finite; under cosine not zero (scaled here)
- * @codes    uint8_t[n][code_len], bit i of a row is bit i%8 of byte i/8
- * @factors  [n]
- * Returns 0; -ENOMEM.  Threads: any.
- */
-VF_API int vf_encoder_rows(const struct vf_encoder *e, const float *x, size_t n,
-			   uint8_t *codes, struct vf_factors *factors);
-
-/* Bytes of the extra bits of one row; 0 when the index keeps none. */
-VF_API size_t vf_encoder_extra_len(const struct vf_encoder *e);
-
-/* Rows as coded, arrays of the caller. */
-struct vf_coded {
-	uint8_t *codes;		    /* [n][code_len] */
-	struct vf_factors *factors; /* [n] */
-	uint8_t *extra;		    /* [n][extra_len], or NULL: none wanted */
-	struct vf_extra_factors *extra_factors; /* [n], or NULL likewise */
-	const uint32_t *leaf; /* [n], given: of the tree; NULL: there is none */
-};
-
-/* As vf_encoder_rows, all that the encoder's parameters ask for. */
-VF_API int vf_encoder_coded(const struct vf_encoder *e, const float *x,
-			    size_t n, const struct vf_coded *out);
-
-/*
- * Gather a shard in order.  Threads: one at a time per builder.
- * key_hash: vf_key_hash of the key.  line_len: bytes of its record line with
- * the newline.  row_crc, line_crc: CRC32C of the row in vectors.npy and of
- * the line with the newline.
- */
-struct vf_builder_row {
-	uint64_t key_hash;
-	uint32_t line_len, row_crc, line_crc;
-};
-
-VF_API int vf_builder_new(const struct vf_encoder *e, enum vf_dtype dtype,
-			  struct vf_builder **out);
-VF_API void vf_builder_free(struct vf_builder *b);
-VF_API int vf_builder_add(struct vf_builder *b, const uint8_t *codes,
-			  const struct vf_factors *factors,
-			  const struct vf_builder_row *rows, size_t n);
-/*
- * The same with extra bits, which an encoder of several bits demands, and with
- * leaves, which that of a tree does: they ascend.
- */
-VF_API int vf_builder_add_coded(struct vf_builder *b, const struct vf_coded *c,
-				const struct vf_builder_row *rows, size_t n);
-/* The bytes of codes.vix appended to @out; the builder is then spent. */
-VF_API int vf_builder_finish(struct vf_builder *b, struct vf_buf *out);
-
-/* XXH3-64 of the key's bytes. */
-VF_API uint64_t vf_key_hash(const void *key, size_t len);
+struct vf_index; /* one shard's codes, in private memory */
+struct vf_tree;	 /* index/tree.h: what the leaves of many shards are of */
 
 /* ---- opening ------------------------------------------------------------------- */
 
@@ -135,14 +35,21 @@ VF_API int vf_index_open(void *p, size_t len, struct vf_index **out,
 VF_API void vf_index_close(struct vf_index *ix);
 
 /*
- * Let go of codes, factors and extra bits and read them from @map, which holds
- * the same file, by @copy: 0, or a negative errno where the mapping faults.
- * What is left in memory is small.  @map is borrowed until close.
- * Returns 0; -ENOMEM, nothing has changed.
+ * The same of a mapped file.  Codes, factors and extra bits stay there and are
+ * read by @copy; what is held is small, at any time.  Bytes are checked within
+ * @call, which may give up.  Both: 0, or negative where the mapping faults.
+ * @map is borrowed until close.  Returns as above; -EREMOTEIO it faulted.
  */
-typedef int vf_index_copy_fn(void *dst, const void *src, size_t len);
-VF_API int vf_index_unload(struct vf_index *ix, const void *map,
-			   vf_index_copy_fn *copy);
+struct vf_index_mapping {
+	const void *map;
+	size_t len;
+	int (*copy)(void *dst, const void *src, size_t len);
+	int (*call)(void (*fn)(void *arg), void *arg);
+	/* Begin to read what copy will be asked for; NULL: nothing is gained. */
+	void (*want)(const void *p, size_t len);
+};
+VF_API int vf_index_open_mapped(const struct vf_index_mapping *m,
+				struct vf_index **out, const char **out_reason);
 
 /*
  * Give a shard that follows a tree its tree, before it is searched; others
@@ -162,6 +69,11 @@ struct vf_index_info {
 	bool has_tree;	/* attached */
 };
 VF_API void vf_index_info(const struct vf_index *ix, struct vf_index_info *out);
+/*
+ * About the length of the longest row of a shard that follows no tree, 0 of
+ * others: that of its origin and the largest residual.
+ */
+VF_API double vf_index_reach(const struct vf_index *ix);
 
 /*
  * What was stored for row @row (< n_rows): its checksum; where its record line
@@ -175,6 +87,8 @@ VF_API int vf_index_row_crc(const struct vf_index *ix, uint64_t row,
 VF_API int vf_index_line(const struct vf_index *ix, uint64_t row,
 			 uint64_t *out_off, uint32_t *out_len,
 			 uint32_t *out_crc);
+/* XXH3-64 of the key's bytes. */
+VF_API uint64_t vf_key_hash(const void *key, size_t len);
 /*
  * Call @fn with each row whose key hashes to @hash; a hit is only a hint until
  * its line has been read.  Non-zero from @fn stops and is returned.

@@ -4,6 +4,7 @@
  * chosen   [atomic] set once; every thread that races stores the same pointer
  */
 #include "index/kernels.h"
+#include "index/quantize.h"
 #include "store/util.h"
 
 #include <stdatomic.h>
@@ -35,6 +36,19 @@ static void hamming_scalar(const uint8_t *codes, size_t n, size_t words,
 			out[r] += (uint32_t)__builtin_popcountll(
 				vf_le64(codes + w * 8) ^ q[w]);
 	}
+}
+
+uint64_t vf_estimate_scalar(const struct vf_query_code *q,
+			    const struct vf_factors *f, const uint32_t *counts,
+			    size_t n, float limit, float *out)
+{
+	uint64_t near = 0;
+
+	for (size_t r = 0; r < n; r++) {
+		out[r] = vf_estimate(q, &f[r], counts[r]);
+		near |= (uint64_t) !(out[r] > limit) << r;
+	}
+	return near;
 }
 
 static inline float load_f32(const void *x, size_t i)
@@ -195,7 +209,9 @@ static const struct vf_kernels scalar = {
 	.name = "scalar",
 	.b1q4 = b1q4_scalar,
 	.hamming = hamming_scalar,
+	.estimate = vf_estimate_scalar,
 	.bits_i16 = vf_bits_i16_scalar,
+	.bytes_i16 = vf_bytes_i16_scalar,
 	.dot_f32 = dot_f32_scalar,
 	.dot_f16 = dot_f16_scalar,
 	.l2sq_f32 = l2sq_f32_scalar,

@@ -4,8 +4,8 @@
  * One table is chosen when the first caller asks: the widest instruction set
  * that the CPU has and VF_CPU_DISABLE (a list, "avx512,avx2") leaves.  The
  * scalar functions in kernels.c are the definition.  Other variants give the
- * same bits in b1q4, hamming, bits_i16, wht, flip, butterfly, the code's bits and the
- * conversions of numbers (a NaN stays some NaN); in sums they add in another
+ * same bits in b1q4, hamming, estimate, bits_i16, bytes_i16, wht, flip, butterfly, the
+ * code's bits and the conversions of numbers (a NaN stays some NaN); in sums they add in another
  * order, so that n products of magnitude m may differ by n * m * 2^-52 in dot
  * and l2sq, which sum in double, and n * m * 2^-22 in the sums of code_f32.
  *
@@ -17,6 +17,9 @@
 
 #include <stddef.h>
 #include <stdint.h>
+
+struct vf_factors;
+struct vf_query_code;
 
 /* What coding a row finds out about its residual r = x - c. */
 struct vf_residual {
@@ -56,11 +59,28 @@ struct vf_kernels {
 			const uint64_t *q, uint32_t *out);
 
 	/*
+	 * Distances of @n <= 64 rows from their weighted counts, vf_estimate of
+	 * each.  Returns those that are not above @limit, a bit each; NaN is
+	 * not.  Counts and ones of factors are below 2^31.
+	 */
+	uint64_t (*estimate)(const struct vf_query_code *q,
+			     const struct vf_factors *f, const uint32_t *counts,
+			     size_t n, float limit, float *out);
+
+	/*
 	 * <y, q> of each row, y its code as unsigned integers.
 	 * @q  int16_t[words * 64], -16383..16383: so 32-bit lanes hold sums
 	 */
 	void (*bits_i16)(const struct vf_bit_rows *r, const int16_t *q,
 			 int64_t *out);
+	/*
+	 * The same of rows that are a byte for each dimension.
+	 * @dim   a multiple of 64, at most 4096
+	 * @rows  [n]: which rows of @bytes
+	 */
+	void (*bytes_i16)(const uint8_t *bytes, size_t dim,
+			  const uint32_t *rows, size_t n, const int16_t *q,
+			  int64_t *out);
 
 	/* <q, x> and |x|^2 of @n rows of @dim floats or halves. */
 	void (*dot_f32)(const float *q, const void *rows, size_t n, size_t dim,
@@ -112,6 +132,11 @@ const struct vf_kernels *vf_kernels_named(const char *name);
 float vf_half_to_float(uint16_t h);
 uint16_t vf_float_to_half(float f);
 
+/* The definition; other variants end with it. */
+uint64_t vf_estimate_scalar(const struct vf_query_code *q,
+			    const struct vf_factors *f, const uint32_t *counts,
+			    size_t n, float limit, float *out);
+
 /* kernels_bits*.c, for the tables alone. */
 void vf_bits_i16_scalar(const struct vf_bit_rows *r, const int16_t *q,
 			int64_t *out);
@@ -121,6 +146,14 @@ void vf_bits_i16_avx512(const struct vf_bit_rows *r, const int16_t *q,
 			int64_t *out);
 void vf_bits_i16_neon(const struct vf_bit_rows *r, const int16_t *q,
 		      int64_t *out);
+void vf_bytes_i16_scalar(const uint8_t *bytes, size_t dim, const uint32_t *rows,
+			 size_t n, const int16_t *q, int64_t *out);
+void vf_bytes_i16_avx2(const uint8_t *bytes, size_t dim, const uint32_t *rows,
+		       size_t n, const int16_t *q, int64_t *out);
+void vf_bytes_i16_avx512(const uint8_t *bytes, size_t dim, const uint32_t *rows,
+			 size_t n, const int16_t *q, int64_t *out);
+void vf_bytes_i16_neon(const uint8_t *bytes, size_t dim, const uint32_t *rows,
+		       size_t n, const int16_t *q, int64_t *out);
 
 /* Private to the folder: variants, NULL where not compiled or supported. */
 const struct vf_kernels *vf_kernels_avx2(void);

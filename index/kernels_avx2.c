@@ -4,6 +4,8 @@
  * 2018, section 3.
  */
 #include "index/kernels.h"
+#include "index/kernels_wht.h"
+#include "index/quantize.h"
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -99,6 +101,52 @@ AVX2 static void hamming_popcnt(const uint8_t *codes, size_t n, size_t words,
 		}
 		out[r] = (uint32_t)sum;
 	}
+}
+
+/*
+ * Eight rows at a time, in the order 0 2 4 6 1 3 5 7, in which unpacking leaves
+ * them.
+ */
+AVX2 static uint64_t estimate_avx2(const struct vf_query_code *q,
+				   const struct vf_factors *f,
+				   const uint32_t *counts, size_t n,
+				   float limit, float *out)
+{
+	const __m256i apart = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
+	const __m256i back = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+	const __m256 lo = _mm256_set1_ps(q->lo), step = _mm256_set1_ps(q->step);
+	uint64_t near = 0;
+	size_t r = 0;
+
+	for (; r + 8 <= n; r += 8) {
+		const float *p = (const float *)(f + r);
+		__m256 a = _mm256_loadu_ps(p), b = _mm256_loadu_ps(p + 8);
+		__m256 c = _mm256_loadu_ps(p + 16), d = _mm256_loadu_ps(p + 24);
+		__m256d ab = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+		__m256d cd = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+		__m256 add = _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd));
+		__m256 mul = _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd));
+		ab = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+		cd = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+		__m256 ones = _mm256_cvtepi32_ps(
+			_mm256_castpd_si256(_mm256_unpackhi_pd(ab, cd)));
+		__m256 count = _mm256_cvtepi32_ps(_mm256_permutevar8x32_epi32(
+			_mm256_loadu_si256((const void *)(counts + r)), apart));
+		__m256 s = _mm256_add_ps(_mm256_mul_ps(lo, ones),
+					 _mm256_mul_ps(step, count));
+		s = _mm256_sub_ps(_mm256_add_ps(s, s), _mm256_set1_ps(q->sum));
+		s = _mm256_add_ps(_mm256_add_ps(_mm256_set1_ps(q->base), add),
+				  _mm256_mul_ps(mul, s));
+		s = _mm256_permutevar8x32_ps(s, back);
+		_mm256_storeu_ps(out + r, s);
+		s = _mm256_cmp_ps(s, _mm256_set1_ps(limit), _CMP_NGT_UQ);
+		near |= (uint64_t)(uint32_t)_mm256_movemask_ps(s) << r;
+	}
+	if (r < n)
+		near |= vf_estimate_scalar(q, f + r, counts + r, n - r, limit,
+					   out + r)
+			<< r;
+	return near;
 }
 
 /* ---- distances -------------------------------------------------------------------------- */
@@ -211,46 +259,7 @@ AVX2 static inline __m256 wht8(__m256 v)
 	return _mm256_fmadd_ps(v, s4, _mm256_permute2f128_ps(v, v, 1));
 }
 
-/* Two stages at once: of distance h, then 2h, at j, j + h, j + 2h, j + 3h. */
-AVX2 static inline void two_stages(float *x, size_t h)
-{
-	__m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + h);
-	__m256 c = _mm256_loadu_ps(x + 2 * h), d = _mm256_loadu_ps(x + 3 * h);
-	__m256 ab = _mm256_add_ps(a, b), a_b = _mm256_sub_ps(a, b);
-	__m256 cd = _mm256_add_ps(c, d), c_d = _mm256_sub_ps(c, d);
-
-	_mm256_storeu_ps(x, _mm256_add_ps(ab, cd));
-	_mm256_storeu_ps(x + h, _mm256_add_ps(a_b, c_d));
-	_mm256_storeu_ps(x + 2 * h, _mm256_sub_ps(ab, cd));
-	_mm256_storeu_ps(x + 3 * h, _mm256_sub_ps(a_b, c_d));
-}
-
-AVX2 static inline void one_stage(float *x, size_t h)
-{
-	__m256 a = _mm256_loadu_ps(x), b = _mm256_loadu_ps(x + h);
-
-	_mm256_storeu_ps(x, _mm256_add_ps(a, b));
-	_mm256_storeu_ps(x + h, _mm256_sub_ps(a, b));
-}
-
-AVX2 static void wht_f32_avx2(float *x, size_t n)
-{
-	size_t h = 8;
-
-	if (n < 8) {
-		vf_kernels_named("scalar")->wht_f32(x, n);
-		return;
-	}
-	for (size_t i = 0; i < n; i += 8)
-		_mm256_storeu_ps(x + i, wht8(_mm256_loadu_ps(x + i)));
-	for (; h * 4 <= n; h *= 4)
-		for (size_t i = 0; i < n; i += 4 * h)
-			for (size_t j = i; j < i + h; j += 8)
-				two_stages(x + j, h);
-	if (h < n)
-		for (size_t j = 0; j < h; j += 8)
-			one_stage(x + j, h);
-}
+VF_DEFINE_WHT(AVX2, avx2, __m256, _mm256_loadu_ps, _mm256_storeu_ps, wht8)
 
 AVX2 static void flip_f32_avx2(float *x, const float *s, size_t n)
 {
@@ -351,7 +360,9 @@ static const struct vf_kernels avx2 = {
 	.name = "avx2",
 	.b1q4 = b1q4_avx2,
 	.hamming = hamming_popcnt,
+	.estimate = estimate_avx2,
 	.bits_i16 = vf_bits_i16_avx2,
+	.bytes_i16 = vf_bytes_i16_avx2,
 	.dot_f32 = dot_f32_avx2,
 	.dot_f16 = dot_f16_avx2,
 	.l2sq_f32 = l2sq_f32_avx2,

@@ -4,6 +4,8 @@
  * are masked loads, so nothing beyond the last element is touched.
  */
 #include "index/kernels.h"
+#include "index/kernels_wht.h"
+#include "index/quantize.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -100,13 +102,15 @@ BW static inline __m512i weights_of_word(const uint64_t *planes, size_t words)
 				    _mm512_set1_epi8(8));
 }
 
+/* In place: of the intrinsic compilers make a copy and an addition to it. */
 BW static inline __m512i add_word(__m512i sum, const uint8_t *code,
 				  const __m512i *q, size_t w)
 {
-	uint64_t m;
+	__mmask64 m;
 
 	memcpy(&m, code + w * 8, sizeof(m));
-	return _mm512_mask_add_epi8(sum, m, sum, q[w]);
+	__asm__("vpaddb %2, %0, %0 %{%1%}" : "+v"(sum) : "Yk"(m), "v"(q[w]));
+	return sum;
 }
 
 /* Of @n words; two sums, since each addition waits for the one before. */
@@ -126,11 +130,15 @@ BW static inline uint32_t add_weights(const uint8_t *code, const __m512i *q,
 	return (uint32_t)_mm512_reduce_add_epi64(even);
 }
 
-/* The same of WORDS_BYTE words: no loop, @q is in registers. */
-BW static inline uint32_t add_all_weights(const uint8_t *code, const __m512i *q)
+/*
+ * The same of WORDS_BYTE words: no loop, @q is in registers.  The sum of the
+ * row is left in eight parts, each below 2^16.
+ */
+BW static inline __m512i add_all_weights(const uint8_t *code, const __m512i *q)
 {
 	__m512i zero = _mm512_setzero_si512(), even = zero, odd = zero;
 
+	vf_kernel_ahead(code, WORDS_BYTE * 8);
 #define ADD(w)                                                                 \
 	even = add_word(even, code, q, w);                                     \
 	odd = add_word(odd, code, q, (w) + 1)
@@ -143,8 +151,44 @@ BW static inline uint32_t add_all_weights(const uint8_t *code, const __m512i *q)
 	ADD(12);
 	ADD(14);
 #undef ADD
-	even = _mm512_sad_epu8(_mm512_add_epi8(even, odd), zero);
-	return (uint32_t)_mm512_reduce_add_epi64(even);
+	return _mm512_sad_epu8(_mm512_add_epi8(even, odd), zero);
+}
+
+/*
+ * Four rows at once: parts of two rows share each word of 64 bits, so that
+ * one reduction serves all; masks and shuffles go through the same port.
+ */
+BW static inline __m128i add_four(const uint8_t *code, size_t len,
+				  const __m512i *q)
+{
+	__m512i a = add_all_weights(code, q);
+	__m512i b = add_all_weights(code + len, q);
+	__m512i c = add_all_weights(code + 2 * len, q);
+	__m512i d = add_all_weights(code + 3 * len, q);
+	__m512i ab = _mm512_or_si512(a, _mm512_slli_epi64(b, 32));
+	__m512i cd = _mm512_or_si512(c, _mm512_slli_epi64(d, 32));
+	__m512i sum = _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd),
+				       _mm512_unpackhi_epi64(ab, cd));
+	__m256i half = _mm256_add_epi32(_mm512_castsi512_si256(sum),
+					_mm512_extracti64x4_epi64(sum, 1));
+
+	return _mm_add_epi32(_mm256_castsi256_si128(half),
+			     _mm256_extracti128_si256(half, 1));
+}
+
+BW static inline void add_rows(const uint8_t *code, size_t n, size_t len,
+			       const __m512i *q, uint32_t *out)
+{
+	size_t r = 0;
+
+	for (; r + 4 <= n; r += 4, code += 4 * len) {
+		__m128i *o = (__m128i *)(out + r);
+		_mm_storeu_si128(o, _mm_add_epi32(_mm_loadu_si128(o),
+						  add_four(code, len, q)));
+	}
+	for (; r < n; r++, code += len)
+		out[r] += (uint32_t)_mm512_reduce_add_epi64(
+			add_all_weights(code, q));
 }
 
 BW static void b1q4_bw(const uint8_t *codes, size_t n, size_t words,
@@ -158,19 +202,82 @@ BW static void b1q4_bw(const uint8_t *codes, size_t n, size_t words,
 		const uint8_t *code = codes + from * 8;
 		for (size_t w = 0; w < WORDS_BYTE && w < left; w++)
 			q[w] = weights_of_word(planes + from + w, words);
+		if (left >= WORDS_BYTE)
+			add_rows(code, n, len, q, out);
 		for (size_t r = 0; left < WORDS_BYTE && r < n; r++, code += len)
 			out[r] += add_weights(code, q, left);
-		for (size_t r = 0; left >= WORDS_BYTE && r < n;
-		     r++, code += len) {
-			vf_kernel_ahead(code, WORDS_BYTE * 8);
-			out[r] += add_all_weights(code, q);
-		}
 	}
 }
 
 DEFINE_COUNT(POPCNT, b1q4_popcnt, weigh_popcnt)
 DEFINE_COUNT(BW, hamming_bw, differ_bw)
 DEFINE_COUNT(POPCNT, hamming_popcnt, differ_popcnt)
+
+/* Word @at of each of four rows of 16 bytes from @a, then from @b. */
+BW static inline __m512i word_of_rows(__m512i a, __m512i b, int at)
+{
+	const __m512i eight = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 1,
+						5, 9, 13, 17, 21, 25, 29);
+
+	return _mm512_permutex2var_epi32(
+		a, _mm512_add_epi32(eight, _mm512_set1_epi32(at)), b);
+}
+
+/* Factors of sixteen rows, each kind on its own; ones as floats. */
+struct columns {
+	__m512 add, mul, ones;
+};
+
+BW static inline struct columns load_columns(const struct vf_factors *f,
+					     size_t n)
+{
+	__m512i v[4], lo, hi;
+
+	for (size_t i = 0; i < 4; i++)
+		v[i] = _mm512_maskz_loadu_epi32(
+			n >= 4 * i + 4 ? 0xffff
+			: n > 4 * i ? (__mmask16)((1u << 4 * (n - 4 * i)) - 1)
+				    : 0,
+			(const char *)f + 64 * i);
+	lo = word_of_rows(v[0], v[1], 0); /* eight times add, then mul */
+	hi = word_of_rows(v[2], v[3], 0);
+	__m512i add = _mm512_shuffle_i32x4(lo, hi, 0x44);
+	__m512i mul = _mm512_shuffle_i32x4(lo, hi, 0xee);
+	lo = word_of_rows(v[0], v[1], 2); /* err, then ones */
+	hi = word_of_rows(v[2], v[3], 2);
+	return (struct columns){
+		_mm512_castsi512_ps(add), _mm512_castsi512_ps(mul),
+		_mm512_cvtepu32_ps(_mm512_shuffle_i32x4(lo, hi, 0xee))};
+}
+
+BW static uint64_t estimate_avx512(const struct vf_query_code *q,
+				   const struct vf_factors *f,
+				   const uint32_t *counts, size_t n,
+				   float limit, float *out)
+{
+	const __m512 lo = _mm512_set1_ps(q->lo), step = _mm512_set1_ps(q->step);
+	const __m512 sum = _mm512_set1_ps(q->sum);
+	const __m512 base = _mm512_set1_ps(q->base);
+	uint64_t near = 0;
+
+	for (size_t r = 0; r < n; r += 16) {
+		__mmask16 m =
+			n - r >= 16 ? 0xffff : (__mmask16)((1u << (n - r)) - 1);
+		struct columns c = load_columns(f + r, n - r);
+		__m512 count = _mm512_cvtepu32_ps(
+			_mm512_maskz_loadu_epi32(m, counts + r));
+		__m512 s = _mm512_add_ps(_mm512_mul_ps(lo, c.ones),
+					 _mm512_mul_ps(step, count));
+		s = _mm512_sub_ps(_mm512_add_ps(s, s), sum);
+		__m512 d = _mm512_add_ps(_mm512_add_ps(base, c.add),
+					 _mm512_mul_ps(c.mul, s));
+		_mm512_mask_storeu_ps(out + r, m, d);
+		near |= (uint64_t)_mm512_mask_cmp_ps_mask(
+				m, d, _mm512_set1_ps(limit), _CMP_NGT_UQ)
+			<< r;
+	}
+	return near;
+}
 
 /* ---- distances -------------------------------------------------------------------------- */
 
@@ -277,46 +384,7 @@ BW static inline __m512 wht16(__m512 v)
 			       _mm512_shuffle_f32x4(v, v, 0x4e));
 }
 
-/* Two stages at once: of distance h, then 2h, at j, j + h, j + 2h, j + 3h. */
-BW static inline void two_stages(float *x, size_t h)
-{
-	__m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + h);
-	__m512 c = _mm512_loadu_ps(x + 2 * h), d = _mm512_loadu_ps(x + 3 * h);
-	__m512 ab = _mm512_add_ps(a, b), a_b = _mm512_sub_ps(a, b);
-	__m512 cd = _mm512_add_ps(c, d), c_d = _mm512_sub_ps(c, d);
-
-	_mm512_storeu_ps(x, _mm512_add_ps(ab, cd));
-	_mm512_storeu_ps(x + h, _mm512_add_ps(a_b, c_d));
-	_mm512_storeu_ps(x + 2 * h, _mm512_sub_ps(ab, cd));
-	_mm512_storeu_ps(x + 3 * h, _mm512_sub_ps(a_b, c_d));
-}
-
-BW static inline void one_stage(float *x, size_t h)
-{
-	__m512 a = _mm512_loadu_ps(x), b = _mm512_loadu_ps(x + h);
-
-	_mm512_storeu_ps(x, _mm512_add_ps(a, b));
-	_mm512_storeu_ps(x + h, _mm512_sub_ps(a, b));
-}
-
-BW static void wht_f32_avx512(float *x, size_t n)
-{
-	size_t h = 16;
-
-	if (n < 16) {
-		vf_kernels_named("scalar")->wht_f32(x, n);
-		return;
-	}
-	for (size_t i = 0; i < n; i += 16)
-		_mm512_storeu_ps(x + i, wht16(_mm512_loadu_ps(x + i)));
-	for (; h * 4 <= n; h *= 4)
-		for (size_t i = 0; i < n; i += 4 * h)
-			for (size_t j = i; j < i + h; j += 16)
-				two_stages(x + j, h);
-	if (h < n)
-		for (size_t j = 0; j < h; j += 16)
-			one_stage(x + j, h);
-}
+VF_DEFINE_WHT(BW, avx512, __m512, _mm512_loadu_ps, _mm512_storeu_ps, wht16)
 
 BW static void flip_f32_avx512(float *x, const float *s, size_t n)
 {
@@ -406,7 +474,8 @@ BW static void narrow_f32_avx512(const float *x, size_t n, void *out)
 #define TABLE(variant, count, differ)                                          \
 	{                                                                      \
 		.name = variant, .b1q4 = count, .hamming = differ,             \
-		.bits_i16 = vf_bits_i16_avx512, .dot_f32 = dot_f32_avx512,     \
+		.estimate = estimate_avx512, .bits_i16 = vf_bits_i16_avx512,   \
+		.bytes_i16 = vf_bytes_i16_avx512, .dot_f32 = dot_f32_avx512,   \
 		.dot_f16 = dot_f16_avx512, .l2sq_f32 = l2sq_f32_avx512,        \
 		.l2sq_f16 = l2sq_f16_avx512, .wht_f32 = wht_f32_avx512,        \
 		.flip_f32 = flip_f32_avx512,                                   \

@@ -39,3 +39,15 @@ void vf_bits_i16_scalar(const struct vf_bit_rows *r, const int16_t *q,
 		out[k] = sum;
 	}
 }
+
+void vf_bytes_i16_scalar(const uint8_t *bytes, size_t dim, const uint32_t *rows,
+			 size_t n, const int16_t *q, int64_t *out)
+{
+	for (size_t k = 0; k < n; k++) {
+		const uint8_t *y = bytes + rows[k] * dim;
+		int64_t sum = 0;
+		for (size_t i = 0; i < dim; i++)
+			sum += y[i] * q[i];
+		out[k] = sum;
+	}
+}

@@ -95,4 +95,28 @@ AVX2 void vf_bits_i16_avx2(const struct vf_bit_rows *r, const int16_t *q,
 						   r->n_extra, q);
 	}
 }
+
+AVX2 static inline __m256i multiply_bytes(const uint8_t *y, const int16_t *q)
+{
+	return _mm256_madd_epi16(
+		_mm256_cvtepu8_epi16(_mm_loadu_si128((const void *)y)),
+		_mm256_loadu_si256((const void *)q));
+}
+
+AVX2 void vf_bytes_i16_avx2(const uint8_t *bytes, size_t dim,
+			    const uint32_t *rows, size_t n, const int16_t *q,
+			    int64_t *out)
+{
+	for (size_t k = 0; k < n; k++) {
+		const uint8_t *y = bytes + rows[k] * dim;
+		__m256i even = _mm256_setzero_si256(), odd = even;
+		for (size_t i = 0; i < dim; i += 32) {
+			even = _mm256_add_epi32(even,
+						multiply_bytes(y + i, q + i));
+			odd = _mm256_add_epi32(odd, multiply_bytes(y + i + 16,
+								   q + i + 16));
+		}
+		out[k] = sum_i32(_mm256_add_epi32(even, odd));
+	}
+}
 #endif

@@ -25,6 +25,14 @@ BW static inline void add_bits(const uint8_t *bits, int value, __m512i v[2])
 	v[1] = _mm512_mask_add_epi16(v[1], (__mmask32)(m >> 32), v[1], bit);
 }
 
+BW static inline int64_t sum_i32(__m512i v)
+{
+	__m512i hi = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(v, 1));
+	__m512i lo = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(v));
+
+	return _mm512_reduce_add_epi64(_mm512_add_epi64(lo, hi));
+}
+
 /* @n_extra is a constant where the compiler sees one: then no branch stays. */
 BW static inline int64_t dot_row(const uint8_t *code, const uint8_t *extra,
 				 size_t words, uint32_t n_extra,
@@ -60,10 +68,7 @@ BW static inline int64_t dot_row(const uint8_t *code, const uint8_t *extra,
 					v[j], _mm512_loadu_si512(q + w * 64 +
 								 j * 32)));
 	}
-	__m512i lo = _mm512_add_epi32(acc[0], acc[1]);
-	__m512i hi = _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(lo, 1));
-	lo = _mm512_cvtepi32_epi64(_mm512_castsi512_si256(lo));
-	return _mm512_reduce_add_epi64(_mm512_add_epi64(lo, hi));
+	return sum_i32(_mm512_add_epi32(acc[0], acc[1]));
 }
 
 static inline void prefetch(const uint8_t *p, size_t len)
@@ -88,6 +93,32 @@ BW void vf_bits_i16_avx512(const struct vf_bit_rows *r, const int16_t *q,
 		out[k] = r->n_extra == 4 ? dot_row(code, extra, r->words, 4, q)
 					 : dot_row(code, extra, r->words,
 						   r->n_extra, q);
+	}
+}
+
+BW static inline __m512i multiply_bytes(const uint8_t *y, const int16_t *q)
+{
+	return _mm512_madd_epi16(
+		_mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)y)),
+		_mm512_loadu_si512(q));
+}
+
+BW void vf_bytes_i16_avx512(const uint8_t *bytes, size_t dim,
+			    const uint32_t *rows, size_t n, const int16_t *q,
+			    int64_t *out)
+{
+	for (size_t k = 0; k < n; k++) {
+		const uint8_t *y = bytes + rows[k] * dim;
+		__m512i even = _mm512_setzero_si512(), odd = even;
+		if (k + 1 < n)
+			prefetch(bytes + rows[k + 1] * dim, dim);
+		for (size_t i = 0; i < dim; i += 64) {
+			even = _mm512_add_epi32(even,
+						multiply_bytes(y + i, q + i));
+			odd = _mm512_add_epi32(odd, multiply_bytes(y + i + 32,
+								   q + i + 32));
+		}
+		out[k] = sum_i32(_mm512_add_epi32(even, odd));
 	}
 }
 #endif

@@ -88,4 +88,25 @@ void vf_bits_i16_neon(const struct vf_bit_rows *r, const int16_t *q,
 						   r->n_extra, q);
 	}
 }
+
+void vf_bytes_i16_neon(const uint8_t *bytes, size_t dim, const uint32_t *rows,
+		       size_t n, const int16_t *q, int64_t *out)
+{
+	const int32x4_t zero = vdupq_n_s32(0);
+
+	for (size_t k = 0; k < n; k++) {
+		const uint8_t *y = bytes + rows[k] * dim;
+		int32x4_t acc[4] = {zero, zero, zero, zero};
+		int64_t sum = 0;
+		for (size_t i = 0; i < dim; i += 64) {
+			uint16x8_t v[8];
+			for (size_t j = 0; j < 8; j++)
+				v[j] = vmovl_u8(vld1_u8(y + i + j * 8));
+			multiply(v, q + i, acc);
+		}
+		for (size_t j = 0; j < 4; j++)
+			sum += vaddlvq_s32(acc[j]);
+		out[k] = sum;
+	}
+}
 #endif

@@ -36,6 +36,33 @@ static void add_f32_scalar(const float *x, double scale, size_t dim,
 		sum[i] += scale * x[i];
 }
 
+/* Short tiles repeat their last row and centroid and drop those sums. */
+void vf_gemm_run_tiles(const struct vf_gemm_tile *t, const float *const *rows,
+		       size_t n_rows, const float *w, size_t n_w, size_t dim,
+		       float *out)
+{
+	float sums[VF_TILE_W * VF_TILE_ROWS];
+	const float *ws[VF_TILE_W], *xs[VF_TILE_ROWS];
+
+	for (size_t j = 0; j < n_w; j += t->w) {
+		size_t nj = VF_MIN(n_w - j, t->w);
+		for (size_t k = 0; k < t->w; k++)
+			ws[k] = w + (j + VF_MIN(k, nj - 1)) * dim;
+		for (size_t i = 0; i < n_rows; i += t->rows) {
+			size_t left = n_rows - i, ni = VF_MIN(left, t->rows);
+			for (size_t k = 0; k < t->rows; k++)
+				xs[k] = rows[i + VF_MIN(k, ni - 1)];
+			t->run(xs, ws,
+			       !j && left >= 2 * t->rows ? rows + i + t->rows
+							 : NULL,
+			       dim, sums);
+			for (size_t k = 0; k < nj; k++)
+				memcpy(out + (j + k) * n_rows + i,
+				       sums + k * t->rows, ni * sizeof(float));
+		}
+	}
+}
+
 static const struct vf_gemm_kernels scalar = {
 	.name = "scalar",
 	.dots_f32 = dots_f32_scalar,

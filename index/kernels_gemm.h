@@ -38,7 +38,24 @@ const struct vf_gemm_kernels *vf_gemm_kernels(void);
 /* A table by name for tests and benches; NULL when this CPU lacks it. */
 const struct vf_gemm_kernels *vf_gemm_kernels_named(const char *name);
 
-/* Private to the folder: variants, NULL where not compiled or supported. */
+/*
+ * Private to the folder.  A tile of an instruction set: @run leaves the product
+ * of centroid j and row r in sums[j * rows + r].
+ * @next  rows that the next tile reads, or NULL when they are near already
+ */
+struct vf_gemm_tile {
+	size_t rows, w; /* at most VF_TILE_ROWS and VF_TILE_W */
+	void (*run)(const float *const *x, const float *const *w,
+		    const float *const *next, size_t dim, float *sums);
+};
+enum { VF_TILE_ROWS = 4, VF_TILE_W = 6 };
+
+/* dots_f32 by tiles. */
+void vf_gemm_run_tiles(const struct vf_gemm_tile *t, const float *const *rows,
+		       size_t n_rows, const float *w, size_t n_w, size_t dim,
+		       float *out);
+
+/* Variants, NULL where not compiled or supported. */
 const struct vf_gemm_kernels *vf_gemm_kernels_avx2(void);
 const struct vf_gemm_kernels *vf_gemm_kernels_avx512(void);
 

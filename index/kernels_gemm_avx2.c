@@ -30,10 +30,10 @@ AVX2 static inline __m256 load_tail(const float *x, size_t n)
 	return _mm256_loadu_ps(v);
 }
 
-/* sums[j * TILE_ROWS + r] of centroid j and row r. */
 AVX2 static void run_tile(const float *const *x, const float *const *w,
-			  size_t dim, float *sums)
+			  const float *const *next, size_t dim, float *sums)
 {
+	(void)next; /* the CPU's own guess does as well */
 	__m256 acc[TILE_W * TILE_ROWS];
 	size_t i = 0;
 
@@ -65,30 +65,12 @@ AVX2 static void run_tile(const float *const *x, const float *const *w,
 						 acc[j + 3]));
 }
 
-/* Short tiles repeat their last row and centroid and drop those sums. */
-AVX2 static void dots_f32_avx2(const float *const *rows, size_t n_rows,
-			       const float *w, size_t n_w, size_t dim,
-			       float *out)
+static void dots_f32_avx2(const float *const *rows, size_t n_rows,
+			  const float *w, size_t n_w, size_t dim, float *out)
 {
-	for (size_t j = 0; j < n_w; j += TILE_W) {
-		const float *ws[TILE_W];
-		size_t nj = n_w - j < TILE_W ? n_w - j : TILE_W;
-		for (size_t t = 0; t < TILE_W; t++)
-			ws[t] = w + (j + (t < nj ? t : nj - 1)) * dim;
-		for (size_t i = 0; i < n_rows; i += TILE_ROWS) {
-			const float *xs[TILE_ROWS];
-			size_t left = n_rows - i;
-			size_t ni = left < TILE_ROWS ? left : TILE_ROWS;
-			float sums[TILE_W * TILE_ROWS];
-			for (size_t t = 0; t < TILE_ROWS; t++)
-				xs[t] = rows[i + (t < ni ? t : ni - 1)];
-			run_tile(xs, ws, dim, sums);
-			for (size_t t = 0; t < nj; t++)
-				memcpy(out + (j + t) * n_rows + i,
-				       sums + t * TILE_ROWS,
-				       ni * sizeof(float));
-		}
-	}
+	const struct vf_gemm_tile tile = {TILE_ROWS, TILE_W, run_tile};
+
+	vf_gemm_run_tiles(&tile, rows, n_rows, w, n_w, dim, out);
 }
 
 AVX2 static void add_f32_avx2(const float *x, double scale, size_t dim,

@@ -46,9 +46,8 @@ BW static inline void step(__m512 acc[TILE_W][TILE_ROWS], const float *const *x,
 	}
 }
 
-/* @next: rows that the next tile reads, or NULL when they are near already. */
 BW static void run_tile(const float *const *x, const float *const *w,
-			const float *const *next, size_t dim, __m128 *out)
+			const float *const *next, size_t dim, float *sums)
 {
 	__m512 acc[TILE_W][TILE_ROWS];
 	size_t i = 0;
@@ -68,36 +67,15 @@ BW static void run_tile(const float *const *x, const float *const *w,
 		step(acc, x, w, i, (__mmask16)((1u << (dim - i)) - 1));
 #pragma GCC unroll 6
 	for (int j = 0; j < TILE_W; j++)
-		out[j] = sum_four(acc[j]);
+		_mm_storeu_ps(sums + j * TILE_ROWS, sum_four(acc[j]));
 }
 
-/* Short tiles repeat their last row and centroid and drop those sums. */
-BW static void dots_f32_avx512(const float *const *rows, size_t n_rows,
-			       const float *w, size_t n_w, size_t dim,
-			       float *out)
+static void dots_f32_avx512(const float *const *rows, size_t n_rows,
+			    const float *w, size_t n_w, size_t dim, float *out)
 {
-	for (size_t j = 0; j < n_w; j += TILE_W) {
-		const float *ws[TILE_W];
-		size_t nj = n_w - j < TILE_W ? n_w - j : TILE_W;
-		for (size_t t = 0; t < TILE_W; t++)
-			ws[t] = w + (j + (t < nj ? t : nj - 1)) * dim;
-		for (size_t i = 0; i < n_rows; i += TILE_ROWS) {
-			const float *xs[TILE_ROWS];
-			size_t left = n_rows - i;
-			size_t ni = left < TILE_ROWS ? left : TILE_ROWS;
-			__m128 sums[TILE_W];
-			for (size_t t = 0; t < TILE_ROWS; t++)
-				xs[t] = rows[i + (t < ni ? t : ni - 1)];
-			run_tile(xs, ws,
-				 !j && left >= 2 * TILE_ROWS
-					 ? rows + i + TILE_ROWS
-					 : NULL,
-				 dim, sums);
-			for (size_t t = 0; t < nj; t++)
-				memcpy(out + (j + t) * n_rows + i, &sums[t],
-				       ni * sizeof(float));
-		}
-	}
+	const struct vf_gemm_tile tile = {TILE_ROWS, TILE_W, run_tile};
+
+	vf_gemm_run_tiles(&tile, rows, n_rows, w, n_w, dim, out);
 }
 
 BW static void add_f32_avx512(const float *x, double scale, size_t dim,

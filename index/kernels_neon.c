@@ -4,6 +4,8 @@
  * Rows, codes and halves are loaded as bytes: they have any alignment.
  */
 #include "index/kernels.h"
+#include "index/kernels_wht.h"
+#include "index/quantize.h"
 
 #if defined(__aarch64__)
 #include <arm_neon.h>
@@ -75,6 +77,38 @@ static void hamming_neon(const uint8_t *codes, size_t n, size_t words,
 				veor_u8(vld1_u8(codes + w * 8),
 					vld1_u8((const void *)(q + w)))));
 	}
+}
+
+static uint64_t estimate_neon(const struct vf_query_code *q,
+			      const struct vf_factors *f,
+			      const uint32_t *counts, size_t n, float limit,
+			      float *out)
+{
+	static const uint32_t bit[] = {1, 2, 4, 8};
+	const uint32x4_t bits = vld1q_u32(bit);
+	uint64_t near = 0;
+	size_t r = 0;
+
+	for (; r + 4 <= n; r += 4) {
+		float32x4x4_t c = vld4q_f32((const float *)(f + r));
+		float32x4_t ones =
+			vcvtq_f32_u32(vreinterpretq_u32_f32(c.val[3]));
+		float32x4_t count = vcvtq_f32_u32(vld1q_u32(counts + r));
+		float32x4_t s = vaddq_f32(vmulq_n_f32(ones, q->lo),
+					  vmulq_n_f32(count, q->step));
+		s = vsubq_f32(vaddq_f32(s, s), vdupq_n_f32(q->sum));
+		s = vaddq_f32(vaddq_f32(vdupq_n_f32(q->base), c.val[0]),
+			      vmulq_f32(c.val[1], s));
+		vst1q_f32(out + r, s);
+		near |= (uint64_t)vaddvq_u32(vbicq_u32(
+				bits, vcgtq_f32(s, vdupq_n_f32(limit))))
+			<< r;
+	}
+	if (r < n)
+		near |= vf_estimate_scalar(q, f + r, counts + r, n - r, limit,
+					   out + r)
+			<< r;
+	return near;
 }
 
 /* ---- distances -------------------------------------------------------------------------- */
@@ -186,46 +220,7 @@ static inline float32x4_t wht4(float32x4_t v)
 			 vcombine_f32(vget_high_f32(v), vget_high_f32(v)), s2);
 }
 
-/* Two stages at once: of distance h, then 2h, at j, j + h, j + 2h, j + 3h. */
-static inline void two_stages(float *x, size_t h)
-{
-	float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + h);
-	float32x4_t c = vld1q_f32(x + 2 * h), d = vld1q_f32(x + 3 * h);
-	float32x4_t ab = vaddq_f32(a, b), a_b = vsubq_f32(a, b);
-	float32x4_t cd = vaddq_f32(c, d), c_d = vsubq_f32(c, d);
-
-	vst1q_f32(x, vaddq_f32(ab, cd));
-	vst1q_f32(x + h, vaddq_f32(a_b, c_d));
-	vst1q_f32(x + 2 * h, vsubq_f32(ab, cd));
-	vst1q_f32(x + 3 * h, vsubq_f32(a_b, c_d));
-}
-
-static inline void one_stage(float *x, size_t h)
-{
-	float32x4_t a = vld1q_f32(x), b = vld1q_f32(x + h);
-
-	vst1q_f32(x, vaddq_f32(a, b));
-	vst1q_f32(x + h, vsubq_f32(a, b));
-}
-
-static void wht_f32_neon(float *x, size_t n)
-{
-	size_t h = 4;
-
-	if (n < 4) {
-		vf_kernels_named("scalar")->wht_f32(x, n);
-		return;
-	}
-	for (size_t i = 0; i < n; i += 4)
-		vst1q_f32(x + i, wht4(vld1q_f32(x + i)));
-	for (; h * 4 <= n; h *= 4)
-		for (size_t i = 0; i < n; i += 4 * h)
-			for (size_t j = i; j < i + h; j += 4)
-				two_stages(x + j, h);
-	if (h < n)
-		for (size_t j = 0; j < h; j += 4)
-			one_stage(x + j, h);
-}
+VF_DEFINE_WHT(, neon, float32x4_t, vld1q_f32, vst1q_f32, wht4)
 
 static void flip_f32_neon(float *x, const float *s, size_t n)
 {
@@ -311,7 +306,9 @@ static const struct vf_kernels neon = {
 	.name = "neon",
 	.b1q4 = b1q4_neon,
 	.hamming = hamming_neon,
+	.estimate = estimate_neon,
 	.bits_i16 = vf_bits_i16_neon,
+	.bytes_i16 = vf_bytes_i16_neon,
 	.dot_f32 = dot_f32_neon,
 	.dot_f16 = dot_f16_neon,
 	.l2sq_f32 = l2sq_f32_neon,

@@ -1,6 +1,6 @@
 /*
- * Sections lie in private memory as they do in the file; a leaf's part of them
- * is there from when its state says so.
+ * Sections lie in private memory by row, however they do in the file; a leaf's
+ * part of them is there from when its state says so.
  *
  *   state[leaf]  EMPTY -> LOADING -> READY, or back  [mtx], READY [atomic]
  *
@@ -12,68 +12,19 @@
  *
  * No lock is held while bytes are read; others who want the same leaf wait.
  */
-#include "index/lazy.h"
-#include "index/index_impl.h"
-#include "index/refine.h"
+#include "index/lazy_impl.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <sys/mman.h>
 
 enum { EMPTY, LOADING, READY };
-enum { PARTS_MAX = 5 }; /* sections of one kind */
 
-struct vf_lazy {
-	struct vf_codes_source src; /* [fixed] */
-	struct vf_section_ref ref[VF_N_SECTIONS_MAX];
-	uint32_t n_leaves;
-	pthread_mutex_t mtx;
-	pthread_cond_t changed;
-	atomic_uchar *state; /* [2 * n_leaves + 1] */
-	atomic_uint n_ready; /* of codes */
-	atomic_size_t len;   /* bytes read */
-};
-
-/* What is loaded together. */
-enum kind { CODES, EXTRA, HASHES };
-
-static const struct part {
-	enum vf_section section;
-	bool has_end; /* one element more than rows */
-	bool is_left; /* in the file */
-} parts[][PARTS_MAX + 1] = {
-	[CODES] = {{VF_SEC_CODES, false, false},
-		   {VF_SEC_FACTORS, false, false},
-		   {VF_SEC_LINE_OFFS, true, true},
-		   {VF_SEC_ROW_CRCS, false, true},
-		   {VF_SEC_LINE_CRCS, false, true},
-		   {VF_N_SECTIONS_MAX, false, false}},
-	[EXTRA] = {{VF_SEC_EXTRA_CODES, false, false},
-		   {VF_SEC_EXTRA_FACTORS, false, false},
-		   {VF_N_SECTIONS_MAX, false, false}},
-};
-
-static const struct vf_leaf_disk *leaf_at(const struct vf_index *ix, uint32_t i)
-{
-	return (const struct vf_leaf_disk *)ix->c.section[VF_SEC_LEAVES] + i;
-}
-
-static struct vf_extent part_extent(const struct vf_index *ix,
-				    const struct part *p, uint64_t row,
-				    uint64_t n)
-{
-	const struct vf_section_ref *r = &ix->lazy->ref[p->section];
-	uint64_t each = r->len / (ix->c.n_rows + p->has_end);
-
-	return (struct vf_extent){r->off + row * each, (n + p->has_end) * each};
-}
-
-static atomic_uchar *state_of(const struct vf_lazy *z, enum kind k, uint32_t i)
+static atomic_uchar *state_of(const struct vf_lazy *z, enum vf_lazy_kind k,
+			      uint32_t i)
 {
 	return &z->state[k * (size_t)z->n_leaves + i];
 }
 
-static bool is_ready(const struct vf_lazy *z, enum kind k, uint32_t i)
+static bool is_ready(const struct vf_lazy *z, enum vf_lazy_kind k, uint32_t i)
 {
 	/* acquire: pairs with the release in end_leaves */
 	return atomic_load_explicit(state_of(z, k, i), memory_order_acquire) ==
@@ -82,7 +33,7 @@ static bool is_ready(const struct vf_lazy *z, enum kind k, uint32_t i)
 
 bool vf_lazy_has_extra(const struct vf_index *ix, uint32_t leaf)
 {
-	return !ix->lazy || is_ready(ix->lazy, EXTRA, leaf);
+	return !ix->lazy || is_ready(ix->lazy, VF_LAZY_EXTRA, leaf);
 }
 
 /* ---- opening --------------------------------------------------------------------------- */
@@ -108,20 +59,17 @@ size_t vf_lazy_len(const struct vf_lazy *z)
 	return atomic_load_explicit(&z->len, memory_order_relaxed);
 }
 
-static int read_into(const struct vf_index *ix, struct vf_extent e)
+int vf_lazy_peek(const struct vf_index *ix, enum vf_section section,
+		 uint64_t row, size_t len, void *out)
 {
-	struct vf_lazy *z = ix->lazy;
+	const struct vf_codes_source *src = &ix->lazy->src;
+	uint32_t i = vf_index_row_leaf(ix, row);
+	const struct vf_leaf_disk *leaf = vf_lazy_leaf(ix, i);
+	struct vf_extent e = vf_lazy_extent(ix, i, section);
+	uint64_t each = e.len / (leaf->n_rows + (section == VF_SEC_LINE_OFFS));
 
-	atomic_fetch_add_explicit(&z->len, e.len, memory_order_relaxed);
-	return e.len ? z->src.read(z->src.arg, e.off, e.len, ix->bytes + e.off)
-		     : 0;
-}
-
-int vf_lazy_peek(const struct vf_lazy *z, enum vf_section section, uint64_t off,
-		 size_t len, void *out)
-{
-	return (z->src.peek ? z->src.peek : z->src.read)(
-		z->src.arg, z->ref[section].off + off, len, out);
+	return (src->peek ? src->peek : src->read)(
+		src->arg, e.off + (row - leaf->first_row) * each, len, out);
 }
 
 /* Sections that are needed whole, checked. */
@@ -130,28 +78,46 @@ static int read_small(struct vf_index *ix, const char **out_reason)
 	static const enum vf_section small[] = {VF_SEC_ORIGIN, VF_SEC_LEAVES,
 						VF_SEC_CENTROIDS, VF_SEC_TREE,
 						VF_SEC_LEAF_CRCS};
-	int err;
+	struct vf_lazy *z = ix->lazy;
 
 	for (size_t i = 0; i < VF_N(small); i++) {
-		const struct vf_section_ref *r = &ix->lazy->ref[small[i]];
+		const struct vf_section_ref *r = &z->ref[small[i]];
+		void *to = (void *)ix->c.section[small[i]];
+		if (!r->len)
+			continue;
 		*out_reason = NULL;
-		err = read_into(ix, (struct vf_extent){r->off, r->len});
+		int err = z->src.read(z->src.arg, r->off, r->len, to);
 		if (err)
 			return err;
+		atomic_fetch_add_explicit(&z->len, r->len,
+					  memory_order_relaxed);
 		*out_reason = "a section is damaged";
-		if (vf_crc32c(0, ix->bytes + r->off, r->len) != r->crc)
+		if (vf_crc32c(0, to, r->len) != r->crc)
 			return -EBADMSG;
 	}
 	*out_reason = vf_codes_check_leaves(&ix->c);
 	return *out_reason ? -EBADMSG : 0;
 }
 
-static int make_room(struct vf_index *ix, uint64_t len)
+/* Sections that memory has. */
+static bool is_held(const struct vf_lazy *z, const struct vf_codes *c,
+		    enum vf_section s)
+{
+	return !vf_lazy_is_left(s) && vf_codes_has_rows(c, s, z->ref[s].off);
+}
+
+static int make_room(struct vf_index *ix)
 {
 	struct vf_lazy *z = ix->lazy;
+	uint64_t at[VF_N_SECTIONS_MAX], len = 0;
+
+	for (int s = 0; s < VF_N_SECTIONS_MAX; s++) {
+		at[s] = len;
+		if (is_held(z, &ix->c, s))
+			len = vf_round_up(len + vf_codes_len(&ix->c, s), 64);
+	}
 	void *p = mmap(NULL, len, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
 	z->n_leaves = ix->c.n_leaves;
 	z->state = calloc(2 * (size_t)z->n_leaves + 1, sizeof(*z->state));
 	if (p == MAP_FAILED || !z->state) {
@@ -163,7 +129,7 @@ static int make_room(struct vf_index *ix, uint64_t len)
 	ix->len = len;
 	for (int s = 0; s < VF_N_SECTIONS_MAX; s++)
 		ix->c.section[s] =
-			z->ref[s].off ? ix->bytes + z->ref[s].off : NULL;
+			is_held(z, &ix->c, s) ? ix->bytes + at[s] : NULL;
 	return 0;
 }
 
@@ -183,7 +149,7 @@ static int open_lazy(struct vf_index *ix, uint64_t len, const char **out_reason)
 		err = -ENOENT;
 	*out_reason = err ? *out_reason : "no memory";
 	if (!err)
-		err = make_room(ix, len);
+		err = make_room(ix);
 	if (!err)
 		err = read_small(ix, out_reason);
 	if (!err)
@@ -226,6 +192,7 @@ static void want_jobs(const struct vf_index *ix, const struct vf_scan_job *jobs,
 	for (size_t i = 0; i < n; i++) {
 		if (!ix->tree || !jobs[i].probes) {
 			memset(want, true, ix->c.n_leaves);
+			vf_index_expect_all(ix);
 			break;
 		}
 		for (uint32_t j = 0; j < jobs[i].n_probes; j++) {
@@ -236,7 +203,7 @@ static void want_jobs(const struct vf_index *ix, const struct vf_scan_job *jobs,
 		}
 	}
 	for (uint32_t i = 0; i < ix->c.n_leaves; i++)
-		want[i] &= !is_ready(ix->lazy, CODES, i);
+		want[i] &= !is_ready(ix->lazy, VF_LAZY_CODES, i);
 }
 
 static bool has_all_codes(const struct vf_index *ix)
@@ -246,39 +213,59 @@ static bool has_all_codes(const struct vf_index *ix)
 		       ix->lazy->n_leaves;
 }
 
-/*
- * Runs of wanted leaves, each as one extent of each section.
- * @left  of those that stay in the file too
- */
-static size_t list_extents(const struct vf_index *ix, enum kind k,
-			   const bool *want, bool left, struct vf_extent *out)
+static int compare_extents(const void *a, const void *b)
 {
-	size_t n = 0;
+	const struct vf_extent *x = a, *y = b;
 
-	for (const struct part *p = parts[k];
-	     p->section < VF_N_SECTIONS_MAX && (left || !p->is_left); p++)
-		for (uint32_t i = 0, end; i < ix->c.n_leaves; i = end + 1) {
-			for (end = i; end < ix->c.n_leaves && want[end]; end++)
-				;
-			if (end == i)
-				continue;
-			uint64_t row = leaf_at(ix, i)->first_row;
-			const struct vf_leaf_disk *last = leaf_at(ix, end - 1);
-			out[n++] = part_extent(ix, p, row,
-					       last->first_row + last->n_rows -
-						       row);
-		}
-	return n;
+	return (x->off > y->off) - (x->off < y->off);
+}
+
+/* Where the file has the wanted leaves, as few extents as that is. */
+static size_t list_extents(const struct vf_index *ix, enum vf_lazy_kind k,
+			   const bool *want, struct vf_extent *out)
+{
+	size_t n_parts, n = 0, last = 0;
+	const enum vf_section *p = vf_lazy_parts(k, &n_parts);
+
+	for (uint32_t i = 0; i < ix->c.n_leaves; i++)
+		for (size_t j = 0; want[i] && j < n_parts; j++)
+			out[n++] = vf_lazy_extent(ix, i, p[j]);
+	qsort(out, n, sizeof(*out), compare_extents);
+	for (size_t i = 1; i < n; i++) {
+		if (out[i].off > out[last].off + out[last].len)
+			out[++last] = out[i];
+		else
+			out[last].len = out[i].off + out[i].len - out[last].off;
+	}
+	return n ? last + 1 : 0;
 }
 
 static size_t extents_max(const struct vf_index *ix)
 {
-	return PARTS_MAX * ((size_t)ix->c.n_leaves / 2 + 1);
+	return VF_CODES_PARTS_MAX * (size_t)ix->c.n_leaves;
+}
+
+/* Of a mapped shard; one that is scanned whole is read ahead by itself. */
+static void want_leaves(const struct vf_index *ix,
+			const struct vf_scan_job *job)
+{
+	for (uint32_t i = 0; job->probes && i < job->n_probes; i++) {
+		uint32_t n = vf_index_tree_leaf(ix, job->probes[i].leaf);
+		if (n >= ix->c.n_leaves)
+			continue;
+		const struct vf_leaf_disk *l = vf_lazy_leaf(ix, n);
+		vf_index_want(ix, VF_SEC_CODES, l->first_row, l->n_rows,
+			      ix->c.padded / 8);
+		vf_index_want(ix, VF_SEC_FACTORS, l->first_row, l->n_rows,
+			      sizeof(struct vf_factors));
+	}
 }
 
 int vf_index_hint_leaves(const struct vf_index *ix,
 			 const struct vf_scan_job *jobs, size_t n, void *cost)
 {
+	for (size_t i = 0; ix->want && ix->tree && i < n; i++)
+		want_leaves(ix, &jobs[i]);
 	if (has_all_codes(ix) || !ix->lazy->src.hint)
 		return 0;
 	VF_AUTO_FREE bool *want = calloc(ix->c.n_leaves, sizeof(*want));
@@ -286,7 +273,7 @@ int vf_index_hint_leaves(const struct vf_index *ix,
 	if (!want || !e)
 		return -ENOMEM;
 	want_jobs(ix, jobs, n, want);
-	size_t n_extents = list_extents(ix, CODES, want, true, e);
+	size_t n_extents = list_extents(ix, VF_LAZY_CODES, want, e);
 	if (n_extents)
 		ix->lazy->src.hint(ix->lazy->src.arg, e, n_extents, cost);
 	return 0;
@@ -295,8 +282,8 @@ int vf_index_hint_leaves(const struct vf_index *ix,
 /* ---- reading --------------------------------------------------------------------------- */
 
 /* Take leaves of @want that nobody has; leaves of others stay in @want. */
-static void begin_leaves(struct vf_lazy *z, enum kind k, const bool *want,
-			 bool *mine)
+static void begin_leaves(struct vf_lazy *z, enum vf_lazy_kind k,
+			 const bool *want, bool *mine)
 {
 	pthread_mutex_lock(&z->mtx);
 	for (uint32_t i = 0; i < z->n_leaves; i++) {
@@ -308,7 +295,7 @@ static void begin_leaves(struct vf_lazy *z, enum kind k, const bool *want,
 	pthread_mutex_unlock(&z->mtx);
 }
 
-static void end_leaves(struct vf_lazy *z, enum kind k, const bool *mine,
+static void end_leaves(struct vf_lazy *z, enum vf_lazy_kind k, const bool *mine,
 		       bool ready)
 {
 	pthread_mutex_lock(&z->mtx);
@@ -318,7 +305,7 @@ static void end_leaves(struct vf_lazy *z, enum kind k, const bool *mine,
 		/* release: what was read is seen by who sees READY */
 		atomic_store_explicit(state_of(z, k, i), ready ? READY : EMPTY,
 				      memory_order_release);
-		if (k == CODES && ready)
+		if (k == VF_LAZY_CODES && ready)
 			atomic_fetch_add_explicit(&z->n_ready, 1,
 						  memory_order_release);
 	}
@@ -327,7 +314,8 @@ static void end_leaves(struct vf_lazy *z, enum kind k, const bool *mine,
 }
 
 /* Others read them: wait.  False when one of them could not. */
-static bool await_leaves(struct vf_lazy *z, enum kind k, const bool *want)
+static bool await_leaves(struct vf_lazy *z, enum vf_lazy_kind k,
+			 const bool *want)
 {
 	bool ready = true;
 
@@ -341,105 +329,8 @@ static bool await_leaves(struct vf_lazy *z, enum kind k, const bool *want)
 	return ready;
 }
 
-static bool is_sum(const struct vf_index *ix, const struct part *p,
-		   const struct vf_leaf_disk *leaf, uint32_t crc)
-{
-	struct vf_extent e = part_extent(ix, p, leaf->first_row, leaf->n_rows);
-
-	return vf_crc32c(0, ix->bytes + e.off, e.len) == crc;
-}
-
-/* What stays in the file of one leaf. */
-static int check_left(const struct vf_index *ix, uint32_t i,
-		      const char **out_reason)
-{
-	const struct vf_leaf_crcs *crcs = ix->c.section[VF_SEC_LEAF_CRCS];
-	const uint32_t want[] = {0, 0, crcs[i].line_offs, crcs[i].row_crcs,
-				 crcs[i].line_crcs};
-	const struct vf_leaf_disk *leaf = leaf_at(ix, i);
-	VF_AUTO_FREE uint64_t *p = malloc((leaf->n_rows + 1) * sizeof(*p));
-
-	for (size_t j = 0; p && j < VF_N(want); j++) {
-		const struct part *part = &parts[CODES][j];
-		struct vf_extent e =
-			part_extent(ix, part, leaf->first_row, leaf->n_rows);
-		if (!part->is_left)
-			continue;
-		int err =
-			ix->lazy->src.read(ix->lazy->src.arg, e.off, e.len, p);
-		if (err)
-			return err;
-		if (vf_crc32c(0, p, e.len) != want[j])
-			*out_reason = "the codes of a leaf are damaged";
-		else if (part->section == VF_SEC_LINE_OFFS)
-			*out_reason = vf_codes_check_lines(p, leaf->first_row,
-							   leaf->n_rows);
-		if (*out_reason)
-			return -EBADMSG;
-	}
-	return p ? 0 : -ENOMEM;
-}
-
-static int check_leaf(const struct vf_index *ix, uint32_t i,
-		      const char **out_reason)
-{
-	const struct vf_leaf_crcs *crcs = ix->c.section[VF_SEC_LEAF_CRCS];
-	const struct vf_leaf_disk *leaf = leaf_at(ix, i);
-
-	if (!is_sum(ix, &parts[CODES][0], leaf, leaf->codes_crc) ||
-	    !is_sum(ix, &parts[CODES][1], leaf, crcs[i].factors))
-		*out_reason = "the codes of a leaf are damaged";
-	else
-		*out_reason = vf_codes_check_rows(&ix->c, leaf->first_row,
-						  leaf->n_rows);
-	return *out_reason ? -EBADMSG : check_left(ix, i, out_reason);
-}
-
-/* Extra bits of each row have a checksum among their factors. */
-static const char *check_extra(const struct vf_index *ix, uint32_t i)
-{
-	const struct vf_leaf_crcs *crcs = ix->c.section[VF_SEC_LEAF_CRCS];
-	const struct vf_extra_factors *f = ix->c.section[VF_SEC_EXTRA_FACTORS];
-	const uint8_t *extra = ix->c.section[VF_SEC_EXTRA_CODES];
-	const struct vf_leaf_disk *leaf = leaf_at(ix, i);
-	size_t len = vf_extra_len(ix->c.bits, ix->c.padded);
-
-	if (!is_sum(ix, &parts[EXTRA][1], leaf, crcs[i].extra_factors))
-		return "the extra bits of a leaf are damaged";
-	for (uint64_t r = 0; r < leaf->n_rows; r++) {
-		uint64_t row = leaf->first_row + r;
-		if (vf_crc32c(0, extra + row * len, len) != f[row].crc)
-			return "the extra bits of a leaf are damaged";
-	}
-	return vf_codes_check_extra(&ix->c, leaf->first_row, leaf->n_rows);
-}
-
-static int read_leaves(const struct vf_index *ix, enum kind k, const bool *mine,
-		       const char **out_reason)
-{
-	VF_AUTO_FREE struct vf_extent *e = calloc(extents_max(ix), sizeof(*e));
-	int err = e ? 0 : -ENOMEM;
-
-	if (err)
-		return err;
-	size_t n = list_extents(ix, k, mine, false, e);
-	for (size_t i = 0; !err && i < n; i++)
-		err = read_into(ix, e[i]);
-	for (uint32_t i = 0; !err && i < ix->c.n_leaves; i++) {
-		if (!mine[i])
-			continue;
-		if (k == CODES) {
-			err = check_leaf(ix, i, out_reason);
-			continue;
-		}
-		*out_reason = check_extra(ix, i);
-		err = *out_reason ? -EBADMSG : 0;
-	}
-	return err;
-}
-
-static int load_leaves(const struct vf_index *ix, enum kind k, const bool *want,
-		       const char **out_reason)
+static int load_leaves(const struct vf_index *ix, enum vf_lazy_kind k,
+		       const bool *want, const char **out_reason)
 {
 	VF_AUTO_FREE bool *mine = calloc(ix->c.n_leaves, sizeof(*mine));
 	struct vf_lazy *z = ix->lazy;
@@ -448,7 +339,7 @@ static int load_leaves(const struct vf_index *ix, enum kind k, const bool *want,
 	*out_reason = NULL;
 	while (!err) {
 		begin_leaves(z, k, want, mine);
-		err = read_leaves(ix, k, mine, out_reason);
+		err = vf_lazy_read(ix, k, mine, out_reason);
 		end_leaves(z, k, mine, !err);
 		/* What others failed to read is tried here. */
 		if (!err && await_leaves(z, k, want))
@@ -468,7 +359,7 @@ int vf_index_load_leaves(const struct vf_index *ix,
 	if (!want)
 		return -ENOMEM;
 	want_jobs(ix, jobs, n, want);
-	return load_leaves(ix, CODES, want, out_reason);
+	return load_leaves(ix, VF_LAZY_CODES, want, out_reason);
 }
 
 /* Take from @want leaves that would cost a request. */
@@ -479,15 +370,14 @@ static int keep_near(const struct vf_index *ix, bool *want)
 	VF_AUTO_FREE bool *near =
 		calloc(2 * (size_t)ix->c.n_leaves, sizeof(*near));
 	struct vf_lazy *z = ix->lazy;
-	size_t n = 0;
+	size_t n_parts, n = 0;
+	const enum vf_section *p = vf_lazy_parts(VF_LAZY_EXTRA, &n_parts);
 
 	if (!e || !near)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < ix->c.n_leaves; i++)
-		for (int j = 0; want[i] && j < 2; j++)
-			e[n++] = part_extent(ix, &parts[EXTRA][j],
-					     leaf_at(ix, i)->first_row,
-					     leaf_at(ix, i)->n_rows);
+		for (size_t j = 0; want[i] && j < n_parts; j++)
+			e[n++] = vf_lazy_extent(ix, i, p[j]);
 	if (n)
 		z->src.locate(z->src.arg, e, n, near);
 	n = 0;
@@ -513,13 +403,13 @@ int vf_index_load_extra(const struct vf_index *ix,
 		return -ENOMEM;
 	for (size_t i = 0; i < n; i++) {
 		uint32_t leaf = vf_index_row_leaf(ix, rows[i].row);
-		want[leaf] = !is_ready(ix->lazy, EXTRA, leaf);
+		want[leaf] = !is_ready(ix->lazy, VF_LAZY_EXTRA, leaf);
 		any |= want[leaf];
 	}
 	if (!any)
 		return 0;
 	int err = near && ix->lazy->src.locate ? keep_near(ix, want) : 0;
-	return err ? err : load_leaves(ix, EXTRA, want, out_reason);
+	return err ? err : load_leaves(ix, VF_LAZY_EXTRA, want, out_reason);
 }
 
 static int read_hashes(const struct vf_index *ix, void *room,
@@ -541,7 +431,7 @@ int vf_index_load_hashes(const struct vf_index *ix, const char **out_reason)
 	struct vf_lazy *z = ix->lazy;
 
 	*out_reason = NULL;
-	if (!z || is_ready(z, HASHES, 0))
+	if (!z || is_ready(z, VF_LAZY_HASHES, 0))
 		return 0;
 	const struct vf_section_ref *r = &z->ref[VF_SEC_KEY_HASHES];
 	VF_AUTO_FREE void *p = malloc(r->len);
@@ -549,11 +439,11 @@ int vf_index_load_hashes(const struct vf_index *ix, const char **out_reason)
 	if (err)
 		return err;
 	pthread_mutex_lock(&z->mtx);
-	if (*state_of(z, HASHES, 0) != READY) {
-		memcpy(ix->bytes + r->off, p, r->len);
+	if (*state_of(z, VF_LAZY_HASHES, 0) != READY) {
+		memcpy((void *)ix->c.section[VF_SEC_KEY_HASHES], p, r->len);
 		atomic_fetch_add_explicit(&z->len, r->len,
 					  memory_order_relaxed);
-		atomic_store_explicit(state_of(z, HASHES, 0), READY,
+		atomic_store_explicit(state_of(z, VF_LAZY_HASHES, 0), READY,
 				      memory_order_release);
 	}
 	pthread_mutex_unlock(&z->mtx);
@@ -568,10 +458,12 @@ static int load_rows(const struct vf_index *ix, uint64_t row, uint64_t n,
 	if (!want)
 		return -ENOMEM;
 	for (uint32_t i = vf_index_row_leaf(ix, row);
-	     i < ix->c.n_leaves && leaf_at(ix, i)->first_row < row + n; i++)
+	     i < ix->c.n_leaves && vf_lazy_leaf(ix, i)->first_row < row + n;
+	     i++)
 		want[i] = true;
-	int err = load_leaves(ix, CODES, want, out_reason);
-	return err || !extra ? err : load_leaves(ix, EXTRA, want, out_reason);
+	int err = load_leaves(ix, VF_LAZY_CODES, want, out_reason);
+	return err || !extra ? err
+			     : load_leaves(ix, VF_LAZY_EXTRA, want, out_reason);
 }
 
 int vf_index_load_row(const struct vf_index *ix, uint64_t row,
@@ -593,8 +485,7 @@ int vf_index_load_all(const struct vf_index *ix, const char **out_reason)
 	*out_reason = NULL;
 	if (!ix->lazy)
 		return 0;
-	/* What will be there whole may be in large pages. */
-	madvise(ix->bytes, ix->len, MADV_HUGEPAGE);
+	vf_index_expect_all(ix);
 	int err = vf_index_load_hashes(ix, out_reason);
 	return err ? err : vf_index_load_rows(ix, 0, ix->c.n_rows, out_reason);
 }

@@ -14,6 +14,8 @@
 
 #include "index/index.h"
 
+#include <sys/uio.h>
+
 /* A piece of codes.vix. */
 struct vf_extent {
 	uint64_t off, len;
@@ -23,6 +25,8 @@ struct vf_extent {
 struct vf_codes_source {
 	/* Copy [off, off + len); 0 or a negative errno, logged. */
 	int (*read)(void *arg, uint64_t off, size_t len, void *out);
+	/* The same of as many bytes as @iov holds, which it may change. */
+	int (*readv)(void *arg, uint64_t off, struct iovec *iov, int n);
 	/*
 	 * The same of few bytes, often: from a mapping, where there is one;
 	 * NULL: read does.
@@ -77,6 +81,11 @@ VF_API int vf_index_load_row(const struct vf_index *ix, uint64_t row,
 /* Codes and extra bits of the leaves that rows [row, row + n) are in. */
 VF_API int vf_index_load_rows(const struct vf_index *ix, uint64_t row,
 			      uint64_t n, const char **out_reason);
+/*
+ * All codes will be read: they may be in large pages, from which scanning all
+ * of them was measured to be a tenth faster.
+ */
+VF_API void vf_index_expect_all(const struct vf_index *ix);
 /* Everything, key hashes and extra bits too. */
 VF_API int vf_index_load_all(const struct vf_index *ix,
 			     const char **out_reason);

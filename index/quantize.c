@@ -28,11 +28,6 @@ static double code_dot_shift(const uint8_t *code, const struct vf_place *at,
 	return all;
 }
 
-static float clamp(double v)
-{
-	return (float)fmax(-FLT_MAX, fmin(v, FLT_MAX));
-}
-
 void vf_quantize_row(enum vf_metric metric, uint32_t padded, const float *x,
 		     const struct vf_place *at, uint8_t *code,
 		     struct vf_factors *f)
@@ -46,16 +41,17 @@ void vf_quantize_row(enum vf_metric metric, uint32_t padded, const float *x,
 		f->add = FLT_MAX; /* farther than float can say */
 		return;
 	}
-	f->add = clamp(metric == VF_DOT ? -r.rc : scale / 2 * r.l2sq);
+	f->add = vf_within_float(metric == VF_DOT ? -r.rc : scale / 2 * r.l2sq);
+	f->err = vf_within_float(scale * sqrt(r.l2sq));
 	if (r.l1 < 1e-30 || r.l2sq < 1e-30)
-		return; /* the row is the centroid */
+		return; /* the row is about the centroid: no estimate */
 	gain = r.l2sq / r.l1;
 	cos2 = r.l1 * r.l1 / (r.l2sq * padded);
 	shift = code_dot_shift(code, at, padded);
-	f->mul = clamp(-scale * gain);
-	f->add = clamp(f->add + scale * gain * shift);
-	f->err = clamp(scale * sqrt(r.l2sq * fmax(0, 1 - cos2) /
-				    (cos2 * (padded - 1))));
+	f->mul = vf_within_float(-scale * gain);
+	f->add = vf_within_float(f->add + scale * gain * shift);
+	f->err = vf_within_float(scale * sqrt(r.l2sq * fmax(0, 1 - cos2) /
+					      (cos2 * (padded - 1))));
 }
 
 /*
@@ -69,7 +65,15 @@ float vf_factors_radius(enum vf_metric metric, uint32_t padded,
 	double gain = f->mul / scale, err = f->err / scale;
 	double sq = gain * gain * padded - err * err * (padded - 1);
 
-	return clamp(sqrt(fmax(0, sq)) * (1 + 1e-4));
+	return vf_within_float(sqrt(fmax(0, sq)) * (1 + 1e-4));
+}
+
+/* Bit 0 of each of eight bytes. */
+static uint64_t low_bits(uint64_t bytes)
+{
+	return (bytes & UINT64_C(0x0101010101010101)) *
+		       UINT64_C(0x0102040810204080) >>
+	       56;
 }
 
 /* Bit j of each dimension's 4 bits goes to plane j. */
@@ -77,17 +81,22 @@ static double spread_planes(const float *q, uint32_t n, float lo, float step,
 			    uint64_t *planes)
 {
 	float inverse = step > FLT_MIN ? 1 / step : 0;
-	uint64_t total = 0;
-	uint32_t words = n / 64;
+	uint32_t words = n / 64, total = 0;
 
-	for (uint32_t w = 0; w < words; w++) {
+	for (uint32_t w = 0; w < words; w++, q += 64) {
 		uint64_t p[4] = {0};
+		uint8_t u[64];
 		for (uint32_t j = 0; j < 64; j++) {
-			float v = (q[w * 64 + j] - lo) * inverse + 0.5f;
-			uint64_t u = v >= 15 ? 15 : v > 0 ? (uint64_t)v : 0;
-			total += u;
-			for (int b = 0; b < 4; b++)
-				p[b] |= (u >> b & 1) << j;
+			float v = (q[j] - lo) * inverse + 0.5f;
+			v = v > 0 ? v : 0; /* a NaN too */
+			u[j] = (uint8_t)(int)(v < 15 ? v : 15);
+		}
+		for (uint32_t j = 0; j < 64; j++)
+			total += u[j];
+		for (uint32_t j = 0; j < 64; j += 8) {
+			uint64_t v = vf_le64(u + j);
+			for (uint32_t b = 0; b < 4; b++)
+				p[b] |= low_bits(v >> b) << j;
 		}
 		for (uint32_t b = 0; b < 4; b++)
 			planes[b * words + w] = p[b];
@@ -105,8 +114,8 @@ void vf_quantize_query(enum vf_metric metric, uint32_t padded,
 	for (uint32_t i = 0; i < padded; i++) {
 		float v = rotated[i] - origin[i];
 		work[i] = v;
-		lo = fminf(lo, v);
-		hi = fmaxf(hi, v);
+		lo = v < lo ? v : lo;
+		hi = v > hi ? v : hi;
 		l2 += (double)v * v;
 		qc += (double)rotated[i] * origin[i];
 	}

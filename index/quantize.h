@@ -11,7 +11,21 @@
 #ifndef VF_INDEX_QUANTIZE_H
 #define VF_INDEX_QUANTIZE_H
 
+#include <float.h>
+#include <math.h>
+
+#include "index/encoder.h"
 #include "index/index.h"
+
+/*
+ * Factors and distances are finite: what is beyond float is the largest there
+ * is, and so is a NaN (fmin(3) leaves it), which would break the order of
+ * answers.
+ */
+static inline float vf_within_float(double v)
+{
+	return (float)fmax(-FLT_MAX, fmin(v, FLT_MAX));
+}
 
 /* Where a row is coded: both rotated, float[padded]; the same at one leaf. */
 struct vf_place {
@@ -21,7 +35,7 @@ struct vf_place {
 
 /*
  * Code one row.  Factors are finite whatever @x holds: a residual too long for
- * a float puts the row last, one of no length has mul and err 0.
+ * a float puts the row last, one of no length has mul 0.
  * @x     float[padded], rotated row (unit length under cosine)
  * @code  padded / 8 bytes
  */

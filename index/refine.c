@@ -142,11 +142,6 @@ static void pack_extra(const uint8_t *v, uint32_t padded, uint32_t n_extra,
 		}
 }
 
-static float clamp(double v)
-{
-	return (float)fmax(-FLT_MAX, fmin(v, FLT_MAX));
-}
-
 /* What the factors are made of. */
 struct fit {
 	double l2sq;  /* |r|^2 */
@@ -162,10 +157,10 @@ static void set_factors(const struct vf_grid *g, const struct fit *t,
 	double scale = g->metric == VF_EUCLIDEAN ? 2 : 1;
 	double gain = t->l2sq / t->dot, cos2 = t->dot / t->sq / gain;
 
-	f->mul = clamp(-scale * gain);
-	f->add = clamp(f->add + scale * gain * t->shift);
-	f->err = clamp(scale * sqrt(t->l2sq * fmax(0, 1 - cos2) /
-				    (cos2 * (g->padded - 1))));
+	f->mul = vf_within_float(-scale * gain);
+	f->add = vf_within_float(f->add + scale * gain * t->shift);
+	f->err = vf_within_float(scale * sqrt(t->l2sq * fmax(0, 1 - cos2) /
+					      (cos2 * (g->padded - 1))));
 }
 
 /* Levels at factor @t, as the bits to store; sums of s into @fit. */
@@ -207,9 +202,11 @@ void vf_refine_row(const struct vf_grid *g, const float *x,
 	if (!isfinite(fit.l2sq) || !isfinite(fit.rc)) {
 		f->add = FLT_MAX; /* farther than float can say */
 	} else {
-		f->add = clamp(g->metric == VF_DOT ? -fit.rc
-						   : scale / 2 * fit.l2sq);
-		if (fit.l2sq >= 1e-30) { /* else the row is the centroid */
+		f->add = vf_within_float(
+			g->metric == VF_DOT ? -fit.rc : scale / 2 * fit.l2sq);
+		/* The row is about the centroid: no estimate. */
+		f->err = vf_within_float(scale * sqrt(fit.l2sq));
+		if (fit.l2sq >= 1e-30) {
 			float t = (g->is_quick ? likely_factor : best_factor)(
 				a, g->padded, g->bits, fit.l2sq);
 			round_row(g, r, t, at, v, &fit);
@@ -230,7 +227,7 @@ void vf_fine_query_make(const float *rotated, const float *origin,
 	out->sq = out->len = 0;
 	for (uint32_t i = 0; i < padded; i++) {
 		float v = rotated[i] - origin[i];
-		most = fmaxf(most, fabsf(v));
+		most = fabsf(v) > most ? fabsf(v) : most;
 		out->sq += (double)v * v;
 		out->len += (double)rotated[i] * rotated[i];
 	}

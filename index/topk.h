@@ -50,6 +50,18 @@ static inline int vf_topk_wants(const struct vf_topk *t, uint64_t id,
 	return 0;
 }
 
+/* How many of them are not skipped. */
+static inline uint64_t vf_topk_count(const struct vf_topk *t, uint64_t id,
+				     uint64_t n)
+{
+	uint64_t count = t->skip ? 0 : n;
+
+	for (uint64_t i = 0; t->skip && i < n; i += 64)
+		count += (uint64_t)__builtin_popcountll(
+			vf_topk_wanted(t, id + i, n - i < 64 ? n - i : 64));
+	return count;
+}
+
 static inline int vf_hit_after(const struct vf_hit *a, const struct vf_hit *b)
 {
 	return a->dist > b->dist || (a->dist == b->dist && a->id > b->id);

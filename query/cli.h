@@ -26,7 +26,8 @@ struct cli_args {
 	const char *index, *npy, *vector, *key, *text;
 	const char *embed, *model; /* where texts are embedded, or NULL */
 	struct cli_knobs knobs;
-	bool table, stdin_queries;
+	bool table, wants_table; /* the second: it was said */
+	bool stdin_queries;
 	uint32_t n_threads; /* 0: as many as processors */
 	uint64_t cache_len; /* of answers kept */
 	uint64_t ram_max;   /* of codes held; 0: no limit */

@@ -96,20 +96,21 @@ enum kind { COUNT, FLAG, PROBES, RERANK, ON_ERROR, DISTANCE, FILTER };
 static const struct knob {
 	const char *name;
 	enum kind kind;
-	size_t off; /* in struct cli_knobs */
+	size_t off;   /* in struct cli_knobs */
+	uint32_t max; /* of a count; 0: any */
 } knobs[] = {
-	{"k", COUNT, SEARCH(k)},
-	{"candidates", COUNT, SEARCH(candidates)},
-	{"max-gets", COUNT, SEARCH(max_gets)},
-	{"max-ms", COUNT, SEARCH(max_ms)},
-	{"probes", PROBES, SEARCH(probes)},
-	{"rerank", RERANK, SEARCH(rerank)},
-	{"hamming", FLAG, SEARCH(hamming)},
-	{"exact", FLAG, SEARCH(exact)},
-	{"no-metadata", FLAG, SEARCH(no_metadata)},
-	{"on-error", ON_ERROR, SEARCH(on_error_partial)},
-	{"good-enough", DISTANCE, 0},
-	{"filter", FILTER, 0},
+	{"k", COUNT, SEARCH(k), VF_K_MAX},
+	{"candidates", COUNT, SEARCH(candidates), VF_CANDIDATES_MAX},
+	{"max-gets", COUNT, SEARCH(max_gets), 0},
+	{"max-ms", COUNT, SEARCH(max_ms), 0},
+	{"probes", PROBES, SEARCH(probes), 0},
+	{"rerank", RERANK, SEARCH(rerank), 0},
+	{"hamming", FLAG, SEARCH(hamming), 0},
+	{"exact", FLAG, SEARCH(exact), 0},
+	{"no-metadata", FLAG, SEARCH(no_metadata), 0},
+	{"on-error", ON_ERROR, SEARCH(on_error_partial), 0},
+	{"good-enough", DISTANCE, 0, 0},
+	{"filter", FILTER, 0, 0},
 };
 
 static const char *const takes[] = {
@@ -203,10 +204,16 @@ static int set_knob(struct cli_knobs *k, const struct knob *knob,
 	static const char *const flags[] = {"false", "true"};
 	static const char *const errors[] = {"fail", "partial"};
 	void *at = (char *)k + knob->off;
+	uint32_t n;
+	int err;
 
 	switch (knob->kind) {
 	case COUNT:
-		return parse_count(text, at);
+		err = parse_count(text, &n);
+		if (err || (knob->max && n > knob->max))
+			return -EINVAL;
+		*(uint32_t *)at = n;
+		return 0;
 	case FLAG:
 		return parse_flag(text, flags, at);
 	case PROBES:
@@ -232,12 +239,15 @@ int cli_knob_set(struct cli_knobs *k, const char *name, const char *text,
 	for (size_t i = 0; i < VF_N(knobs); i++) {
 		if (!is_named(knobs[i].name, name))
 			continue;
-		if (knobs[i].kind == FILTER) {
-			static _Thread_local char why[VF_FILTER_WHY_LEN];
-			*out_takes = why;
+		static _Thread_local char why[VF_FILTER_WHY_LEN];
+		*out_takes = why;
+		if (knobs[i].kind == FILTER)
 			return parse_filter(text, k, why);
-		}
-		*out_takes = takes[knobs[i].kind];
+		if (knobs[i].max)
+			snprintf(why, sizeof(why),
+				 "takes a number from 1 to %u", knobs[i].max);
+		else
+			*out_takes = takes[knobs[i].kind];
 		return set_knob(k, &knobs[i], text);
 	}
 	return -ENOENT;
@@ -337,7 +347,7 @@ static int parse_format(struct cli_args *a, const char *s)
 {
 	if (strcmp(s, "table") && strcmp(s, "jsonl"))
 		return usage_error("--format is table or jsonl");
-	a->table = !strcmp(s, "table");
+	a->table = a->wants_table = !strcmp(s, "table");
 	return -1;
 }
 
@@ -410,6 +420,22 @@ static int parse_option(struct cli_args *a, int c, const char *name)
 	return -1;
 }
 
+/* Options of which one would be without effect; NULL: none. */
+static const char *find_clash(const struct cli_args *a)
+{
+	const struct vf_search *s = &a->knobs.search;
+
+	if (s->exact && (s->max_gets || s->max_ms))
+		return "--exact reads every row: no --max-gets, no --max-ms";
+	if (a->wants_table && a->stdin_queries)
+		return "--stdin is answered in lines of JSON: no --format table";
+	if ((a->embed || a->model) && !a->text && !a->stdin_queries)
+		return "--embed and --model are for --text and --stdin";
+	if (a->at && a->fresh_ms)
+		return "--at shows one commit, whatever is newest: no --fresh";
+	return NULL;
+}
+
 int cli_parse(int argc, char **argv, struct cli_args *a)
 {
 	int c, rc, at = 0;
@@ -430,6 +456,9 @@ int cli_parse(int argc, char **argv, struct cli_args *a)
 	    1)
 		return usage_error(
 			"give one of --npy, --vector, --key, --text, --stdin");
+	const char *clash = find_clash(a);
+	if (clash)
+		return usage_error(clash);
 	if (!a->stdin_queries)
 		a->knobs.search.threads = a->n_threads;
 	else if (a->cache_len == CACHE_DEFAULT)

@@ -2,6 +2,7 @@
  * Answers as JSON and as tables.
  */
 #include "query/cli.h"
+#include "store/control.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -76,15 +77,17 @@ static size_t terminal_width(void)
 	return 120;
 }
 
-/* At most @width characters of UTF-8, control bytes as '?'. */
+/* At most @width characters of UTF-8, control characters as '?'. */
 static int print_text(const char *s, size_t width, bool pad)
 {
+	const char *end = s + strlen(s);
 	size_t n = 0;
 
-	for (; *s && n < width; s++) {
-		unsigned char c = (unsigned char)*s;
-		putchar(c < 0x20 || c == 0x7f ? '?' : c);
-		n += (c & 0xc0) != 0x80;
+	for (size_t len; *s && n < width; s += len) {
+		size_t control = vf_control_len(s, end);
+		len = VF_MAX(control, (size_t)1);
+		putchar(control ? '?' : *s);
+		n += (*s & 0xc0) != 0x80;
 	}
 	while (*s && (*s & 0xc0) == 0x80)
 		putchar(*s++);

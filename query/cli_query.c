@@ -218,6 +218,8 @@ int cli_from_line(struct cli_source *s, const char *line, size_t len, float *q,
 		}
 	if (!err && n != 1)
 		err = refuse(-EINVAL, error, "give one of vector, key, text");
+	if (!err)
+		err = vf_view_check(s->view, q, cli_search(knobs), error);
 	json_decref(j);
 	return err;
 }

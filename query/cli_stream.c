@@ -14,6 +14,7 @@
  * codes.  One thread at a time writes, whoever finished the oldest answer.
  */
 #include "query/cli.h"
+#include "store/thread.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -239,7 +240,7 @@ static int run_workers(struct stream *s)
 
 	/* Without it codes come as queries ask for them. */
 	vf_view_load_start(s->source->view);
-	while (n < s->n_workers && !pthread_create(&threads[n], NULL, work, s))
+	while (n < s->n_workers && !vf_thread_start(&threads[n], work, s))
 		n++;
 	if (n)
 		err = read_lines(s);

@@ -5,14 +5,18 @@
 #include "query/engine.h"
 #include "store/ranges.h"
 
-/* Leaves with less between them are one range: a request is dearer. */
-enum { GAP = 128 << 10 };
-
 static int read_codes(void *arg, uint64_t off, size_t len, void *out)
 {
 	const struct vf_shard *s = arg;
 
 	return vf_file_load(&s->codes, off, len, out);
+}
+
+static int readv_codes(void *arg, uint64_t off, struct iovec *iov, int n)
+{
+	const struct vf_shard *s = arg;
+
+	return vf_file_loadv(&s->codes, off, iov, n);
 }
 
 static int peek_codes(void *arg, uint64_t off, size_t len, void *out)
@@ -29,30 +33,17 @@ static void hint_codes(void *arg, const struct vf_extent *e, size_t n,
 	struct vf_codes_ask *ask = ask_or_null;
 	const struct vf_shard *s = arg;
 	VF_AUTO_FREE struct vf_span *spans = malloc((n + 1) * sizeof(*spans));
-	size_t last = 0;
 
 	if (!spans)
 		return; /* it will be read without */
-	spans[0] = (struct vf_span){e[0].off, e[0].off + e[0].len, 0};
-	for (size_t i = 1; i < n; i++) {
-		uint64_t end = e[i].off + e[i].len;
-		if (e[i].off <= spans[last].end + GAP)
-			spans[last].end = VF_MAX(spans[last].end, end);
-		else
-			spans[++last] = (struct vf_span){e[i].off, end, 0};
-	}
-	if (ask && ask->cost && ask->no_pages) {
-		vf_file_fetch_all(&s->codes, spans, last + 1, ask->cost);
-		return;
-	}
-	if (!ask || ask->cost) {
-		vf_file_hint_all(&s->codes, spans, last + 1,
-				 ask ? ask->cost : NULL);
-		return;
-	}
-	vf_file_locate(&s->codes, spans, last + 1, false);
-	for (size_t i = 0; i <= last; i++)
-		ask->n_away += spans[i].where == VF_IN_BUCKET;
+	for (size_t i = 0; i < n; i++)
+		spans[i] = (struct vf_span){e[i].off, e[i].off + e[i].len, 0};
+	if (ask && ask->cost && ask->no_pages)
+		vf_file_fetch_all(&s->codes, spans, n, ask->cost);
+	else if (!ask || ask->cost)
+		vf_file_hint_all(&s->codes, spans, n, ask ? ask->cost : NULL);
+	else
+		ask->n_away += vf_file_count_away(&s->codes, spans, n);
 }
 
 static void locate_codes(void *arg, const struct vf_extent *e, size_t n,
@@ -80,6 +71,7 @@ int vf_shard_open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 			struct vf_shard *s)
 {
 	const struct vf_codes_source src = {.read = read_codes,
+					    .readv = readv_codes,
 					    .peek = peek_codes,
 					    .hint = hint_codes,
 					    .locate = locate_codes,

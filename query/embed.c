@@ -42,6 +42,17 @@ void vf_embedder_free(struct vf_embedder *e)
 		e->ops->free(e);
 }
 
+bool vf_embedder_has_words(const struct vf_embedder *e, const char *text,
+			   size_t len)
+{
+	return e->ops->has_words(text, len);
+}
+
+bool vf_embedder_is_local(const struct vf_embedder *e)
+{
+	return !e->ops->embed_many;
+}
+
 int vf_embedder_learn(struct vf_embedder *e, const char *text, size_t len)
 {
 	return e->ops->learn ? e->ops->learn(e, text, len) : 0;

@@ -41,6 +41,7 @@ struct vf_embedder_ops {
 			  const struct vf_embed_text *texts, size_t n,
 			  float *out, struct vf_embed_failure *f);
 	int (*save)(const struct vf_embedder *e, struct vf_buf *out);
+	bool (*has_words)(const char *text, size_t len);
 	void (*free)(struct vf_embedder *e);
 };
 
@@ -60,6 +61,16 @@ struct vf_embedder {
 int vf_embedder_open(const char *spec, const void *data, size_t len,
 		     struct vf_embedder **out);
 void vf_embedder_free(struct vf_embedder *e);
+
+/*
+ * Whether there is anything in the text to embed, which is a word or, for a
+ * model, anything but blanks.  Threads: any.
+ */
+bool vf_embedder_has_words(const struct vf_embedder *e, const char *text,
+			   size_t len);
+
+/* Whether the same text costs nothing to ask for again, and has one answer. */
+bool vf_embedder_is_local(const struct vf_embedder *e);
 
 /* First pass over all texts.  Threads: one at a time. */
 int vf_embedder_learn(struct vf_embedder *e, const char *text, size_t len);

@@ -252,6 +252,15 @@ static bool note_bucket(struct hash_embedder *e, uint32_t bucket)
 	return true;
 }
 
+static bool hash_has_words(const char *text, size_t len)
+{
+	const uint8_t *p = (const uint8_t *)text;
+	struct vf_words words = {p, p + len};
+	struct vf_word w;
+
+	return vf_words_next(&words, &w);
+}
+
 static int hash_learn(struct vf_embedder *base, const char *text, size_t len)
 {
 	struct hash_embedder *e = (struct hash_embedder *)base;
@@ -463,6 +472,7 @@ static const struct vf_embedder_ops hash_ops = {
 	.learn = hash_learn,
 	.embed = hash_embed,
 	.save = hash_save,
+	.has_words = hash_has_words,
 	.free = hash_free,
 };
 
@@ -474,7 +484,7 @@ int vf_embed_hash_open(uint32_t dim, const void *data, size_t len,
 
 	if (!e)
 		return vf_fail(-ENOMEM, "hash:%u: %s", dim, strerror(ENOMEM));
-	e->base = (struct vf_embedder){&hash_ops, dim, 1};
+	e->base = (struct vf_embedder){&hash_ops, dim, 64};
 	for (size_t i = 0; i < VF_N(e->ln_half); i++)
 		e->ln_half[i] = i ? ln((double)i + 0.5) : 0;
 	e->df = calloc(N_BUCKETS, sizeof(*e->df));

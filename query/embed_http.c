@@ -147,8 +147,8 @@ static int take_data(struct batch *b, const json_t *data, float *out)
 	{
 		const json_t *index = json_object_get(v, "index");
 		json_int_t at = index ? json_integer_value(index) : (int)i;
-		if (index && (!json_is_integer(index) || at < 0 ||
-			      (uint64_t)at >= b->n || seen[at]))
+		if ((index && !json_is_integer(index)) || at < 0 ||
+		    (uint64_t)at >= b->n || seen[at])
 			return refuse(b, -EREMOTEIO,
 				      "its embeddings are not numbered 0 to "
 				      "%zu",
@@ -168,8 +168,10 @@ static json_t *parse_answer(struct batch *b)
 	json_t *j =
 		json_loadb((const char *)b->answer.data, b->answer.len, 0, &e);
 
+	/* What stands there is not shown: it may be the key that was sent. */
 	if (!j)
-		refuse(b, -EREMOTEIO, "its answer is no JSON: %s", e.text);
+		refuse(b, -EREMOTEIO, "its answer is no JSON from byte %d on",
+		       e.position);
 	return j;
 }
 
@@ -329,6 +331,15 @@ static int run_wave(const struct http_embedder *e,
 	return err;
 }
 
+static bool http_has_words(const char *text, size_t len)
+{
+	while (len && (*text == ' ' || (*text >= '\t' && *text <= '\r'))) {
+		text++;
+		len--;
+	}
+	return len;
+}
+
 static int http_embed_many(const struct vf_embedder *base,
 			   const struct vf_embed_text *texts, size_t n,
 			   float *out, struct vf_embed_failure *f)
@@ -354,8 +365,10 @@ static void http_free(struct vf_embedder *base)
 	free(e);
 }
 
-static const struct vf_embedder_ops http_ops = {
-	.name = "model", .embed_many = http_embed_many, .free = http_free};
+static const struct vf_embedder_ops http_ops = {.name = "model",
+						.embed_many = http_embed_many,
+						.has_words = http_has_words,
+						.free = http_free};
 
 /* ---- names and keys ---------------------------------------------------------------- */
 
@@ -430,6 +443,24 @@ static int make_url(const char *url, struct http_embedder *e)
 
 /* ---- opening ------------------------------------------------------------------------- */
 
+static int read_dim(struct batch *b, uint32_t *out)
+{
+	json_t *j = parse_answer(b);
+	const json_t *data = json_object_get(j, "data");
+	size_t n = json_array_size(
+		json_object_get(json_array_get(data, 0), "embedding"));
+
+	if (j && json_array_size(data) != 1)
+		refuse_count(b, data);
+	else if (j && (n < VF_DIM_MIN || n > VF_DIM_MAX))
+		refuse(b, -EREMOTEIO,
+		       "its vectors have %zu elements; %d to %d are possible",
+		       n, VF_DIM_MIN, VF_DIM_MAX);
+	json_decref(j);
+	*out = (uint32_t)n;
+	return b->err;
+}
+
 /* The first word that is asked says what dimension the model has. */
 static int learn_dim(struct http_embedder *e)
 {
@@ -439,28 +470,13 @@ static int learn_dim(struct http_embedder *e)
 			 .all_done = PTHREAD_COND_INITIALIZER,
 			 .n_left = 1};
 	struct batch b = {.wave = &w, .n = 1};
-	json_t *j = NULL;
 
 	if (!make_body(&b, &word)) {
 		send_batch(&b);
 		wait_all(&w);
 	}
 	if (!b.err)
-		j = parse_answer(&b);
-	if (j) {
-		const json_t *data = json_object_get(j, "data");
-		size_t n = json_array_size(
-			json_object_get(json_array_get(data, 0), "embedding"));
-		if (json_array_size(data) != 1)
-			refuse_count(&b, data);
-		else if (n < VF_DIM_MIN || n > VF_DIM_MAX)
-			refuse(&b, -EREMOTEIO,
-			       "its vectors have %zu elements; %d to %d are "
-			       "possible",
-			       n, VF_DIM_MIN, VF_DIM_MAX);
-		e->base.dim = (uint32_t)n;
-	}
-	json_decref(j);
+		read_dim(&b, &e->base.dim);
 	vf_buf_fini(&b.answer);
 	free(b.body);
 	return b.err ? vf_fail(b.err, "%s", b.why) : 0;

@@ -7,6 +7,7 @@
 #include "index/lazy.h"
 #include "index/tree.h"
 #include "query/filtered.h"
+#include "query/plan.h"
 #include "query/stored_file.h"
 #include "store/commit.h"
 
@@ -40,6 +41,7 @@ struct vf_view {
 	struct vf_shard *shards;
 	uint64_t tail_base;   /* number of the first row of the tail */
 	struct vf_tree *tree; /* NULL: flat */
+	double reach;	      /* vf_stage_reach */
 	size_t ram_max;
 	struct vf_results *results; /* NULL: none are kept */
 	void *embedder_data;
@@ -56,6 +58,15 @@ struct vf_shard *vf_view_shard(const struct vf_view *v, uint64_t id);
  * the next call.
  */
 void vf_view_skip(const struct vf_view *v, size_t i, struct vf_topk *top);
+
+/*
+ * The object @key, not compressed and of at most @max bytes, against the log's
+ * checksum; the caller's to free().  Returns 0; -EBADMSG; as vf_file_load.
+ */
+int vf_view_read_whole(struct vf_view *v, const char *key,
+		       const struct vf_object_ref *ref, size_t max, void **out);
+/* v->tree, when the index has one.  Returns 0; -EBADMSG; ...; logged. */
+int vf_view_open_tree(struct vf_view *v);
 
 /* The record line of global row @id, shard or tail; as vf_shard_line. */
 int vf_view_line(const struct vf_view *v, uint64_t id, char **out_line,
@@ -74,34 +85,13 @@ int vf_shard_line(const struct vf_shard *s, uint64_t row, char **out_line,
 
 /* ---- stages ------------------------------------------------------------------------ */
 
-/* The leaves that a query looks into. */
-struct vf_plan {
-	struct vf_scan_scratch *scratch; /* what a query needs once */
-	struct vf_probe *probes;	 /* [n], nearest first; NULL: no tree */
-	uint32_t n;
-	bool all; /* every leaf */
-};
-
+/* About as long as the longest row of the shards, which are open (scale.c). */
+double vf_stage_reach(const struct vf_view *v);
 /*
- * @set  NULL: no filter
- * Returns 0; -ENOMEM; fini is due in any case.
+ * By which power of two a query is to be longer: 0 where its length makes no
+ * difference.
  */
-int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
-		  const struct vf_rowset *set, struct vf_plan *out);
-/* Look into more leaves, since these had too few rows of the set. */
-int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p);
-/* Where every leaf is to be scanned: name them.  @v has a tree. */
-int vf_plan_spell_out(struct vf_view *v, const float *q, struct vf_plan *p);
-void vf_plan_fini(struct vf_plan *p);
-/*
- * Leave leaves whose codes are beyond the limits of @s, which may take half of
- * what it has for them.  Indexes without a tree are read as they are.
- * @out_gets  requests that the others cost
- * Returns 0; -ENOMEM; as vf_stage_codes.  May wait until the deadline.
- */
-int vf_plan_limit(struct vf_view *v, const float *q, const struct vf_search *s,
-		  uint64_t start_ns, struct vf_plan *p, struct vf_cost *cost,
-		  uint32_t *out_gets);
+int vf_stage_scale(const struct vf_view *v, const float *q);
 
 /* What is asked of the source of codes (index/lazy.h). */
 struct vf_codes_ask {
@@ -149,7 +139,14 @@ struct vf_open_row {
 	bool is_read;
 	bool is_left;	   /* a limit says to do without */
 	bool is_line_away; /* and its line is not at hand either */
+	bool has_line;	   /* which was asked for, or is at hand */
 };
+
+/* It is hardly farther than this.  No NaN, since dist is finite. */
+static inline float vf_open_most(const struct vf_open_row *r)
+{
+	return r->dist + (r->dist - r->least);
+}
 
 struct vf_open {
 	struct vf_open_row *rows; /* [n], the caller's to free() */
@@ -163,9 +160,10 @@ int vf_open_compare(const void *a, const void *b);
 /*
  * The best of @candidates by all bits of their codes; their order is lost.
  * Shards without extra bits take part with their one bit.
+ * @near  others that are not at hand do so too
  */
 int vf_stage_refine(struct vf_view *v, const float *q,
-		    const struct vf_plan *plan,
+		    const struct vf_plan *plan, bool near,
 		    const struct vf_topk *candidates, struct vf_topk *best);
 /* Every candidate stays open. */
 int vf_stage_open(const struct vf_topk *candidates, struct vf_open *out);
@@ -182,8 +180,10 @@ int vf_stage_bound(struct vf_view *v, const float *q,
  * with no deadline (UINT64_MAX) reading it is the waiting.
  */
 bool vf_line_wait(const struct vf_view *v, uint64_t id, uint64_t deadline_ns);
-/* Hint the lines of @hits alone: no row is wanted. */
-int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
+/* Only the bucket has the record line of row @id. */
+bool vf_line_is_away(const struct vf_view *v, uint64_t id);
+/* Hint the lines of @hits, none of the tail, in one round. */
+int vf_stage_hint_lines(struct vf_view *v, const struct vf_hit *hits, size_t n,
 			struct vf_cost *cost);
 /*
  * Scoring open rows into @best: begin has scored those at hand, and hinted what
@@ -218,9 +218,17 @@ const struct vf_tail *vf_view_tail(const struct vf_view *v, uint64_t id,
 				   uint64_t *out_row);
 /* The stored vector of a key of the tail.  Returns 0; -ENOENT; -ENOMEM. */
 int vf_tail_vector(const struct vf_view *v, const char *key, float *out);
-/* Keys and metadata of @best into the answer; @open: what was fetched. */
+/* Up to where lines of an answer are waited for, and asked for. */
+struct vf_lines_limit {
+	uint64_t deadline_ns; /* as vf_now_ns; UINT64_MAX: none */
+	uint64_t gets_left; /* for others than @open's; UINT64_MAX: no limit */
+};
+/*
+ * Keys and metadata of @best into the answer, but of hits whose lines are
+ * beyond the limit; @open: what was fetched.
+ */
 int vf_stage_answer(struct vf_view *v, const struct vf_search *s,
-		    uint64_t deadline_ns, const struct vf_open *open,
+		    struct vf_lines_limit limit, const struct vf_open *open,
 		    struct vf_topk *best, struct vf_answer *a);
 
 #endif

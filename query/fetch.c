@@ -115,29 +115,26 @@ bool vf_line_wait(const struct vf_view *v, uint64_t id, uint64_t deadline_ns)
 	return true;
 }
 
-static int hint_lines(struct range *lines, size_t n, struct vf_cost *cost)
+bool vf_line_is_away(const struct vf_view *v, uint64_t id)
 {
-	uint64_t total = 0;
+	struct range r = line_range(v, id);
 
-	n = merge_ranges(lines, n, LINE_GAP);
-	for (size_t i = 0; i < n; i++)
-		total += lines[i].end - lines[i].off;
-	return total <= LINES_MAX ? hint_ranges(lines, n, cost) : 0;
+	return locate(&r) == VF_IN_BUCKET;
 }
 
-int vf_stage_hint_lines(struct vf_view *v, const struct vf_topk *hits,
+int vf_stage_hint_lines(struct vf_view *v, const struct vf_hit *hits, size_t n,
 			struct vf_cost *cost)
 {
-	VF_AUTO_FREE struct range *lines =
-		malloc((hits->n + 1) * sizeof(*lines));
-	size_t n = 0;
+	VF_AUTO_FREE struct range *lines = malloc((n + 1) * sizeof(*lines));
+	uint64_t gets = cost->gets;
 
 	if (!lines)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < hits->n; i++)
-		if (hits->hits[i].id < v->tail_base)
-			lines[n++] = line_range(v, hits->hits[i].id);
-	return hint_lines(lines, n, cost);
+	for (size_t i = 0; i < n; i++)
+		lines[i] = line_range(v, hits[i].id);
+	int err = hint_ranges(lines, merge_ranges(lines, n, LINE_GAP), cost);
+	cost->rounds += cost->gets > gets;
+	return err;
 }
 
 /* ---- open rows --------------------------------------------------------------------------- */
@@ -187,8 +184,37 @@ static bool is_wanted(const struct vf_open_row *r, bool away)
 
 static bool may_be_hit(const struct vf_fetch *f, const struct vf_open_row *r)
 {
-	return r->is_read ? r->dist <= vf_topk_limit(f->best)
-			  : !r->is_line_away;
+	return !r->is_line_away &&
+	       (!r->is_read || r->dist <= vf_topk_limit(f->best));
+}
+
+/* Lines of all that may become hits, unless those are too many to guess. */
+static int hint_lines(struct vf_fetch *f)
+{
+	struct vf_open *o = f->open;
+	struct range *lines = f->ranges;
+	uint64_t total = 0;
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < o->n; i++)
+		if (may_be_hit(f, &o->rows[i]))
+			lines[n++] = line_range(f->v, o->rows[i].id);
+	n = merge_ranges(lines, n, LINE_GAP);
+	for (size_t i = 0; i < n; i++)
+		total += lines[i].end - lines[i].off;
+	if (total > LINES_MAX)
+		return 0;
+	for (uint32_t i = 0; i < o->n; i++)
+		o->rows[i].has_line = may_be_hit(f, &o->rows[i]);
+	return hint_ranges(lines, n, f->cost);
+}
+
+/* A row in the mount's memory: its pages are asked for, of nobody else. */
+static void hint_near(struct vf_fetch *f, const struct range *r)
+{
+	vf_file_hint(r->file, r->off, r->end - r->off);
+	f->cost->ranges++;
+	f->cost->bytes += r->end - r->off;
 }
 
 /* Hint rows that are (not) away; with their lines, and those of hits so far. */
@@ -196,20 +222,24 @@ static int hint_round(struct vf_fetch *f, bool away, bool lines)
 {
 	const struct vf_open *o = f->open;
 	struct range *ranges = f->ranges;
+	uint64_t gets = f->cost->gets;
 	size_t n = 0;
 	int err;
 
-	for (uint32_t i = 0; i < o->n; i++)
-		if (is_wanted(&o->rows[i], away))
-			ranges[n++] = row_range(f->v, o->rows[i].id);
+	for (uint32_t i = 0; i < o->n; i++) {
+		if (!is_wanted(&o->rows[i], away))
+			continue;
+		ranges[n] = row_range(f->v, o->rows[i].id);
+		if (o->rows[i].where == VF_IN_RAM)
+			hint_near(f, &ranges[n]);
+		else
+			n++;
+	}
 	err = hint_ranges(ranges, merge_ranges(ranges, n, ROW_GAP), f->cost);
-	if (err || !lines)
-		return err;
-	n = 0;
-	for (uint32_t i = 0; i < o->n; i++)
-		if (may_be_hit(f, &o->rows[i]))
-			ranges[n++] = line_range(f->v, o->rows[i].id);
-	return hint_lines(ranges, n, f->cost);
+	if (!err && lines)
+		err = hint_lines(f);
+	f->cost->rounds += f->cost->gets > gets;
+	return err;
 }
 
 /* Leave out rows that bounds exclude, given what has been read. */
@@ -228,8 +258,7 @@ static int close_rows(struct vf_fetch *f)
 			     f->best->hits[i].id);
 	for (uint32_t i = 0; i < o->n; i++)
 		if (!o->rows[i].is_read)
-			vf_topk_push(&upper,
-				     2 * o->rows[i].dist - o->rows[i].least,
+			vf_topk_push(&upper, vf_open_most(&o->rows[i]),
 				     o->rows[i].id);
 	for (uint32_t i = 0; i < o->n; i++)
 		if (o->rows[i].is_read ||
@@ -317,8 +346,7 @@ static int spend_gets(struct vf_fetch *f)
 	qsort(by, o->n, sizeof(struct vf_open_row *), compare_estimates);
 	for (uint32_t i = 0; i < o->n; i++) {
 		struct vf_open_row *r = by[i];
-		struct range line = line_range(f->v, r->id);
-		bool line_away = locate(&line) == VF_IN_BUCKET;
+		bool line_away = vf_line_is_away(f->v, r->id);
 		uint64_t gets = (!r->is_read && is_away(r)) + line_away;
 		if (gets <= left) {
 			left -= gets;
@@ -353,14 +381,12 @@ static void push_left(struct vf_fetch *f)
 
 static int begin_away(struct vf_fetch *f)
 {
-	uint64_t gets = f->cost->gets;
 	int err = close_rows(f);
 
 	if (!err && f->s->max_gets)
 		err = spend_gets(f);
 	if (!err)
 		err = hint_round(f, true, true);
-	f->cost->rounds += f->cost->gets > gets;
 	f->is_away = true;
 	return err;
 }
@@ -451,9 +477,10 @@ int vf_stage_exact(struct vf_view *v, const float *q, struct vf_topk *best,
 			if (!vf_topk_wants(best, s->base + row, n))
 				continue;
 			/* The next chunk travels while this one is scored. */
-			vf_file_hint(&s->vectors, off,
-				     VF_MIN(s->vectors.len - off,
-					    (uint64_t)2 * n * v->row_len));
+			struct vf_span two = {.off = off};
+			two.end = VF_MIN(s->vectors.len,
+					 off + (uint64_t)2 * n * v->row_len);
+			vf_file_hint_all(&s->vectors, &two, 1, cost);
 			err = vf_file_read(&s->vectors, off, n * v->row_len,
 					   rows);
 			if (!err)

@@ -1,5 +1,5 @@
 /*
- * One process-wide SIGBUS handler; a thread that copies mapped bytes leaves its
+ * One process-wide SIGBUS handler; a thread that reads mapped bytes leaves its
  * way back in a thread-local.  A SIGBUS of anybody else goes on to whoever was
  * installed before.
  *
@@ -38,25 +38,30 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
 	}
 }
 
+bool vf_guard_is_installed(void)
+{
+	return atomic_load_explicit(&is_installed, memory_order_acquire);
+}
+
 int vf_guard_install(void)
 {
 	struct sigaction sa = {.sa_sigaction = on_sigbus,
 			       .sa_flags = SA_SIGINFO | SA_NODEFER};
 
-	if (atomic_load_explicit(&is_installed, memory_order_acquire))
+	if (vf_guard_is_installed())
 		return 0;
 	if (sigaction(SIGBUS, &sa, &previous))
 		return -errno;
-	/* release: pairs with the acquire above and in vf_guarded_copy */
+	/* release: pairs with the acquire of vf_guard_is_installed */
 	atomic_store_explicit(&is_installed, true, memory_order_release);
 	return 0;
 }
 
-int vf_guarded_copy(void *dst, const void *src, size_t len)
+int vf_guarded_call(void (*fn)(void *arg), void *arg)
 {
 	sigjmp_buf back, *outer = way_back; /* set when a signal cut in */
 
-	if (!atomic_load_explicit(&is_installed, memory_order_acquire))
+	if (!vf_guard_is_installed())
 		return -EFAULT;
 	if (sigsetjmp(back, 0)) {
 		way_back = outer;
@@ -64,8 +69,26 @@ int vf_guarded_copy(void *dst, const void *src, size_t len)
 	}
 	way_back = &back;
 	atomic_signal_fence(memory_order_seq_cst);
-	memcpy(dst, src, len);
+	fn(arg);
 	atomic_signal_fence(memory_order_seq_cst);
 	way_back = outer;
 	return 0;
+}
+
+struct copying {
+	void *dst;
+	const void *src;
+	size_t len;
+};
+
+static void copy(void *arg)
+{
+	const struct copying *c = arg;
+
+	memcpy(c->dst, c->src, c->len);
+}
+
+int vf_guarded_copy(void *dst, const void *src, size_t len)
+{
+	return vf_guarded_call(copy, &(struct copying){dst, src, len});
 }

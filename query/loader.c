@@ -4,6 +4,7 @@
  * or two ahead of what a query waits for.
  */
 #include "query/engine.h"
+#include "store/thread.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -44,6 +45,7 @@ static void *load(void *arg)
 				    (uint64_t)1);
 		if (s->is_mapped || s->codes.fd < 0)
 			continue; /* does not fit, or is there */
+		vf_index_expect_all(s->ix);
 		for (uint64_t row = 0; row < s->n_rows; row += n)
 			if (!load_piece(l, s, row, n))
 				return NULL;
@@ -61,7 +63,7 @@ int vf_view_load_start(struct vf_view *v)
 	if (!v->loader)
 		return -ENOMEM;
 	v->loader->v = v;
-	if (pthread_create(&v->loader->thread, NULL, load, v->loader)) {
+	if (vf_thread_start(&v->loader->thread, load, v->loader)) {
 		free(VF_STEAL(v->loader));
 		return -EAGAIN;
 	}

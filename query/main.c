@@ -34,7 +34,8 @@ static int run_query(struct run *r, const float *q)
 		cli_print_table(a, r->n_done, r->many);
 	else
 		err = cli_append_json(a, r->n_done, &line);
-	fwrite(line.data, 1, line.len, stdout);
+	if (line.len)
+		fwrite(line.data, 1, line.len, stdout);
 	r->n_done++;
 	r->any_partial |= a->partial;
 	vf_answer_free(a);
@@ -60,6 +61,11 @@ static int read_npy_header(int fd, const char *path, struct vf_npy *npy)
 	if (!head)
 		return -ENOMEM;
 	n = pread(fd, head, VF_NPY_HEADER_MAX, 0);
+	if (n < 0 && errno == ESPIPE)
+		return vf_fail(-EINVAL,
+			       "%s: a pipe, and --npy takes files; lines of "
+			       "JSON can come from one, to --stdin",
+			       path);
 	if (n < 0 || fstat(fd, &st))
 		return vf_fail(-errno, "%s: %s", path, strerror(errno));
 	if (vf_npy_parse(head, (size_t)n, npy, &why) ||
@@ -179,8 +185,10 @@ int main(int argc, char **argv)
 {
 	struct cli_args a;
 	struct run r = {.args = &a};
-	int rc = cli_parse(argc, argv, &a), err;
+	int rc, err;
 
+	vf_std_occupy();
+	rc = cli_parse(argc, argv, &a);
 	if (rc >= 0)
 		return rc;
 	vf_log_name("vecquery");

@@ -71,13 +71,14 @@ static int keep_near(struct vf_view *v, struct vf_plan *p, uint32_t first)
 }
 
 static int limit_gets(struct vf_view *v, const struct vf_search *s,
-		      struct vf_plan *p, uint32_t *out_gets)
+		      struct vf_plan *p, uint32_t *gets)
 {
-	uint32_t n;
-	int err = count_within(v, p, s->max_gets / SHARE, &n);
+	uint32_t max = s->max_gets / SHARE, n, more = 0;
+	int err = count_within(v, p, max - VF_MIN(max, *gets), &n);
 
 	if (!err)
-		err = count_away(v, p->probes, n, out_gets);
+		err = count_away(v, p->probes, n, &more);
+	*gets += more;
 	return err ? err : keep_near(v, p, n);
 }
 
@@ -107,17 +108,16 @@ static int limit_time(struct vf_view *v, uint64_t until_ns, struct vf_plan *p)
 
 int vf_plan_limit(struct vf_view *v, const float *q, const struct vf_search *s,
 		  uint64_t start_ns, struct vf_plan *p, struct vf_cost *cost,
-		  uint32_t *out_gets)
+		  uint32_t *gets)
 {
 	uint64_t ns = (uint64_t)s->max_ms * 1000000 / SHARE;
 	int err;
 
-	*out_gets = 0;
 	if (!v->tree || !(s->max_gets || s->max_ms))
 		return 0;
 	err = vf_plan_spell_out(v, q, p);
 	if (!err && s->max_gets)
-		err = limit_gets(v, s, p, out_gets);
+		err = limit_gets(v, s, p, gets);
 	if (!err)
 		err = fetch(v, p, cost);
 	if (!err && s->max_ms)

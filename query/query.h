@@ -24,8 +24,7 @@ struct vf_view_options {
 	size_t results_len; /* bytes of answers kept for repeated queries */
 	/*
 	 * Bytes of codes held; those of shards beyond it are mapped and read
-	 * leaf by leaf.  Opening holds one shard more for a while.  Needs
-	 * vf_guard_install.  0: no limit.
+	 * leaf by leaf.  Needs vf_guard_install.  0: no limit.
 	 */
 	size_t ram_max;
 	uint64_t at; /* the commit to show; 0: the newest */
@@ -125,6 +124,17 @@ struct vf_search {
 	const char *filter;
 	void *reserved[3];
 };
+
+enum { VF_K_MAX = 10000, VF_CANDIDATES_MAX = 1 << 20, VF_SEARCH_WHY_LEN = 128 };
+
+/*
+ * Whether vf_view_search would refuse this.  Filters are not looked at.
+ * @why  one line of text, when it would
+ * Returns 0; -EINVAL.  Threads: any.
+ */
+VF_API int vf_view_check(const struct vf_view *v, const float *q,
+			 const struct vf_search *s,
+			 char why[VF_SEARCH_WHY_LEN]);
 
 struct vf_answer_hit {
 	const char *key;      /* NUL-terminated, also may hold any UTF-8 */

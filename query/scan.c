@@ -5,8 +5,8 @@
 #include "index/crew.h"
 #include "query/engine.h"
 
-/* Fewer are scanned sooner than a thread is made for half of them. */
-enum { SPLIT_ROWS_MIN = 100000 };
+/* Fewer are scanned about as soon as a parked thread has begun with half. */
+enum { SPLIT_ROWS_MIN = 32768 };
 
 int vf_stage_scan_hamming(struct vf_view *v, const float *q,
 			  const struct vf_plan *plan, struct vf_topk *top)
@@ -107,7 +107,7 @@ int vf_stage_scan(struct vf_view *v, struct vf_scan_job *jobs, size_t n,
 }
 
 int vf_stage_refine(struct vf_view *v, const float *q,
-		    const struct vf_plan *plan,
+		    const struct vf_plan *plan, bool near,
 		    const struct vf_topk *candidates, struct vf_topk *best)
 {
 	const struct vf_hit *hit = candidates->hits;
@@ -122,7 +122,7 @@ int vf_stage_refine(struct vf_view *v, const float *q,
 		uint32_t n = 0;
 		for (; n < left && hit[n].id - s->base < s->n_rows; n++)
 			r[n].row = (uint32_t)(hit[n].id - s->base);
-		err = vf_stage_extra(s, r, n, false);
+		err = vf_stage_extra(s, r, n, near);
 		if (!err)
 			err = vf_index_refine(s->ix, q, plan->scratch, r, n);
 		for (uint32_t i = 0; !err && i < n; i++)

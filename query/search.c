@@ -6,11 +6,10 @@
 #include "query/engine.h"
 #include "query/results.h"
 
+#include <float.h>
 #include <math.h>
 
 enum {
-	K_MAX = 10000,
-	CANDIDATES_MAX = 1 << 20,
 	THREADS_MAX = 64,
 	/* What a scan keeps for bounds to choose from. */
 	BOUNDED_MIN = 300,
@@ -24,37 +23,15 @@ static double ms_since(uint64_t from_ns)
 
 /* ---- one query ------------------------------------------------------------------------- */
 
-static int check_query(const struct vf_view *v, const float *q,
-		       const struct vf_search *s)
-{
-	bool zero = true;
-
-	if (!s->k || s->k > K_MAX)
-		return vf_fail(-EINVAL, "k is %u; it must be 1 to %d", s->k,
-			       K_MAX);
-	if (s->rerank < VF_RERANK_EXACT || s->rerank > VF_RERANK_NONE)
-		return vf_fail(-EINVAL, "rerank is %d; it must be 0 to %d",
-			       (int)s->rerank, VF_RERANK_NONE);
-	if (s->candidates > CANDIDATES_MAX)
-		return vf_fail(-EINVAL, "%u candidates; at most %d",
-			       s->candidates, CANDIDATES_MAX);
-	for (uint32_t i = 0; i < v->state->config.dim; i++) {
-		if (!isfinite(q[i]))
-			return vf_fail(-EINVAL,
-				       "the query's element %u is not finite",
-				       i);
-		zero &= q[i] == 0;
-	}
-	if (zero && v->state->config.metric == VF_COSINE)
-		return vf_fail(-EINVAL,
-			       "the query is zero, which has no cosine");
-	return 0;
-}
-
 struct searching {
 	struct vf_view *v;
 	const float *q;
 	const struct vf_search *s;
+	/* The query and its distances are longer by 2^scale than asked for. */
+	int scale;
+	float *scaled; /* owned: q; NULL: as given */
+	float good_enough;
+	struct vf_search own;	     /* what s is then */
 	uint64_t start_ns, fetch_ns; /* when it, and its fetch, began */
 	uint32_t gets_spent;	     /* on codes, of max_gets */
 	struct vf_rowset *set;	     /* NULL: no filter */
@@ -78,6 +55,13 @@ static bool uses_bounds(const struct vf_search *s)
 static bool is_shared(const struct searching *x)
 {
 	return !x->err && !x->is_done && !x->s->exact && !x->s->hamming;
+}
+
+/* Its distances are numbers of bits. */
+static bool counts_bits(const struct searching *x)
+{
+	return x->s->hamming && !x->s->exact && x->v->n_shards &&
+	       x->s->rerank == VF_RERANK_NONE;
 }
 
 /* Codes and checksums of every row, for who reads them all. */
@@ -158,11 +142,19 @@ static int rank_by_codes(struct searching *x)
 
 	x->a->cost.bound_met = false;
 	if (x->s->rerank == VF_RERANK_FAST)
-		err = vf_stage_refine(x->v, x->q, &x->plan, c, &x->best);
+		err = vf_stage_refine(x->v, x->q, &x->plan,
+				      x->s->max_gets || x->s->max_ms, c,
+				      &x->best);
 	else
 		for (uint32_t i = 0; i < c->n; i++)
 			vf_topk_push(&x->best, c->hits[i].dist, c->hits[i].id);
-	return err ? err : vf_stage_hint_lines(x->v, &x->best, &x->a->cost);
+	return err;
+}
+
+static uint64_t deadline_of(const struct searching *x)
+{
+	return x->s->max_ms ? x->start_ns + (uint64_t)x->s->max_ms * 1000000
+			    : UINT64_MAX;
 }
 
 static int begin_fetch(struct searching *x)
@@ -184,14 +176,11 @@ static int begin_fetch(struct searching *x)
 	x->fetch = (struct vf_fetch){.v = x->v,
 				     .q = x->q,
 				     .s = x->s,
-				     .deadline_ns = UINT64_MAX,
+				     .deadline_ns = deadline_of(x),
 				     .gets_spent = x->gets_spent,
 				     .open = &x->open,
 				     .best = &x->best,
 				     .cost = cost};
-	if (x->s->max_ms)
-		x->fetch.deadline_ns =
-			x->start_ns + (uint64_t)x->s->max_ms * 1000000;
 	x->fetch_ns = vf_now_ns();
 	return err ? err : vf_fetch_begin(&x->fetch);
 }
@@ -209,15 +198,30 @@ static int rank_query(struct searching *x)
 	return begin_fetch(x);
 }
 
+/* Exact, as is what it undoes. */
+static void scale_back(const struct searching *x)
+{
+	if (!x->scale || counts_bits(x))
+		return;
+	for (size_t i = 0; i < x->a->n_hits; i++)
+		x->a->hits[i].distance =
+			ldexpf(x->a->hits[i].distance, -x->scale);
+}
+
 static int answer_query(struct searching *x)
 {
 	bool fetches = !x->s->exact && x->s->rerank == VF_RERANK_EXACT;
-	uint64_t deadline_ns = fetches ? x->fetch.deadline_ns : UINT64_MAX;
+	struct vf_lines_limit limit = {deadline_of(x), UINT64_MAX};
 	int err = fetches ? vf_fetch_end(&x->fetch) : 0;
 
+	/* What was fetched of the bucket was so within the limit. */
+	if (x->s->max_gets && !x->fetch.is_away)
+		limit.gets_left =
+			x->s->max_gets - VF_MIN(x->s->max_gets, x->gets_spent);
 	if (!err)
-		err = vf_stage_answer(x->v, x->s, deadline_ns, &x->open,
-				      &x->best, x->a);
+		err = vf_stage_answer(x->v, x->s, limit, &x->open, &x->best,
+				      x->a);
+	scale_back(x);
 	x->a->cost.bound_met &= !x->is_cut;
 	x->a->partial = x->a->n_hits < x->best.k || x->a->cost.errors;
 	x->a->cost.fetch_ms = ms_since(x->fetch_ns);
@@ -233,6 +237,7 @@ static void fini_query(struct searching *x, struct vf_answer **out)
 	free(x->candidates.hits);
 	free(x->best.hits);
 	free(x->open.rows);
+	free(x->scaled);
 	*out = NULL;
 	if (x->err)
 		vf_answer_free(x->a);
@@ -308,22 +313,62 @@ static void scan_all(struct vf_view *v, struct searching *x, size_t n)
 	}
 }
 
-/* A filter's rows may be in other leaves than the nearest. */
+/* The distance of the k-th nearest so far, by estimates; INFINITY: there is none. */
+static int find_kth(const struct searching *x, float *out)
+{
+	const struct vf_topk *c = &x->candidates, *b = &x->best;
+	VF_AUTO_FREE struct vf_hit *hits = malloc((b->k + 1) * sizeof(*hits));
+	struct vf_topk near = {.hits = hits, .k = b->k};
+
+	if (!hits)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < b->n; i++)
+		vf_topk_push(&near, b->hits[i].dist, b->hits[i].id);
+	for (uint32_t i = 0; i < c->n; i++)
+		vf_topk_push(&near, c->hits[i].dist, c->hits[i].id);
+	*out = vf_topk_limit(&near);
+	return 0;
+}
+
+/*
+ * Whether to look into more leaves.  Who says how many, or what they may cost,
+ * gets more only when there are too few rows in them.
+ */
+static int is_open(const struct searching *x, bool *out)
+{
+	bool free = !x->s->probes && !x->s->max_gets && !x->s->max_ms;
+	float dist = 0;
+	int err = find_kth(x, &dist);
+
+	if (!free && !isinf(dist))
+		dist = 0;
+	*out = !err && !x->is_cut &&
+	       vf_plan_is_open(x->v, &x->plan, x->set, dist);
+	return err;
+}
+
+/*
+ * A filter's rows may be in other leaves than the nearest.  Most queries need
+ * few leaves and some need very many, so each goes on as long as it has reason.
+ */
 static int widen_scan(struct searching *x)
 {
 	uint64_t at = vf_now_ns(), scanned = x->a->cost.scanned;
-	uint64_t want = VF_MIN((uint64_t)x->best.k, x->set->n_shard_rows);
-	int err = 0;
+	uint64_t leaves = x->plan.n;
+	bool open = false;
+	int err = is_open(x, &open);
 
-	while (!err && !x->plan.all && !x->is_cut && x->candidates.n < want) {
+	while (!err && open) {
 		err = vf_plan_widen(x->v, x->q, &x->plan);
-		x->candidates.n = 0;
 		if (!err)
 			err = scan_shared(x->v, x, 1);
 		scanned += x->a->cost.scanned;
+		leaves += x->plan.n;
+		if (!err)
+			err = is_open(x, &open);
 	}
 	x->a->cost.scanned = scanned;
-	x->a->cost.leaves = x->plan.n;
+	x->a->cost.leaves = leaves;
 	x->a->cost.scan_ms += ms_since(at);
 	return err;
 }
@@ -347,12 +392,37 @@ static void run_stages(struct vf_view *v, struct searching *x, size_t n)
 				x[i].err = stages[j](&x[i]);
 }
 
+static int scale_query(struct searching *x)
+{
+	uint32_t dim = x->v->state->config.dim;
+
+	x->scale = vf_stage_scale(x->v, x->q);
+	if (!x->scale)
+		return 0;
+	x->scaled = malloc(dim * sizeof(float));
+	if (!x->scaled)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < dim; i++)
+		x->scaled[i] = ldexpf(x->q[i], x->scale);
+	x->q = x->scaled;
+	x->own = *x->s;
+	if (x->own.good_enough) {
+		x->good_enough = ldexpf(*x->own.good_enough, x->scale);
+		x->own.good_enough = &x->good_enough;
+	}
+	x->s = &x->own;
+	return 0;
+}
+
 static void begin_query(struct vf_view *v, const struct vf_query *q,
 			struct searching *x)
 {
 	*x = (struct searching){
 		.v = v, .q = q->q, .s = &q->search, .start_ns = vf_now_ns()};
-	x->err = check_query(v, q->q, &q->search);
+	char why[VF_SEARCH_WHY_LEN];
+	x->err = vf_view_check(v, q->q, &q->search, why);
+	if (x->err)
+		vf_fail(x->err, "%s", why);
 	if (!x->err)
 		x->a = vf_results_get(v->results, v->state->head, q->q,
 				      v->state->config.dim, &q->search);
@@ -362,6 +432,8 @@ static void begin_query(struct vf_view *v, const struct vf_query *q,
 			(struct vf_cost){.is_repeated = true,
 					 .bound_met = x->a->cost.bound_met,
 					 .total_ms = ms_since(x->start_ns)};
+	if (!x->err && !x->is_done)
+		x->err = scale_query(x);
 }
 
 int vf_view_search_many(struct vf_view *v, struct vf_query *queries, size_t n)
@@ -376,8 +448,9 @@ int vf_view_search_many(struct vf_view *v, struct vf_query *queries, size_t n)
 	run_stages(v, x, n);
 	for (size_t i = 0; i < n; i++) {
 		if (!x[i].err && !x[i].is_done)
-			vf_results_put(v->results, v->state->head, x[i].q,
-				       v->state->config.dim, x[i].s, x[i].a);
+			vf_results_put(v->results, v->state->head, queries[i].q,
+				       v->state->config.dim, &queries[i].search,
+				       x[i].a);
 		queries[i].err = x[i].err;
 		err = err ? err : x[i].err;
 		fini_query(&x[i], &queries[i].answer);

@@ -11,8 +11,18 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
-enum { TELL_EACH = 16 };
+enum {
+	TELL_EACH = 16,
+	/*
+	 * Bytes that a request to the bucket is worth.  Measured, codes of 163
+	 * and of 64 leaves of 4000 near 200 queries: 132 and 51 requests of
+	 * 15.3 and 6.2 MB when nothing is joined, 67 and 31 of 21.2 and 7.9 by
+	 * this, 44 and 25 of 32.8 and 11.0 by twice as much.
+	 */
+	REQUEST_LEN = 384 << 10,
+};
 
 static int fail_open(const char *path, int e)
 {
@@ -178,7 +188,7 @@ static bool call_mount(struct vf_file *f, uint32_t flags, struct vf_span *s,
 		}
 		for (uint32_t j = 0; j < a->n && flags & VF_RANGES_WHERE; j++)
 			s[i + j].where = a->r[j].where;
-		if (cost && a->bytes) { /* else they are of the disk tier */
+		if (cost) {
 			cost->gets += a->n_gets;
 			cost->got += a->bytes;
 		}
@@ -223,13 +233,57 @@ static bool is_to_be_told(struct vf_file *f)
 		TELL_EACH);
 }
 
+/*
+ * What has to be fetched: spans that only the bucket has are one where less
+ * lies between them than a request is worth.  Returns how many.
+ */
+static size_t join_away(const struct vf_span *s, size_t n, struct vf_span *out)
+{
+	struct vf_span *last = NULL;
+	size_t m = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		if (s[i].where == VF_IN_RAM)
+			continue;
+		if (last && last->where == VF_IN_BUCKET &&
+		    s[i].where == VF_IN_BUCKET &&
+		    s[i].off <= last->end + REQUEST_LEN) {
+			last->end = VF_MAX(last->end, s[i].end);
+			continue;
+		}
+		last = &out[m++];
+		*last = s[i];
+	}
+	return m;
+}
+
+size_t vf_file_count_away(const struct vf_file *f, struct vf_span *s, size_t n)
+{
+	size_t away = 0;
+
+	vf_file_locate(f, s, n, false);
+	n = join_away(s, n, s);
+	for (size_t i = 0; i < n; i++)
+		away += s[i].where == VF_IN_BUCKET;
+	return away;
+}
+
 void vf_file_fetch_all(const struct vf_file *f, const struct vf_span *s,
 		       size_t n, struct vf_cost *cost)
 {
-	if (f->map)
-		call_mount((struct vf_file *)f,
-			   VF_RANGES_FETCH | VF_RANGES_COUNT,
-			   (struct vf_span *)s, n, cost);
+	struct vf_file *file = (struct vf_file *)f;
+	VF_AUTO_FREE struct vf_span *all = malloc((n + 1) * sizeof(*all));
+
+	if (!f->map || !n || !all) /* it will be read without */
+		return;
+	memcpy(all, s, n * sizeof(*all));
+	if (n > 1 && !call_mount(file, VF_RANGES_WHERE, all, n, NULL))
+		return;
+	if (n > 1)
+		n = join_away(all, n, all);
+	if (n)
+		call_mount(file, VF_RANGES_FETCH | VF_RANGES_COUNT, all, n,
+			   cost);
 }
 
 void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
@@ -316,15 +370,15 @@ int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out)
 	return err ? fail_read(f, off, err) : 0;
 }
 
-int vf_file_load_all(const struct vf_file *f, void **out)
+int vf_file_load_first(const struct vf_file *f, uint64_t len, void **out)
 {
-	const struct vf_span all = {0, f->len, 0};
-	VF_AUTO_FREE void *p = malloc(f->len + 1);
+	const struct vf_span first = {0, len, 0};
+	VF_AUTO_FREE void *p = malloc(len + 1);
 	int err = p ? 0 : -ENOMEM;
 
 	if (!err) {
-		vf_file_hint_all(f, &all, 1, NULL);
-		err = vf_file_load(f, 0, f->len, p);
+		vf_file_hint_all(f, &first, 1, NULL);
+		err = vf_file_load(f, 0, len, p);
 	}
 	*out = err ? NULL : VF_STEAL(p);
 	return err;
@@ -339,4 +393,18 @@ int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out)
 		return read_zstd(f, off, len, out);
 	err = vf_pread_all(f->fd, out, len, off);
 	return err ? fail_read(f, off, err) : 0;
+}
+
+int vf_file_loadv(const struct vf_file *f, uint64_t off, struct iovec *iov,
+		  int n)
+{
+	int err = 0;
+
+	if (f->map) {
+		err = vf_preadv_all(f->fd, iov, n, off);
+		return err ? fail_read(f, off, err) : 0;
+	}
+	for (int i = 0; !err && i < n; off += iov[i++].iov_len)
+		err = read_zstd(f, off, iov[i].iov_len, iov[i].iov_base);
+	return err;
 }

@@ -37,8 +37,8 @@ void vf_file_close(struct vf_file *f);
 void vf_file_hint(const struct vf_file *f, uint64_t off, uint64_t len);
 
 /*
- * The same for many spans: a mount is told of all in one call, so that every
- * request is under way before the first page is asked for.
+ * The same for many spans, which ascend: a mount is told of all in one call, so
+ * that every request is under way before the first page is asked for.
  */
 struct vf_span {
 	uint64_t off, end;
@@ -46,9 +46,15 @@ struct vf_span {
 };
 void vf_file_hint_all(const struct vf_file *f, const struct vf_span *s,
 		      size_t n, struct vf_cost *cost);
-/* The mount alone is told, no page is asked for. */
+/*
+ * The mount alone is told, no page is asked for.  Spans ascend: neighbours that
+ * only the bucket has become one request.
+ */
 void vf_file_fetch_all(const struct vf_file *f, const struct vf_span *s,
 		       size_t n, struct vf_cost *cost);
+
+/* Requests that fetching them would take; @s is spent. */
+size_t vf_file_count_away(const struct vf_file *f, struct vf_span *s, size_t n);
 
 /*
  * Where each span is.  A file of no mount costs nothing: it is all at hand.
@@ -64,7 +70,10 @@ void vf_file_locate(const struct vf_file *f, struct vf_span *s, size_t n,
 int vf_file_read(const struct vf_file *f, uint64_t off, size_t len, void *out);
 /* The same not through the mapping: for many bytes in a row. */
 int vf_file_load(const struct vf_file *f, uint64_t off, size_t len, void *out);
-/* All of it, asked for at once; the caller's to free(). */
-int vf_file_load_all(const struct vf_file *f, void **out);
+/* The same into several places; @iov is spent. */
+int vf_file_loadv(const struct vf_file *f, uint64_t off, struct iovec *iov,
+		  int n);
+/* The first @len bytes, asked for at once; the caller's to free(). */
+int vf_file_load_first(const struct vf_file *f, uint64_t len, void **out);
 
 #endif

@@ -19,8 +19,8 @@ enum {
 
 /* ---- shards ---------------------------------------------------------------------------- */
 
-static int read_whole(struct vf_view *v, const char *key,
-		      const struct vf_object_ref *ref, size_t max, void **out)
+int vf_view_read_whole(struct vf_view *v, const char *key,
+		       const struct vf_object_ref *ref, size_t max, void **out)
 {
 	struct vf_file f;
 	int err = 0;
@@ -31,7 +31,7 @@ static int read_whole(struct vf_view *v, const char *key,
 			       vf_bucket_url(v->bucket), key);
 	err = vf_file_open(vf_bucket_dir(v->bucket), key, ref, &f);
 	if (!err)
-		err = vf_file_load_all(&f, out);
+		err = vf_file_load_first(&f, f.len, out);
 	if (!err && XXH3_64bits(*out, f.len) != ref->checksum) {
 		free(VF_STEAL(*out));
 		err = vf_fail(-EBADMSG,
@@ -60,66 +60,87 @@ static int fail_codes(struct vf_view *v, const struct vf_shard_ref *r, int err,
 		       v->state->name, r->name, r->codes.name, why);
 }
 
+/* Codes all of which can be looked at. */
+static int check_codes(struct vf_view *v, const struct vf_shard_ref *r,
+		       const struct vf_shard *s)
+{
+	uint64_t last_off;
+	uint32_t last_len, crc;
+
+	if (codes_agree(v->state, r, s->ix)) {
+		vf_index_line(s->ix, r->n_rows - 1, &last_off, &last_len, &crc);
+		if (last_off + last_len == r->records.len)
+			return 0;
+	}
+	return fail_codes(v, r, -EBADMSG, "it belongs to another shard");
+}
+
 static int open_whole(struct vf_view *v, const struct vf_shard_ref *r,
 		      struct vf_shard *s)
 {
 	VF_AUTO_FREE char *key =
 		vf_shard_key(v->state->name, r->name, r->codes.name);
-	uint64_t last_off;
-	uint32_t last_len, crc;
 	const char *why;
 	void *p = NULL;
 	int err;
 
 	if (!key)
 		return -ENOMEM;
-	err = read_whole(v, key, &r->codes, CODES_MAX, &p);
+	err = vf_view_read_whole(v, key, &r->codes, CODES_MAX, &p);
 	if (err)
 		return err;
 	err = vf_index_open(p, r->codes.stored_len, &s->ix, &why);
+	return err ? fail_codes(v, r, err, why) : check_codes(v, r, s);
+}
+
+static void want_pages(const void *p, size_t len)
+{
+	uintptr_t skip = (uintptr_t)p % (uintptr_t)sysconf(_SC_PAGESIZE);
+
+	madvise((char *)p - skip, len + skip, MADV_WILLNEED);
+}
+
+/* Codes that do not fit stay in the file, and are not held to be checked. */
+static int open_mapped(struct vf_view *v, const struct vf_shard_ref *r,
+		       struct vf_shard *s)
+{
+	const char *why;
+	int err =
+		vf_file_open_in_shard(vf_bucket_dir(v->bucket), v->state->name,
+				      r->name, &r->codes, &s->codes);
+
 	if (err)
-		return fail_codes(v, r, err, why);
-	if (!codes_agree(v->state, r, s->ix))
-		return fail_codes(v, r, -EBADMSG,
-				  "it belongs to another shard");
-	vf_index_line(s->ix, r->n_rows - 1, &last_off, &last_len, &crc);
-	return last_off + last_len == r->records.len
-		       ? 0
-		       : fail_codes(v, r, -EBADMSG,
-				    "it belongs to another shard");
+		return err;
+	if (!vf_guard_is_installed())
+		return vf_fail(-EINVAL,
+			       "%s: to be read as needed, codes want "
+			       "vf_guard_install",
+			       s->codes.path);
+	/* Read from the beginning, then leaves from first row to last. */
+	madvise((void *)s->codes.map, s->codes.len, MADV_NORMAL);
+	vf_file_hint(&s->codes, 0, s->codes.len);
+	const struct vf_index_mapping m = {.map = s->codes.map,
+					   .len = s->codes.len,
+					   .copy = vf_guarded_copy,
+					   .call = vf_guarded_call,
+					   .want = want_pages};
+	err = vf_index_open_mapped(&m, &s->ix, &why);
+	return err ? fail_codes(v, r, err, why) : check_codes(v, r, s);
 }
 
 /* By leaf, where that is possible. */
 static int open_codes(struct vf_view *v, const struct vf_shard_ref *r,
 		      struct vf_shard *s)
 {
-	int err = s->is_mapped ? 1 : vf_shard_open_codes(v, r, s);
+	int err;
 
+	if (s->is_mapped)
+		return open_mapped(v, r, s);
+	err = vf_shard_open_codes(v, r, s);
 	if (err > 0)
 		return open_whole(v, r, s);
 	if (!err && !codes_agree(v->state, r, s->ix))
 		err = fail_codes(v, r, -EBADMSG, "it belongs to another shard");
-	return err;
-}
-
-/* Codes that do not fit stay in the file. */
-static int unload_codes(struct vf_view *v, const struct vf_shard_ref *r,
-			struct vf_shard *s)
-{
-	char byte;
-	int err =
-		vf_file_open_in_shard(vf_bucket_dir(v->bucket), v->state->name,
-				      r->name, &r->codes, &s->codes);
-
-	if (!err && vf_guarded_copy(&byte, s->codes.map, 1))
-		err = vf_fail(-EINVAL,
-			      "%s: to be read as needed, codes want "
-			      "vf_guard_install",
-			      s->codes.path);
-	if (!err)
-		err = vf_index_unload(s->ix, s->codes.map, vf_guarded_copy);
-	if (!err) /* a leaf is read from its first row to its last */
-		madvise((void *)s->codes.map, s->codes.len, MADV_NORMAL);
 	return err;
 }
 
@@ -128,11 +149,6 @@ static void share_ram(struct vf_view *v)
 {
 	size_t left = v->ram_max;
 
-	if (v->tree) {
-		struct vf_tree_info info;
-		vf_tree_info(v->tree, &info);
-		left -= VF_MIN(left, info.ram_len);
-	}
 	for (size_t i = 0; i < v->n_shards; i++) {
 		uint64_t len = v->state->shards[i].codes.stored_len;
 		v->shards[i].is_mapped = len > left;
@@ -140,27 +156,13 @@ static void share_ram(struct vf_view *v)
 	}
 }
 
-/* The header is ours and known to the byte. */
+/* Its header is ours; rows have checksums, so nobody who searches reads it. */
 static int check_vectors(const struct vf_view *v, const struct vf_shard *s)
 {
-	uint8_t want[VF_NPY_DATA_OFF], have[VF_NPY_DATA_OFF];
-	struct vf_npy npy = {.dtype = v->state->config.dtype,
-			     .n_rows = s->n_rows,
-			     .dim = v->state->config.dim};
-	int err;
-
-	if (s->vectors.len != VF_NPY_DATA_OFF + s->n_rows * v->row_len)
-		return vf_fail(-EBADMSG, "%s: %llu bytes are not its rows",
-			       s->vectors.path,
-			       (unsigned long long)s->vectors.len);
-	err = vf_file_read(&s->vectors, 0, sizeof(have), have);
-	if (err)
-		return err;
-	vf_npy_header(&npy, want);
-	return memcmp(want, have, sizeof(want))
-		       ? vf_fail(-EBADMSG, "%s: its header is damaged",
-				 s->vectors.path)
-		       : 0;
+	if (s->vectors.len == VF_NPY_DATA_OFF + s->n_rows * v->row_len)
+		return 0;
+	return vf_fail(-EBADMSG, "%s: %llu bytes are not its rows",
+		       s->vectors.path, (unsigned long long)s->vectors.len);
 }
 
 /* Shards from before the tree, or smaller than it pays for, follow none. */
@@ -173,38 +175,6 @@ static int attach_tree(struct vf_view *v, const struct vf_shard_ref *r,
 		       vf_bucket_url(v->bucket), v->state->name, r->name);
 }
 
-static int open_tree(struct vf_view *v)
-{
-	const struct vf_tree_ref *ref = &v->state->tree;
-	char key[VF_INDEX_NAME_MAX + VF_OBJECT_NAME_MAX + 16];
-	VF_AUTO_FREE void *p = NULL;
-	struct vf_tree_file f;
-	const char *why;
-	int err;
-
-	if (!v->state->has_tree)
-		return 0;
-	strcpy(key, v->state->name);
-	strcat(key, "/tree/");
-	strcat(key, ref->object.name);
-	err = read_whole(v, key, &ref->object, CODES_MAX, &p);
-	if (err)
-		return err;
-	err = vf_tree_validate(p, ref->object.stored_len, &f, &why);
-	if (!err && (f.view.dim != v->state->config.dim ||
-		     f.view.metric != v->state->config.metric)) {
-		err = -EBADMSG;
-		why = "it belongs to another index";
-	}
-	if (err)
-		return vf_fail(err, "%s/%s: %s", vf_bucket_url(v->bucket), key,
-			       why);
-	err = vf_tree_new(&f, v->state->config.rotation_seed, &v->tree);
-	if (!err)
-		vf_tree_trim(v->tree);
-	return err;
-}
-
 /* What there is to open of a shard; and of the view, once, its tree. */
 enum piece { CODES, VECTORS, RECORDS, N_PIECES };
 
@@ -213,7 +183,7 @@ static int open_piece(void *arg, size_t item)
 	struct vf_view *v = arg;
 
 	if (!item--) /* the largest, so it begins first */
-		return open_tree(v);
+		return vf_view_open_tree(v);
 	const struct vf_shard_ref *r = &v->state->shards[item / N_PIECES];
 	struct vf_shard *s = &v->shards[item / N_PIECES];
 	const char *dir = vf_bucket_dir(v->bucket), *name = v->state->name;
@@ -221,8 +191,7 @@ static int open_piece(void *arg, size_t item)
 
 	switch ((enum piece)(item % N_PIECES)) {
 	case CODES:
-		err = open_codes(v, r, s);
-		return err || !s->is_mapped ? err : unload_codes(v, r, s);
+		return open_codes(v, r, s);
 	case VECTORS:
 		err = vf_file_open_in_shard(dir, name, r->name, &r->vectors,
 					    &s->vectors);
@@ -258,6 +227,7 @@ static int open_shards(struct vf_view *v)
 	int err = vf_crew_run(OPENERS, 1 + n * N_PIECES, open_piece, v);
 	for (size_t i = 0; !err && i < n; i++)
 		err = attach_tree(v, &v->state->shards[i], &v->shards[i]);
+	v->reach = err ? 0 : vf_stage_reach(v);
 	return err;
 }
 
@@ -363,8 +333,8 @@ int vf_view_embedder(struct vf_view *v, const void **out_data, size_t *out_len)
 		strcpy(key, v->state->name);
 		strcat(key, "/embed/");
 		strcat(key, ref->name);
-		int err = read_whole(v, key, ref, EMBEDDER_MAX,
-				     &v->embedder_data);
+		int err = vf_view_read_whole(v, key, ref, EMBEDDER_MAX,
+					     &v->embedder_data);
 		if (err)
 			return err;
 		v->embedder_len = ref->stored_len;

@@ -3,7 +3,7 @@
 # count their lines: "ok NAME", "not ok NAME: why", "skip NAME: why".
 #
 #   BIN           folder of the programs (default build/bin)
-#   VF_E2E_JOBS   how many at a time (default 2)
+#   VF_E2E_JOBS   how many at a time (default 3)
 #   VF_NO_SKIP=1  a skipped check is a failure: for machines that have it all
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -16,35 +16,41 @@ if [ $# -gt 0 ]; then
 else
 	scripts=("$here"/e2e_*.sh)
 fi
+first="recall rivals_ceph rivals disk tree faults compact" # the long ones
 
 dir=$(mktemp -d)
 out=$dir/all
 runner=
 trap '[ -z "$runner" ] || kill -- -"$runner" 2>/dev/null; rm -rf "$dir"' EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM PIPE # a reader that ended, too
 
-# They wait more than they work: some at a time, each shown whole, in order.
+# They wait more than they work: some at a time, each shown whole, in order;
+# the long ones begin first, so that none is left to run alone.
 run_one() { # SCRIPT
 	local to
 	to=$dir/$(basename "$1")
-	SECONDS=0
-	timeout --foreground 900 bash "$1" >"$to.out" 2>&1
+	TIMEFORMAT='%R %U %S'
+	{ time timeout --foreground 900 bash "$1" >"$to.out" 2>&1; } 2>"$to.time"
 	echo $? >"$to.tmp"
-	echo $SECONDS >"$to.s"
 	mv "$to.tmp" "$to.rc"
 }
 export -f run_one
 export dir
-printf '%s\n' "${scripts[@]}" >"$dir/list"
+for s in "${scripts[@]}"; do
+	n=$(basename "$s" .sh) at=9
+	[[ " $first " != *" ${n#e2e_} "* ]] || at=0
+	echo "$at $s"
+done | sort -s -n -k 1,1 | cut -d ' ' -f 2- >"$dir/list"
 set -m # a group of its own, to be ended whole
-xargs -P "${VF_E2E_JOBS:-2}" -I{} bash -c 'run_one "$1"' run_one {} <"$dir/list" &
+xargs -P "${VF_E2E_JOBS:-3}" -I{} bash -c 'run_one "$1"' run_one {} <"$dir/list" &
 runner=$!
 set +m
 
 for s in "${scripts[@]}"; do
 	name=$(basename "$s")
 	while [ ! -e "$dir/$name.rc" ] && kill -0 $runner 2>/dev/null; do sleep 0.2; done
-	echo "== ${name%.sh}, $(cat "$dir/$name.s" 2>/dev/null) s"
+	read -r wall user sys 2>/dev/null <"$dir/$name.time"
+	echo "== ${name%.sh}, ${wall:-?} s, of them on a CPU ${user:-?} and ${sys:-?}"
 	rc=$(cat "$dir/$name.rc" 2>/dev/null || echo unknown)
 	cat "$dir/$name.out"
 	if [ "$rc" != 0 ] && ! grep -q '^not ok' "$dir/$name.out"; then

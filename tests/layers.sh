@@ -5,11 +5,11 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 
 public="store/vecfs.h store/bucket.h store/state.h store/commit.h store/catalog.h store/change.h
-store/cache.h index/index.h query/query.h"
+store/cache.h index/index.h index/encoder.h query/query.h"
 shared="store/listed.h store/checkpoint.h
-store/npy.h store/frames.h store/log.h store/line.h store/lock.h store/util.h
+store/npy.h store/control.h store/frames.h store/log.h store/line.h store/lock.h store/util.h
 store/ranges.h store/tier_disk.h store/pressure.h store/hotset.h store/local_file.h
-store/filter.h store/metadata.h store/http.h store/http_once.h store/waiter.h
+store/filter.h store/metadata.h store/http.h store/http_once.h store/waiter.h store/thread.h
 index/topk.h index/crew.h index/lazy.h index/tree.h index/cluster.h index/kernels.h index/rowset.h
 query/embed.h"
 

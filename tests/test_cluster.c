@@ -3,7 +3,6 @@
  * number of threads, balance, quality beside flat k-means, and bad input.
  */
 #include "index/cluster.h"
-#include "index/crew.h"
 #include "index/kernels_gemm.h"
 #include "index/kmeans.h"
 #include "tests/test.h"
@@ -385,6 +384,36 @@ static void rows_get_their_nearest_leaf(void)
 	vf_cluster_free(c);
 }
 
+/*
+ * One row in a wrong unit made the bytes of all others the same: they fell into
+ * a few leaves, any of them.
+ */
+static void a_far_row_moves_no_other(void)
+{
+	enum { N = 3000, DIM = 32, LEAVES = 200 };
+	static const enum vf_metric of[] = {VF_EUCLIDEAN, VF_DOT};
+	VF_AUTO_FREE float *x = make_rows(N, DIM, 22);
+	struct vf_cluster_view v;
+
+	for (uint32_t j = 0; j < DIM; j++)
+		x[7 * DIM + j] *= 1e6f;
+	for (size_t m = 0; m < VF_N(of); m++) {
+		struct vf_cluster *c = train(of[m], DIM, x, N, LEAVES, 2);
+		VF_AUTO_FREE uint32_t *leaf = assign(c, x, N, 2, 0, NULL);
+		vf_cluster_view(c, &v);
+		VF_AUTO_FREE bool *used = calloc(v.n_leaves, sizeof(*used));
+		size_t same = 0, n_used = 0;
+		for (size_t i = 0; i < N; i++) {
+			same += leaf[i] == find_leaf(&v, x + i * DIM);
+			n_used += !used[leaf[i]];
+			used[leaf[i]] = true;
+		}
+		CU_ASSERT(same >= N * 99 / 100);
+		CU_ASSERT(n_used >= LEAVES * 3 / 4);
+		vf_cluster_free(c);
+	}
+}
+
 static void near_nodes_give_the_exact_leaf_of_most_rows(void)
 {
 	enum { N = 8000, DIM = 32, LEAVES = 200 };
@@ -485,25 +514,6 @@ static void leaves_grow_with_the_root_of_rows(void)
 	CU_ASSERT_EQUAL(vf_cluster_n_leaves(1000000), 4000);
 }
 
-/* ---- the crew --------------------------------------------------------------------- */
-
-static int fail_some(void *arg, size_t item)
-{
-	__atomic_add_fetch((size_t *)arg, 1, __ATOMIC_RELAXED);
-	return item >= 40 ? -(int)item : 0;
-}
-
-static void the_lowest_failure_of_a_crew_is_told(void)
-{
-	size_t n = 0;
-
-	CU_ASSERT_EQUAL(vf_crew_run(1, 40, fail_some, &n), 0);
-	CU_ASSERT_EQUAL(n, 40);
-	CU_ASSERT_EQUAL(vf_crew_run(4, 40, fail_some, &n), 0);
-	CU_ASSERT_EQUAL(n, 80);
-	CU_ASSERT_EQUAL(vf_crew_run(4, 300, fail_some, &n), -40);
-}
-
 static CU_TestInfo tests[] = {
 	{"variants agree with the definition",
 	 variants_agree_with_the_definition},
@@ -514,14 +524,13 @@ static CU_TestInfo tests[] = {
 	{"leaves hold what flat k-means holds",
 	 leaves_hold_what_flat_k_means_holds},
 	{"rows get their nearest leaf", rows_get_their_nearest_leaf},
+	{"a far row moves no other", a_far_row_moves_no_other},
 	{"near nodes give the exact leaf of most rows",
 	 near_nodes_give_the_exact_leaf_of_most_rows},
 	{"odd rows are clustered", odd_rows_are_clustered},
 	{"wrong options are refused", wrong_options_are_refused},
 	{"leaves grow with the root of rows",
 	 leaves_grow_with_the_root_of_rows},
-	{"the lowest failure of a crew is told",
-	 the_lowest_failure_of_a_crew_is_told},
 	CU_TEST_INFO_NULL,
 };
 

@@ -3,6 +3,7 @@
  * is refused or harmless.
  */
 #include "index/codes.h"
+#include "tests/old_codes.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -12,7 +13,7 @@ enum {
 	ROWS = 20,
 	ENTRY = VF_CODES_SECTION_LEN,
 	CRC_OFF = 124,
-	N_WRITTEN = VF_N_SECTIONS + 1, /* with checksums of leaves */
+	N_WRITTEN = 6,
 };
 
 static struct vf_encoder *make_encoder(void)
@@ -80,9 +81,20 @@ static uint8_t *entry(uint8_t *p, enum vf_section s)
 	return e;
 }
 
+/* Of the one leaf, by which all rows lie. */
 static uint8_t *section(uint8_t *p, enum vf_section s)
 {
-	return p + vf_le64(entry(p, s) + 8);
+	struct vf_codes c = {.by_leaf = true,
+			     .padded = 256,
+			     .bits = 1,
+			     .n_rows = ROWS,
+			     .n_leaves = 1};
+	const struct vf_leaf_disk leaf = {.n_rows = ROWS};
+	struct vf_piece piece = {s, 0, 0};
+
+	if (vf_codes_is_by_leaf(s))
+		piece = vf_codes_piece(&c, &leaf, 0, s);
+	return p + vf_le64(entry(p, piece.section) + 8) + piece.off;
 }
 
 static void mend_header(uint8_t *p, size_t len)
@@ -129,38 +141,33 @@ static void what_is_written_is_read(void)
 	CU_ASSERT(c.n_rows == ROWS && c.n_leaves == 1);
 	CU_ASSERT(c.metric == VF_EUCLIDEAN && c.dtype == VF_F32);
 	CU_ASSERT_EQUAL(c.rotation_seed, 7);
-	const uint64_t *off = c.section[VF_SEC_LINE_OFFS];
+	const uint64_t *off = vf_codes_leaf(&c, 0, VF_SEC_LINE_OFFS);
 	CU_ASSERT(off[0] == 0 && off[1] == 10 && off[2] == 21);
-	VF_AUTO_BUF struct vf_buf again = {0};
-	CU_ASSERT_EQUAL(vf_codes_encode(&c, &again), 0);
-	CU_ASSERT(again.len == len && !memcmp(again.data, p, len));
 }
 
 /* Files of today are read by the programs of tomorrow. */
-static void the_layout_is_the_one_of_version_1(void)
+static void the_layout_is_the_one_of_version_2(void)
 {
 	size_t len;
 	VF_AUTO_FREE uint8_t *p = make_file(&len);
 
 	CU_ASSERT(!memcmp(p, "VFCODES1", 8));
-	CU_ASSERT_EQUAL(vf_le32(p + 8), 1);
-	CU_ASSERT_EQUAL(vf_le32(p + 12), 128 + 10 * 32);
+	CU_ASSERT_EQUAL(vf_le32(p + 8), 2);
+	CU_ASSERT_EQUAL(vf_le32(p + 12), 128 + 6 * 32);
 	CU_ASSERT_EQUAL(vf_le64(p + 16), len);
 	CU_ASSERT_EQUAL(vf_le64(p + 24), ROWS);
 	CU_ASSERT(vf_le32(p + 32) == DIM && vf_le32(p + 36) == 256);
-	CU_ASSERT_EQUAL(vf_le32(p + 64), 10);
-	for (uint32_t s = 0; s < 10; s++) {
+	CU_ASSERT_EQUAL(vf_le32(p + 64), 6);
+	for (uint32_t s = 0; s < 6; s++) {
 		/* What tells where the rest is comes first. */
-		static const uint32_t types[] = {1, 2, 3, 13, 4, 5, 6, 7, 8, 9};
+		static const uint32_t types[] = {1, 2, 3, 13, 14, 6};
 		CU_ASSERT_EQUAL(vf_le32(p + 128 + s * 32), types[s]);
 		CU_ASSERT_EQUAL(vf_le64(p + 128 + s * 32 + 8) % 64, 0);
 	}
 }
 
-static void every_flipped_bit_is_refused(void)
+static void refuse_every_bit(uint8_t *p, size_t len)
 {
-	size_t len;
-	VF_AUTO_FREE uint8_t *p = make_file(&len);
 	const char *reason;
 	struct vf_codes c;
 
@@ -173,6 +180,31 @@ static void every_flipped_bit_is_refused(void)
 		p[i / 8] ^= (uint8_t)(1 << i % 8);
 	}
 	CU_ASSERT_EQUAL(validate(p, len), 0);
+}
+
+static void every_flipped_bit_is_refused(void)
+{
+	size_t len;
+	VF_AUTO_FREE uint8_t *p = make_file(&len);
+
+	refuse_every_bit(p, len);
+}
+
+static void files_of_version_1_are_read(void)
+{
+	VF_AUTO_BUF struct vf_buf old = {0}, again = {0};
+	size_t len;
+	VF_AUTO_FREE uint8_t *p = make_file(&len);
+	const char *reason;
+	struct vf_codes c;
+
+	old_codes(p, len, &old);
+	refuse_every_bit(old.data, old.len);
+	CU_ASSERT_EQUAL_FATAL(vf_codes_validate(old.data, old.len, &c, &reason),
+			      0);
+	CU_ASSERT(!c.by_leaf && c.n_rows == ROWS && c.n_leaves == 1);
+	CU_ASSERT_EQUAL(vf_codes_encode(&c, &again), 0);
+	CU_ASSERT(again.len == len && !memcmp(again.data, p, len));
 }
 
 static void every_other_length_is_refused(void)
@@ -388,9 +420,10 @@ static void what_passes_the_checks_can_be_scanned(void)
 
 static CU_TestInfo tests[] = {
 	{"what is written is read", what_is_written_is_read},
-	{"the layout is the one of version 1",
-	 the_layout_is_the_one_of_version_1},
+	{"the layout is the one of version 2",
+	 the_layout_is_the_one_of_version_2},
 	{"every flipped bit is refused", every_flipped_bit_is_refused},
+	{"files of version 1 are read", files_of_version_1_are_read},
 	{"every other length is refused", every_other_length_is_refused},
 	{"what is newer is said to be newer",
 	 what_is_newer_is_said_to_be_newer},

@@ -90,6 +90,34 @@ static void a_tree_that_is_outgrown_takes_all(void)
 	CU_ASSERT_EQUAL(choose(s, 2, v).n_shards, 0);
 }
 
+/* Ten puts of one size once needed 3.9 times the rows of one put. */
+static void puts_outgrow_the_tree_of_the_first(void)
+{
+	struct vf_compact_shard s[8];
+	struct vf_compact_view v = {
+		.n_leaves = 400, .want_leaves = 2529, .grows = true};
+
+	for (int i = 0; i < 8; i++)
+		s[i] = (struct vf_compact_shard){.n_rows = CAPACITY / 10};
+	CU_ASSERT_EQUAL(choose(s, 3, v).n_shards, 0); /* too few rows */
+	struct vf_compact_plan p = choose(s, 4, v);
+	CU_ASSERT(p.new_tree && p.n_shards == 4 && !p.tail);
+	CU_ASSERT_EQUAL(p.n_rows, CAPACITY / 10 * 4);
+	v.n_leaves = 0;
+	CU_ASSERT_EQUAL(choose(s, 4, v).n_shards, 4);
+	v.n_leaves = 1265; /* leaves enough */
+	CU_ASSERT_EQUAL(choose(s, 4, v).n_shards, 0);
+	v.n_leaves = 400;
+	s[0].n_rows = CAPACITY * 4 / 10; /* most are of one put */
+	CU_ASSERT_EQUAL(choose(s, 5, v).n_shards, 0);
+	for (int i = 0; i < 8; i++)
+		s[i].n_rows = CAPACITY / 7;
+	CU_ASSERT_EQUAL(choose(s, 7, v).n_shards, 7);
+	CU_ASSERT_EQUAL(choose(s, 8, v).n_shards, 0); /* more than a shard */
+	v.grows = false;
+	CU_ASSERT_EQUAL(choose(s, 7, v).n_shards, 0);
+}
+
 static void writers_merge_what_is_alike(void)
 {
 	struct vf_compact_shard s[] = {
@@ -176,6 +204,8 @@ static CU_TestInfo tests[] = {
 	{"a tail takes a small shard along", a_tail_takes_a_small_shard_along},
 	{"a tree that is outgrown takes all",
 	 a_tree_that_is_outgrown_takes_all},
+	{"puts outgrow the tree of the first",
+	 puts_outgrow_the_tree_of_the_first},
 	{"writers merge shards that are alike", writers_merge_what_is_alike},
 	{"rows are written again a few times only", writing_again_is_bounded},
 	{"a plan carried out leaves no plan", once_is_enough},

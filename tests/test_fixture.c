@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <xxhash.h>
 
+#include "index/encoder.h"
 #include "index/index.h"
 #include "store/frames.h"
 #include "store/npy.h"

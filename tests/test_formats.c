@@ -12,14 +12,7 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "tools/verb.h"
-
 enum { ROWS = 300, DIM = 19, SOME = 7 };
-
-bool vf_interrupted(void)
-{
-	return false;
-}
 
 /* What a row may hold: numbers that are hard to spell, keys that are to quote. */
 struct sample {

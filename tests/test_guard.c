@@ -2,6 +2,7 @@
  * Copies of mapped bytes that can fault.  The file under test is included to
  * reach whether its handler is installed.
  */
+#include "index/crew.h"
 #include "tests/test.h"
 
 #include <fcntl.h>
@@ -189,6 +190,34 @@ static void a_foreign_fault_goes_to_the_handler_before_ours(void)
 	vf_guard_install();
 }
 
+struct crew_copy {
+	pthread_barrier_t all_are_here; /* each item on a thread of its own */
+	struct mapped m;
+};
+
+static int copy_item(void *arg, size_t item)
+{
+	struct crew_copy *c = arg;
+	char out[5];
+
+	pthread_barrier_wait(&c->all_are_here);
+	return vf_guarded_copy(out, c->m.p + item % PAGES * c->m.page, 5);
+}
+
+/* Threads that had SIGBUS blocked ended the process: status 135. */
+static void a_crew_is_guarded_too(void)
+{
+	struct crew_copy c;
+
+	CU_ASSERT_EQUAL(vf_guard_install(), 0);
+	pthread_barrier_init(&c.all_are_here, NULL, THREADS);
+	map_cut_file(&c.m, 0);
+	CU_ASSERT_EQUAL(vf_crew_run(THREADS, THREADS, copy_item, &c), -EFAULT);
+	CU_ASSERT_EQUAL(vf_crew_run(THREADS, THREADS, copy_item, &c), -EFAULT);
+	unmap(&c.m);
+	pthread_barrier_destroy(&c.all_are_here);
+}
+
 static CU_TestInfo tests[] = {
 	{"without the handler nothing is touched",
 	 without_the_handler_nothing_is_touched},
@@ -203,5 +232,6 @@ static CU_TestInfo tests[] = {
 	 a_fault_leaves_the_mask_of_signals_as_it_was},
 	{"a foreign fault goes to the handler before ours",
 	 a_foreign_fault_goes_to_the_handler_before_ours},
+	{"a crew is guarded too", a_crew_is_guarded_too},
 	CU_TEST_INFO_NULL};
 VF_SUITE("query/guard", tests);

@@ -161,8 +161,12 @@ static void metadata_that_is_not_flat_is_refused(void)
 					  "{\"a\":\"\\ud800\"}"};
 	VF_AUTO_BUF struct vf_buf b = {0};
 
+	char reason[128];
+
 	for (size_t i = 0; i < VF_N(bad); i++)
 		CU_ASSERT_EQUAL(metadata(bad[i], &b), -EINVAL);
+	CU_ASSERT_EQUAL(vf_metadata_append("", 0, &b, reason), -EINVAL);
+	CU_ASSERT_STRING_EQUAL(reason, "is an empty line; {} means none");
 }
 
 static void text_lines_give_key_text_and_metadata(void)

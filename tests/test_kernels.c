@@ -3,6 +3,7 @@
  * ending at a page that may not be touched.
  */
 #include "index/kernels.h"
+#include "index/quantize.h"
 #include "tests/test.h"
 
 #include <math.h>
@@ -100,17 +101,54 @@ static void compare_counts(const struct vf_kernels *k)
 
 static void counts_of_all_ones_do_not_overflow(void)
 {
-	enum { WORDS = 64 };
+	enum { WORDS = 64, ROWS = 5 };
 	uint64_t planes[4 * WORDS];
-	uint8_t code[WORDS * 8];
-	uint32_t n;
+	uint8_t codes[ROWS * WORDS * 8];
+	uint32_t n[ROWS];
 
 	memset(planes, 0xff, sizeof(planes));
-	memset(code, 0xff, sizeof(code));
-	scalar()->b1q4(code, 1, WORDS, planes, &n);
-	CU_ASSERT_EQUAL(n, 15 * 64 * WORDS);
-	vf_kernels()->b1q4(code, 1, WORDS, planes, &n);
-	CU_ASSERT_EQUAL(n, 15 * 64 * WORDS);
+	memset(codes, 0xff, sizeof(codes));
+	scalar()->b1q4(codes, 1, WORDS, planes, n);
+	CU_ASSERT_EQUAL(n[0], 15 * 64 * WORDS);
+	vf_kernels()->b1q4(codes, ROWS, WORDS, planes, n);
+	for (int i = 0; i < ROWS; i++)
+		CU_ASSERT_EQUAL(n[i], 15 * 64 * WORDS);
+}
+
+static void compare_estimates(const struct vf_kernels *k)
+{
+	enum { ROWS = 64 };
+	uint8_t *end = guarded_end(), *counts_end = guarded_end();
+	struct vf_query_code q = {
+		.lo = -.7f, .step = .1f, .sum = 3, .base = .5f};
+	float got[ROWS], want[ROWS];
+	uint64_t seed = 3, near;
+
+	for (size_t n = 0; n <= ROWS; n++) {
+		struct vf_factors *f =
+			(void *)(end - n * sizeof(struct vf_factors));
+		uint32_t *counts = (void *)(counts_end - n * sizeof(*counts));
+		fill_floats(f, n * 4, &seed);
+		for (size_t i = 0; i < n; i++) {
+			f[i].ones = (uint32_t)(vf_test_rand(&seed) % 4097);
+			counts[i] = (uint32_t)(vf_test_rand(&seed) % 61441);
+		}
+		if (n > 7)
+			f[n - 7].add = NAN, f[n / 2].mul = INFINITY;
+		near = scalar()->estimate(&q, f, counts, n, 2, want);
+		CU_ASSERT_EQUAL(k->estimate(&q, f, counts, n, 2, got), near);
+		CU_ASSERT(!memcmp(got, want, n * sizeof(*got)));
+		for (size_t i = 0; i < n; i++)
+			CU_ASSERT_EQUAL(near >> i & 1, !(want[i] > 2));
+		CU_ASSERT(n == 64 || !(near >> n));
+	}
+	free_guarded(end);
+	free_guarded(counts_end);
+}
+
+static void variants_estimate_alike(void)
+{
+	for_each_variant(compare_estimates);
 }
 
 static void variants_count_alike(void)
@@ -326,6 +364,7 @@ static void unknown_names_have_no_table(void)
 
 static CU_TestInfo tests[] = {
 	{"variants count alike", variants_count_alike},
+	{"variants estimate alike", variants_estimate_alike},
 	{"counts of all ones do not overflow",
 	 counts_of_all_ones_do_not_overflow},
 	{"variants measure alike", variants_measure_alike},

@@ -48,6 +48,21 @@ static void compare_lengths(const struct vf_kernels *k, const uint8_t *codes,
 		}
 }
 
+static void compare_bytes(const struct vf_kernels *k, const uint8_t *end,
+			  uint8_t *q_end)
+{
+	static const uint32_t rows[ROWS] = {2, 0, 1};
+	int64_t got[ROWS], want[ROWS];
+
+	for (size_t dim = 64; dim <= WORDS_MAX * 64; dim += 64) {
+		const uint8_t *bytes = end - ROWS * dim;
+		const int16_t *q = (void *)(q_end - dim * 2);
+		k->bytes_i16(bytes, dim, rows, ROWS, q, got);
+		vf_bytes_i16_scalar(bytes, dim, rows, ROWS, q, want);
+		CU_ASSERT(!memcmp(got, want, sizeof(got)));
+	}
+}
+
 static void compare_kernel(const struct vf_kernels *k)
 {
 	uint8_t *codes = guarded_end(CODES), *extra = guarded_end(EXTRA);
@@ -62,6 +77,8 @@ static void compare_kernel(const struct vf_kernels *k)
 		*v = (int16_t)(vf_test_rand(&seed) % 32767) - 16383;
 	compare_lengths(k, codes, extra, q);
 	compare_lengths(k, codes - 3, extra - 5, q - 2);
+	compare_bytes(k, extra, q);
+	compare_bytes(k, extra - 5, q - 2);
 	free_guarded(codes, CODES);
 	free_guarded(extra, EXTRA);
 	free_guarded(q, QUERY);
@@ -92,6 +109,7 @@ static void variants_sum_alike(void)
 static void the_largest_sums_do_not_overflow(void)
 {
 	static uint8_t code[WORDS_MAX * 8], extra[WORDS_MAX * 8 * 7];
+	static uint8_t bytes[WORDS_MAX * 64];
 	static int16_t q[WORDS_MAX * 64];
 	const struct vf_bit_rows r = {code, extra,     &(uint32_t){0},
 				      1,    WORDS_MAX, 7};
@@ -99,10 +117,13 @@ static void the_largest_sums_do_not_overflow(void)
 
 	memset(code, 0xff, sizeof(code));
 	memset(extra, 0xff, sizeof(extra));
+	memset(bytes, 0xff, sizeof(bytes));
 	for (int sign = -1; sign <= 1; sign += 2) {
 		for (size_t i = 0; i < VF_N(q); i++)
 			q[i] = (int16_t)(sign * 16383);
 		vf_kernels()->bits_i16(&r, q, &got);
+		CU_ASSERT_EQUAL(got, sign * INT64_C(255) * 16383 * 4096);
+		vf_kernels()->bytes_i16(bytes, VF_N(bytes), r.rows, 1, q, &got);
 		CU_ASSERT_EQUAL(got, sign * INT64_C(255) * 16383 * 4096);
 	}
 }

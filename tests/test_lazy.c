@@ -4,6 +4,7 @@
 #include "index/codes.h"
 #include "index/lazy.h"
 #include "index/tree.h"
+#include "tests/old_codes.h"
 #include "tests/test.h"
 
 #include <pthread.h>
@@ -91,6 +92,13 @@ static int read_file(void *arg, uint64_t off, size_t len, void *out)
 	return 0;
 }
 
+static int readv_file(void *arg, uint64_t off, struct iovec *iov, int n)
+{
+	for (int i = 0; i < n; off += iov[i++].iov_len)
+		read_file(arg, off, iov[i].iov_len, iov[i].iov_base);
+	return 0;
+}
+
 static void hint_file(void *arg, const struct vf_extent *e, size_t n,
 		      void *cost)
 {
@@ -112,8 +120,11 @@ static void locate_file(void *arg, const struct vf_extent *e, size_t n,
 
 static struct vf_index *open_lab(struct lab *l, int want)
 {
-	const struct vf_codes_source src = {read_file, NULL, hint_file,
-					    locate_file, l};
+	const struct vf_codes_source src = {.read = read_file,
+					    .readv = readv_file,
+					    .hint = hint_file,
+					    .locate = locate_file,
+					    .arg = l};
 	struct vf_index *ix;
 	const char *why;
 
@@ -211,6 +222,96 @@ static void answers_are_those_of_codes_read_whole(void)
 	free_lab(l);
 }
 
+/* A mapping: of bytes that can be counted, and can fault. */
+static size_t n_copied, n_unasked;
+static bool faults_in_call, faults_in_copy;
+static const uint8_t *mapped;
+static uint8_t *wanted; /* of each byte, whether it was; NULL: nobody asks */
+
+static void want_mapped(const void *p, size_t len)
+{
+	if (wanted)
+		memset(wanted + ((const uint8_t *)p - mapped), 1, len);
+}
+
+static int copy_mapped(void *dst, const void *src, size_t len)
+{
+	size_t off = (size_t)((const uint8_t *)src - mapped);
+
+	n_copied += len;
+	for (size_t i = 0; wanted && i < len; i++)
+		n_unasked += !wanted[off + i];
+	memcpy(dst, src, len);
+	return faults_in_copy ? -EFAULT : 0;
+}
+
+static int call_mapped(void (*fn)(void *arg), void *arg)
+{
+	if (faults_in_call)
+		return -EFAULT;
+	fn(arg);
+	return 0;
+}
+
+static int open_mapped(const struct lab *l, struct vf_index **out)
+{
+	const struct vf_index_mapping m = {l->file.data, l->file.len,
+					   copy_mapped, call_mapped,
+					   want_mapped};
+	const char *why;
+
+	mapped = l->file.data;
+	int err = vf_index_open_mapped(&m, out, &why);
+
+	CU_ASSERT(!*out == !!err && (!err || why));
+	return err;
+}
+
+static void codes_that_are_mapped_are_checked_and_not_held(void)
+{
+	struct lab *l = make_lab();
+	struct vf_index *whole = open_whole(l), *ix;
+	struct vf_index_info held, all;
+	struct found a, b;
+
+	n_copied = n_unasked = 0;
+	CU_ASSERT_EQUAL_FATAL(open_mapped(l, &ix), 0);
+	vf_index_info(whole, &all);
+	vf_index_info(ix, &held);
+	CU_ASSERT(held.ram_len < all.ram_len / 2);
+	CU_ASSERT(n_copied <= held.ram_len);
+	CU_ASSERT_EQUAL_FATAL(vf_index_attach(ix, l->tree), 0);
+	wanted = calloc(l->file.len, 1);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(wanted);
+	for (size_t q = 0; q < ROWS; q += 13) {
+		search(whole, l, q, 3, &a);
+		memset(wanted, 0, l->file.len);
+		search(ix, l, q, 3, &b);
+		CU_ASSERT(!a.err && !b.err && are_equal(&a, &b));
+	}
+	CU_ASSERT_EQUAL(n_unasked, 0);
+	free(VF_STEAL(wanted));
+	vf_index_close(ix);
+	vf_index_close(whole);
+	((uint8_t *)l->file.data)[l->file.len / 2] ^= 4;
+	CU_ASSERT_EQUAL(open_mapped(l, &ix), -EBADMSG);
+	free_lab(l);
+}
+
+static void a_mapping_that_faults_is_an_error(void)
+{
+	struct lab *l = make_lab();
+	struct vf_index *ix;
+
+	faults_in_call = true;
+	CU_ASSERT_EQUAL(open_mapped(l, &ix), -EREMOTEIO);
+	faults_in_call = false;
+	faults_in_copy = true;
+	CU_ASSERT_EQUAL(open_mapped(l, &ix), -EREMOTEIO);
+	faults_in_copy = false;
+	free_lab(l);
+}
+
 static void only_what_is_looked_into_is_read_and_once(void)
 {
 	struct lab *l = make_lab();
@@ -262,9 +363,10 @@ static void lines_and_checksums_stay_in_the_file(void)
 			  crc[0] == crc[1] && row_crc[0] == row_crc[1]);
 	}
 	CU_ASSERT_EQUAL(vf_codes_find(l->file.data, l->file.len,
-				      VF_SEC_LINE_OFFS, &ref),
+				      VF_SEC_ROWS_BY_LEAF, &ref),
 			0);
-	memset(l->file.data + ref.off + 8, 0xff, 8); /* of row 1 */
+	/* Where the line of row 1 is: behind the codes of leaf 0. */
+	memset(l->file.data + ref.off + EACH * (256 / 8 + 16) + 8, 0xff, 8);
 	CU_ASSERT_EQUAL(vf_index_line(ix, 1, &off[0], &len[0], &crc[0]),
 			-EBADMSG);
 	CU_ASSERT(!off[0] && !len[0] && !crc[0]);
@@ -301,8 +403,8 @@ static void flipped_bits_are_refused_when_they_are_read(void)
 	const char *why;
 
 	for (size_t at = 0; at < l->file.len; at += 3) {
-		const struct vf_codes_source src = {read_file, NULL, NULL, NULL,
-						    l};
+		const struct vf_codes_source src = {
+			.read = read_file, .readv = readv_file, .arg = l};
 		struct vf_index *ix = NULL;
 		l->file.data[at] ^= 1;
 		int err = vf_index_open_lazy(&src, l->file.len, &ix, &why);
@@ -315,6 +417,38 @@ static void flipped_bits_are_refused_when_they_are_read(void)
 		l->file.data[at] ^= 1;
 	}
 	CU_ASSERT(unseen < 13 * 64 / 3);
+	free_lab(l);
+}
+
+static void files_of_version_1_answer_the_same(void)
+{
+	struct lab *l = make_lab();
+	VF_AUTO_BUF struct vf_buf today = l->file;
+	struct vf_index *whole = open_whole(l);
+	const char *why;
+
+	l->file = (struct vf_buf){0};
+	old_codes(today.data, today.len, &l->file);
+	struct vf_index *ix = open_lab(l, 0), *old = open_whole(l);
+	for (uint32_t i = 0; i < LEAVES; i++) {
+		struct found f[3];
+		search(whole, l, i * 9, 3, &f[0]);
+		search(old, l, i * 9, 3, &f[1]);
+		search(ix, l, i * 9, 3, &f[2]);
+		CU_ASSERT(are_equal(&f[0], &f[1]) && are_equal(&f[0], &f[2]));
+	}
+	CU_ASSERT_EQUAL(vf_index_load_all(ix, &why), 0);
+	for (uint64_t i = 0; i < ROWS; i++) {
+		uint64_t off[2];
+		uint32_t len[2], crc[2];
+		vf_index_line(ix, i, &off[0], &len[0], &crc[0]);
+		vf_index_line(whole, i, &off[1], &len[1], &crc[1]);
+		CU_ASSERT(off[0] == off[1] && len[0] == len[1] &&
+			  crc[0] == crc[1]);
+	}
+	vf_index_close(ix);
+	vf_index_close(old);
+	vf_index_close(whole);
 	free_lab(l);
 }
 
@@ -378,6 +512,10 @@ static void threads_share_what_they_read(void)
 static CU_TestInfo tests[] = {
 	{"answers are those of codes read whole",
 	 answers_are_those_of_codes_read_whole},
+	{"codes that are mapped are checked, and not held",
+	 codes_that_are_mapped_are_checked_and_not_held},
+	{"a mapping that faults is an error",
+	 a_mapping_that_faults_is_an_error},
 	{"only what is looked into is read, and once",
 	 only_what_is_looked_into_is_read_and_once},
 	{"lines and checksums stay in the file",
@@ -387,6 +525,8 @@ static CU_TestInfo tests[] = {
 	 flipped_bits_are_refused_when_they_are_read},
 	{"without checksums of leaves it is to be read whole",
 	 without_checksums_of_leaves_it_is_to_be_read_whole},
+	{"files of version 1 answer the same",
+	 files_of_version_1_answer_the_same},
 	{"threads share what they read", threads_share_what_they_read},
 	CU_TEST_INFO_NULL};
 

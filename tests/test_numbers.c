@@ -91,6 +91,32 @@ static void random_numbers_are_exact(void)
 	CU_ASSERT_EQUAL(n_bad, 0);
 }
 
+/* Lists of them, where several digits are read at once, up to the very end. */
+static void digits_of_any_number_are_read(void)
+{
+	enum { N = 40 };
+	uint64_t seed = 9;
+	unsigned n_bad = 0;
+
+	for (int round = 0; round < 2000; round++) {
+		char list[N * 64] = "[", number[64];
+		float got[N], want[N];
+		for (int i = 0; i < N; i++) {
+			uint64_t r = vf_splitmix64(&seed);
+			snprintf(number, sizeof(number), "%s%llu.%0*llu",
+				 r & 1 ? "-" : "",
+				 (unsigned long long)(r % 3 ? 0 : r >> r % 61),
+				 (int)(r >> 20) % 21 + 1,
+				 (unsigned long long)(r >> (r >> 8) % 64));
+			want[i] = strtof(number, NULL);
+			strcat(strcat(list, i ? "," : ""), number);
+		}
+		n_bad += parse(strcat(list, "]"), N, got) ||
+			 memcmp(got, want, sizeof(got));
+	}
+	CU_ASSERT_EQUAL(n_bad, 0);
+}
+
 static void lists_have_as_many_as_are_wanted(void)
 {
 	float x[3];
@@ -141,6 +167,7 @@ static void what_is_no_list_of_numbers_is_refused(void)
 static CU_TestInfo tests[] = {
 	{"numbers are rounded as by strtof", numbers_are_rounded_as_by_strtof},
 	{"random numbers are exact", random_numbers_are_exact},
+	{"digits of any number are read", digits_of_any_number_are_read},
 	{"lists have as many as are wanted", lists_have_as_many_as_are_wanted},
 	{"what is no list of numbers is refused",
 	 what_is_no_list_of_numbers_is_refused},

@@ -4,6 +4,7 @@
  */
 #include "index/kernels.h"
 #include "index/quantize.h"
+#include "index/refine.h"
 #include "tests/test.h"
 
 #include <float.h>
@@ -329,6 +330,24 @@ static void factors_are_finite_whatever_the_row_holds(void)
 			}
 }
 
+/* Its bound was 0, which closed all rows of tiny elements but some. */
+static void a_row_near_the_centroid_has_a_bound(void)
+{
+	float x[256], zero[256] = {0}, length = 16e-18f;
+	const struct vf_place at = {zero, zero};
+	const struct vf_grid g = {.metric = VF_DOT, .padded = 256, .bits = 5};
+	struct vf_extra_factors fine;
+	struct vf_factors f;
+	uint8_t code[32], extra[4 * 32];
+
+	for (int i = 0; i < 256; i++)
+		x[i] = i % 2 ? 1e-18f : -1e-18f;
+	vf_quantize_row(VF_DOT, 256, x, &at, code, &f);
+	CU_ASSERT_DOUBLE_EQUAL(f.err, length, length / 1e5f);
+	vf_refine_row(&g, x, &at, extra, &fine);
+	CU_ASSERT_DOUBLE_EQUAL(fine.err, length, length / 1e5f);
+}
+
 static void a_row_at_the_centroid_is_estimated_exactly(void)
 {
 	float x[256];
@@ -364,6 +383,8 @@ static void factors_know_the_length_of_the_residual(void)
 }
 
 static CU_TestInfo tests[] = {
+	{"a row near the centroid has a bound",
+	 a_row_near_the_centroid_has_a_bound},
 	{"estimates of neighbours are unbiased",
 	 estimates_of_neighbours_are_unbiased},
 	{"the bound of eps 1.9 holds for 94 % of strangers",

@@ -132,6 +132,34 @@ static void searches_equal_brute_force(void)
 		}
 }
 
+/*
+ * Short queries by inner product found next to nothing: they were coded
+ * against an origin longer than they.
+ */
+static void the_length_of_a_query_is_no_matter(void)
+{
+	struct vf_fixture *f = write_index(VF_DOT, VF_F32, false);
+	struct vf_view *v = open_index(f);
+	float q[DIM];
+	struct vf_search s = {.k = 20, .rerank = VF_RERANK_NONE};
+	struct vf_answer *a, *b;
+
+	for (int i = 0; i < DIM; i++)
+		q[i] = ldexpf(f->x[10][i], -40);
+	CU_ASSERT_EQUAL_FATAL(search(v, f->x[10], s, &a), 0);
+	CU_ASSERT_EQUAL_FATAL(search(v, q, s, &b), 0);
+	CU_ASSERT_FATAL(a->n_hits == 20 && b->n_hits == 20);
+	for (size_t i = 0; i < 20; i++) {
+		CU_ASSERT_STRING_EQUAL(a->hits[i].key, b->hits[i].key);
+		CU_ASSERT_EQUAL(ldexpf(a->hits[i].distance, -40),
+				b->hits[i].distance);
+	}
+	vf_answer_free(a);
+	vf_answer_free(b);
+	vf_view_close(v);
+	vf_fixture_free(f);
+}
+
 /* Mean error of the distances of all rows, and whether they are so marked. */
 static double error_of_rerank(const struct vf_fixture *f, struct vf_view *v,
 			      enum vf_rerank how)
@@ -333,7 +361,7 @@ static void metadata_is_left_out_when_asked(void)
 
 static void queries_without_a_distance_are_refused(void)
 {
-	static const float bad[] = {NAN, INFINITY, -INFINITY};
+	static const float bad[] = {NAN, INFINITY, -INFINITY, 2e19f};
 
 	for (size_t m = 0; m < VF_N(metrics); m++) {
 		struct vf_fixture *f = write_index(metrics[m], VF_F32, false);
@@ -397,6 +425,8 @@ static void threads_may_search_one_view(void)
 
 static CU_TestInfo tests[] = {
 	{"searches equal brute force", searches_equal_brute_force},
+	{"the length of a query by inner product is no matter",
+	 the_length_of_a_query_is_no_matter},
 	{"reranking by all bits reads no row",
 	 reranking_by_all_bits_reads_no_row},
 	{"plain Hamming is a mode", plain_hamming_is_a_mode},

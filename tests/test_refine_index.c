@@ -6,6 +6,7 @@
 #include "index/refine.h"
 #include "index/topk.h"
 #include "store/npy.h"
+#include "tests/old_codes.h"
 #include "tests/test.h"
 
 #include <float.h>
@@ -182,7 +183,7 @@ static int reopen(const struct vf_buf *file)
 	return err;
 }
 
-/* Two sections more, which readers of 1-bit files pass over. */
+/* A section more, which readers may pass over. */
 static void extra_bits_may_be_passed_over(void)
 {
 	VF_AUTO_BUF struct vf_buf one = {0}, five = {0};
@@ -191,19 +192,15 @@ static void extra_bits_may_be_passed_over(void)
 	make_set(300, 40, &s);
 	vf_index_close(build(&s, VF_DOT, 1, &one));
 	vf_index_close(build(&s, VF_DOT, 5, &five));
-	CU_ASSERT(vf_le32(one.data + 64) == 10 &&
-		  vf_le32(five.data + 64) == 12);
+	CU_ASSERT(vf_le32(one.data + 64) == 6 && vf_le32(five.data + 64) == 7);
 	CU_ASSERT_EQUAL(vf_le32(five.data + 48), 1);
-	for (uint32_t i = 0; i < VF_SEC_TREE; i++) {
-		const uint8_t *e = find_entry(five.data, i);
-		CU_ASSERT_EQUAL(vf_le32(e + 4), i >= VF_N_SECTIONS);
-		if (i < VF_N_SECTIONS) {
-			const uint8_t *o = find_entry(one.data, i);
-			CU_ASSERT_EQUAL(vf_le32(e + 24), vf_le32(o + 24));
-		}
-	}
-	CU_ASSERT_EQUAL(vf_le64(find_entry(five.data, VF_SEC_EXTRA_CODES) + 16),
-			40 * 4 * 320 / 8);
+	const uint8_t *rows = find_entry(five.data, VF_SEC_ROWS_BY_LEAF),
+		      *extra = find_entry(five.data, VF_SEC_EXTRA_BY_LEAF);
+	CU_ASSERT_EQUAL(
+		vf_le32(rows + 24),
+		vf_le32(find_entry(one.data, VF_SEC_ROWS_BY_LEAF) + 24));
+	CU_ASSERT(vf_le32(rows + 4) == 0 && vf_le32(extra + 4) == 1);
+	CU_ASSERT_EQUAL(vf_le64(extra + 16), 40 * (4 * 320 / 8 + 16));
 	free_set(&s);
 }
 
@@ -214,26 +211,25 @@ static void damaged_extra_bits_are_refused(void)
 
 	make_set(300, 40, &s);
 	vf_index_close(build(&s, VF_DOT, 5, &file));
-	uint8_t *codes = find_entry(file.data, VF_SEC_EXTRA_CODES);
-	uint8_t *factors = find_entry(file.data, VF_SEC_EXTRA_FACTORS);
-	uint8_t *at = file.data + vf_le64(codes + 8);
+	uint8_t *extra = find_entry(file.data, VF_SEC_EXTRA_BY_LEAF);
+	uint8_t *at = file.data + vf_le64(extra + 8);
 	at[77] ^= 4;
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	at[77] ^= 4;
 	CU_ASSERT_EQUAL(reopen(&file), 0);
-	struct vf_extra_factors *f = (void *)(file.data + vf_le64(factors + 8));
+	struct vf_extra_factors *f = (void *)(at + 40 * 4 * 320 / 8);
 	f[3].mul = NAN;
-	mend(file.data, VF_SEC_EXTRA_FACTORS);
+	mend(file.data, VF_SEC_EXTRA_BY_LEAF);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	f[3].mul = 1;
 	f[3].err = -1;
-	mend(file.data, VF_SEC_EXTRA_FACTORS);
+	mend(file.data, VF_SEC_EXTRA_BY_LEAF);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	f[3].err = 1;
-	mend(file.data, VF_SEC_EXTRA_FACTORS);
+	mend(file.data, VF_SEC_EXTRA_BY_LEAF);
 	CU_ASSERT_EQUAL(reopen(&file), 0);
-	vf_put_le32(factors, 99); /* one of the two is missing */
-	mend(file.data, VF_SEC_EXTRA_CODES);
+	vf_put_le64(extra + 16, vf_le64(extra + 16) - 40); /* odd bits */
+	mend(file.data, VF_SEC_EXTRA_BY_LEAF);
 	CU_ASSERT_EQUAL(reopen(&file), -EBADMSG);
 	free_set(&s);
 }
@@ -296,11 +292,12 @@ static struct set thin(const struct set *s, size_t n)
 static struct vf_index *spoil(const struct vf_buf *file, uint32_t section,
 			      size_t stride, float gain)
 {
-	uint8_t *copy = malloc(file->len);
+	struct vf_buf old = {0}; /* each section is of all rows there */
 	struct vf_index *ix;
 	const char *why;
 
-	memcpy(copy, file->data, file->len);
+	old_codes(file->data, file->len, &old);
+	uint8_t *copy = old.data;
 	uint8_t *e = find_entry(copy, section), *f = copy + vf_le64(e + 8);
 	for (size_t i = 0; i < vf_le64(e + 16); i += stride) {
 		float mul;
@@ -309,7 +306,7 @@ static struct vf_index *spoil(const struct vf_buf *file, uint32_t section,
 		memcpy(f + i + 4, &mul, sizeof(mul));
 	}
 	mend(copy, section);
-	if (vf_index_open(copy, file->len, &ix, &why))
+	if (vf_index_open(copy, old.len, &ix, &why))
 		abort();
 	return ix;
 }

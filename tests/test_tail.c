@@ -121,11 +121,34 @@ static void keys_are_looked_up_among_the_living(void)
 	vf_fixture_free(f);
 }
 
+/* Rows of the log had distances, all others numbers of bits. */
+static void bits_are_not_mixed_with_distances(void)
+{
+	struct vf_search s = {
+		.k = 3, .hamming = true, .rerank = VF_RERANK_NONE};
+	struct vf_fixture *f = write_index();
+	char why[VF_SEARCH_WHY_LEN];
+	struct vf_answer *a;
+	struct vf_view *v;
+
+	CU_ASSERT_EQUAL_FATAL(vf_view_open(f->path, NULL, &v), 0);
+	CU_ASSERT_EQUAL(vf_view_check(v, f->x[10], &s, why), -EINVAL);
+	CU_ASSERT_PTR_NOT_NULL(strstr(why, "rows of the log"));
+	CU_ASSERT_EQUAL(vf_view_search(v, f->x[10], &s, &a), -EINVAL);
+	s.rerank = VF_RERANK_EXACT;
+	CU_ASSERT_EQUAL_FATAL(vf_view_search(v, f->x[10], &s, &a), 0);
+	vf_answer_free(a);
+	vf_view_close(v);
+	vf_fixture_free(f);
+}
+
 static CU_TestInfo tests[] = {
 	{"dead rows are in no answer", dead_rows_are_in_no_answer},
 	{"inline rows are found", inline_rows_are_found},
 	{"keys are looked up among the living",
 	 keys_are_looked_up_among_the_living},
+	{"bits are not mixed with distances",
+	 bits_are_not_mixed_with_distances},
 	CU_TEST_INFO_NULL,
 };
 VF_SUITE("query/tail", tests);

@@ -65,7 +65,7 @@ static struct lab open_lab(enum vf_metric metric, uint32_t bits)
 
 	CU_ASSERT_EQUAL_FATAL(vf_cluster_train(&o, l.x, N, &l.cluster), 0);
 	vf_cluster_view(l.cluster, &l.view);
-	CU_ASSERT_EQUAL_FATAL(vf_tree_encode(&l.view, id, &l.file), 0);
+	CU_ASSERT_EQUAL_FATAL(vf_tree_encode(&l.view, id, SEED, &l.file), 0);
 	CU_ASSERT_EQUAL_FATAL(
 		vf_tree_validate(l.file.data, l.file.len, &f, &why), 0);
 	CU_ASSERT(!memcmp(f.id, id, 16));
@@ -310,6 +310,36 @@ static void under_dot_leaves_that_reach_far_come_first(void)
 	close_lab(&l);
 }
 
+/*
+ * Queries are made longer than the longest row: one row of a wrong unit and
+ * nothing was left, in a float, of what leaves differ by.
+ */
+static void under_dot_a_long_query_chooses_the_same(void)
+{
+	struct lab l = open_lab(VF_DOT, 1);
+	struct vf_scan_scratch *s;
+	struct vf_probe near[10], far[10];
+	float q[DIM];
+
+	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(DIM, &s), 0);
+	for (uint32_t i = 0; i < l.view.n_leaves; i++)
+		vf_tree_learn(l.tree, i, .001f);
+	for (size_t m = 0; m < 20; m++) {
+		unsigned same = 0;
+		for (uint32_t i = 0; i < DIM; i++)
+			q[i] = ldexpf(l.x[m * DIM + i], 24);
+		CU_ASSERT_EQUAL(
+			vf_tree_choose(l.tree, l.x + m * DIM, s, 10, near), 0);
+		CU_ASSERT_EQUAL(vf_tree_choose(l.tree, q, s, 10, far), 0);
+		for (size_t i = 0; i < 10; i++)
+			for (size_t j = 0; j < 10; j++)
+				same += near[i].leaf == far[j].leaf;
+		CU_ASSERT(same >= 8); /* shorter ones feel the origin */
+	}
+	vf_scan_scratch_free(s);
+	close_lab(&l);
+}
+
 /* What a leaf's centroid itself says, and what its code does. */
 static double measure_error(const struct lab *l, const float *q, uint32_t leaf)
 {
@@ -393,10 +423,108 @@ static void another_tree_is_not_attached(void)
 	close_lab(&other);
 }
 
+/* The file as version 1 had it: floats alone. */
+static void make_old(const struct lab *l, struct vf_buf *out)
+{
+	size_t from = (size_t)vf_tree_head_len(DIM, l->view.n_leaves);
+
+	CU_ASSERT_EQUAL_FATAL(vf_buf_append(out, l->file.data, 64), 0);
+	CU_ASSERT_EQUAL_FATAL(
+		vf_buf_append(out, l->file.data + from, l->file.len - from), 0);
+	vf_put_le32(out->data + 8, 1);
+	vf_put_le64(out->data + 16, out->len);
+	vf_put_le32(out->data + 60, 0);
+	vf_put_le32(out->data + 60, vf_crc32c(0, out->data, out->len));
+}
+
+static void choose_the_same(const struct lab *l, const struct vf_tree_file *f)
+{
+	struct vf_probe want[LEAVES], got[LEAVES];
+	struct vf_scan_scratch *s;
+	struct vf_tree *t;
+
+	CU_ASSERT_EQUAL_FATAL(vf_tree_new(f, SEED, &t), 0);
+	CU_ASSERT_EQUAL_FATAL(vf_scan_scratch_new(DIM, &s), 0);
+	for (size_t i = 0; i < QUERIES; i++) {
+		const float *q = l->x + i * 31 * DIM;
+		CU_ASSERT_EQUAL(vf_tree_choose(l->tree, q, s, 20, want), 0);
+		CU_ASSERT_EQUAL(vf_tree_choose(t, q, s, 20, got), 0);
+		CU_ASSERT(!memcmp(want, got, 20 * sizeof(*want)));
+	}
+	vf_scan_scratch_free(s);
+	vf_tree_free(t);
+}
+
+static void a_search_needs_the_beginning_alone(void)
+{
+	for (size_t m = 0; m < VF_N(metrics); m++) {
+		struct lab l = open_lab(metrics[m], 1);
+		size_t n = (size_t)vf_tree_head_len(DIM, l.view.n_leaves);
+		VF_AUTO_FREE uint8_t *head = malloc(n);
+		struct vf_tree_file f;
+		struct vf_tree *t;
+		const char *why;
+
+		CU_ASSERT(n < l.file.len);
+		memcpy(head, l.file.data, n);
+		CU_ASSERT_EQUAL_FATAL(vf_tree_validate_head(head, n, l.file.len,
+							    &f, &why),
+				      0);
+		CU_ASSERT_PTR_NULL(f.view.leaves);
+		choose_the_same(&l, &f);
+		CU_ASSERT_EQUAL(vf_tree_new(&f, SEED + 1, &t), -EINVAL);
+		CU_ASSERT_EQUAL(vf_tree_validate_head(head, n - 1, l.file.len,
+						      &f, &why),
+				-EBADMSG);
+		for (size_t i = 0; i < n; i += 1 + n / 97) {
+			head[i] ^= 4;
+			CU_ASSERT(vf_tree_validate_head(head, n, l.file.len, &f,
+							&why));
+			head[i] ^= 4;
+		}
+		close_lab(&l);
+	}
+}
+
+static void trees_of_version_1_choose_the_same(void)
+{
+	for (size_t m = 0; m < VF_N(metrics); m++) {
+		struct lab l = open_lab(metrics[m], 1);
+		VF_AUTO_BUF struct vf_buf old = {0};
+		struct vf_tree_file f;
+		const char *why;
+
+		make_old(&l, &old);
+		CU_ASSERT_EQUAL(vf_tree_validate_head(old.data, old.len,
+						      old.len, &f, &why),
+				-ENOENT);
+		CU_ASSERT_EQUAL_FATAL(
+			vf_tree_validate(old.data, old.len, &f, &why), 0);
+		CU_ASSERT_PTR_NULL(f.codes.origin);
+		choose_the_same(&l, &f);
+		old.data[100] ^= 1;
+		CU_ASSERT_EQUAL(vf_tree_validate(old.data, old.len, &f, &why),
+				-EBADMSG);
+		close_lab(&l);
+	}
+}
+
 static void mend(uint8_t *p, size_t len)
 {
+	size_t head = (size_t)vf_le64(p + 72);
+
+	vf_put_le32(p + 80, vf_crc32c(0, p + head, len - head));
 	vf_put_le32(p + 60, 0);
-	vf_put_le32(p + 60, vf_crc32c(0, p, len));
+	vf_put_le32(p + 60, vf_crc32c(0, p, head));
+}
+
+static void refuse(const struct lab *l)
+{
+	struct vf_tree_file f;
+	const char *why;
+
+	CU_ASSERT_EQUAL(vf_tree_validate(l->file.data, l->file.len, &f, &why),
+			-EBADMSG);
 }
 
 static void damaged_trees_are_refused(void)
@@ -405,7 +533,7 @@ static void damaged_trees_are_refused(void)
 	struct vf_tree_file f;
 	const char *why;
 	uint8_t *p = l.file.data;
-	size_t len = l.file.len;
+	size_t len = l.file.len, floats = (size_t)vf_le64(p + 72);
 	uint64_t seed = 1;
 
 	for (int i = 0; i < 200; i++) {
@@ -423,17 +551,24 @@ static void damaged_trees_are_refused(void)
 		CU_ASSERT(vf_tree_validate(p, len, &f, &why));
 		vf_put_le32(p + at, UINT32_MAX);
 		mend(p, len);
-		CU_ASSERT_EQUAL(vf_tree_validate(p, len, &f, &why), -EBADMSG);
+		refuse(&l);
 		vf_put_le32(p + at, was);
 	}
-	vf_put_le32(p + 64, 0x7fc00000); /* a NaN */
+	/* NaNs: of the origin, of the last leaf's factors, of a centroid. */
+	const size_t at[] = {128, floats - LEAVES * (256 + 16) + 8, floats};
+	for (size_t i = 0; i < VF_N(at); i++) {
+		uint32_t was = vf_le32(p + at[i]);
+		vf_put_le32(p + at[i], 0x7fc00000);
+		mend(p, len);
+		refuse(&l);
+		vf_put_le32(p + at[i], was);
+	}
 	mend(p, len);
-	CU_ASSERT_EQUAL(vf_tree_validate(p, len, &f, &why), -EBADMSG);
-	vf_put_le32(p + 64, 0);
+	CU_ASSERT_EQUAL(vf_tree_validate(p, len, &f, &why), 0);
 	vf_put_le32(p + len - 8, UINT32_MAX); /* a node's first leaf */
 	mend(p, len);
-	CU_ASSERT_EQUAL(vf_tree_validate(p, len, &f, &why), -EBADMSG);
-	vf_put_le32(p + 8, 2);
+	refuse(&l);
+	vf_put_le32(p + 8, 3);
 	CU_ASSERT_EQUAL(vf_tree_validate(p, len, &f, &why), -ENOTSUP);
 	close_lab(&l);
 }
@@ -447,10 +582,16 @@ static CU_TestInfo tests[] = {
 	 scanning_all_leaves_is_scanning_each},
 	{"under dot leaves that reach far come first",
 	 under_dot_leaves_that_reach_far_come_first},
+	{"under dot a long query chooses the same",
+	 under_dot_a_long_query_chooses_the_same},
 	{"leaves are measured within their bound",
 	 leaves_are_measured_within_their_bound},
 	{"a trimmed tree chooses the same", a_trimmed_tree_chooses_the_same},
 	{"another tree is not attached", another_tree_is_not_attached},
+	{"a search needs the beginning alone",
+	 a_search_needs_the_beginning_alone},
+	{"trees of version 1 choose the same",
+	 trees_of_version_1_choose_the_same},
 	{"damaged trees are refused", damaged_trees_are_refused},
 	CU_TEST_INFO_NULL,
 };

@@ -56,7 +56,11 @@ static const struct vf_arg *find_option(const struct vf_arg *table,
 	size_t len = strcspn(arg + 2, "=");
 
 	for (; table->name; table++) {
-		if (arg[1] != '-') {
+		if (table->kind == VF_ARG_TABLE) {
+			const struct vf_arg *o = find_option(table->to, arg);
+			if (o)
+				return o;
+		} else if (arg[1] != '-') {
 			if (table->letter == arg[1])
 				return table;
 		} else if (strlen(table->name) == len &&

@@ -13,7 +13,8 @@ enum vf_arg_kind {
 	VF_ARG_STRING,
 	VF_ARG_COUNT,
 	VF_ARG_SIZE,
-	VF_ARG_LIST, /* of strings: the option may come again */
+	VF_ARG_LIST,  /* of strings: the option may come again */
+	VF_ARG_TABLE, /* another table; its name is "" */
 };
 
 enum { VF_ARG_LIST_MAX = 16 };
@@ -28,7 +29,8 @@ struct vf_arg {
 	char letter;	  /* "-k"; 0: none */
 	enum vf_arg_kind kind;
 	void *to;	   /* bool, const char *, uint64_t (COUNT, SIZE), struct
-		     vf_arg_list; not touched when the option is absent */
+		     vf_arg_list; not touched when the option is absent;
+		     const struct vf_arg * (TABLE) */
 	uint64_t min, max; /* of a COUNT or SIZE; max 0: no limit */
 };
 

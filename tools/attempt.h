@@ -63,8 +63,6 @@ uint64_t vf_attempt_ram(uint64_t want);
 void vf_attempt_remove(struct vf_attempt *a);
 void vf_attempt_fini(struct vf_attempt *a);
 
-/* Is the tree that our shards follow still the one of the state? */
-bool vf_attempt_tree_fits(const struct vf_attempt *a);
 bool vf_config_same(const struct vf_index_config *a,
 		    const struct vf_index_config *b);
 

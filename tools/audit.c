@@ -12,12 +12,11 @@
 #include "index/tree.h"
 #include "store/change.h"
 #include "store/checkpoint.h"
+#include "store/log_fetch.h"
+#include "tools/interrupt.h"
 #include "tools/objectsum.h"
 #include "tools/progress.h"
-#include "tools/verb.h"
 #include "tools/walk.h"
-
-enum { NUMBER_LEN = 20, OBJECT_MAX = 1 << 30 };
 
 /* Objects of the index as they were listed, ascending by key. */
 struct listed {
@@ -30,6 +29,7 @@ struct audit {
 	struct vf_audit *a;
 	struct listed *objects; /* owned */
 	size_t n, cap;
+	uint64_t oldest; /* version that is kept; 0, 1: the first */
 	struct vf_progress progress;
 };
 
@@ -95,77 +95,124 @@ static bool parse_numbered(const struct audit *w, const char *key,
 {
 	size_t at = strlen(w->a->index) + 1, n = strlen(folder);
 
-	if (strncmp(key + at, folder, n) || key[at + n] != '/')
-		return false;
-	const char *name = key + at + n + 1;
-	if (strlen(name) != NUMBER_LEN ||
-	    strspn(name, "0123456789") != NUMBER_LEN)
-		return false;
-	*out = strtoull(name, NULL, 10);
-	return true;
+	return !strncmp(key + at, folder, n) && key[at + n] == '/' &&
+	       vf_log_number_parse(key + at + n + 1, out);
+}
+
+/* The log's records that were listed, ascending. */
+static int list_log(const struct audit *w, struct vf_buf *out)
+{
+	for (size_t i = 0; i < w->n; i++) {
+		struct vf_log_number n = {.size = w->objects[i].size};
+		if (parse_numbered(w, w->objects[i].key, "log", &n.number) &&
+		    vf_buf_append(out, &n, sizeof(n)))
+			return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	}
+	return 0;
 }
 
 /* ---- the log ---------------------------------------------------------------------------- */
 
-/* Each record by itself, and that it follows the one before it. */
-static int check_record(struct audit *w, uint64_t number, uint64_t *previous)
+/* Records @from to @end - 1; those below the oldest version may be going. */
+static void find_gap(struct audit *w, uint64_t from, uint64_t end)
 {
-	void *bytes = NULL;
+	char key[VF_LOG_KEY_LEN];
+
+	from = VF_MAX(from, w->oldest);
+	if (from >= end)
+		return;
+	vf_log_key(w->a->index, "log", from, key);
+	if (end - from == 1)
+		found(w, "%s: is not there", key);
+	else
+		found(w, "%s: is not there, nor %" PRIu64 " more behind it",
+		      key, end - from - 1);
+}
+
+/* @r by itself, and that it follows the one before it. */
+static void check_record(struct audit *w, const char *key,
+			 const struct vf_record *r, uint64_t before)
+{
+	if (w->a->state && memcmp(r->uuid, w->a->state->uuid, sizeof(r->uuid)))
+		found(w, "%s: of another index", key);
+	else if (before && r->previous != before)
+		found(w, "%s: does not follow the record before it", key);
+	w->a->n_records++;
+}
+
+/* The next of @f, which is @number.  *previous: checksum of the one before. */
+static int check_next(struct audit *w, struct vf_log_fetch *f, uint64_t number,
+		      uint64_t *previous)
+{
+	VF_AUTO_FREE void *bytes = NULL;
+	char key[VF_LOG_KEY_LEN];
 	struct vf_record r;
 	uint64_t before = *previous;
-	struct listed *l;
-	char *key;
 
-	if (asprintf(&key, "%s/log/%020" PRIu64, w->a->index, number) < 0)
-		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	l = find_listed(w, key);
-	int err = vf_record_load(w->a->bucket, w->a->index, number, &bytes, &r);
+	vf_log_key(w->a->index, "log", number, key);
+	int err = vf_log_fetch_record(f, &bytes, &r);
 	*previous = 0;
-	if (err == -ENOENT)
-		found(w, "%s: is not there", key);
-	else if (err == -EBADMSG || err == -ENOTSUP)
-		found(w, "%s: %s", key,
-		      err == -EBADMSG ? "damaged" : "of a newer format");
-	else if (!err) {
+	if (!err) {
 		/* Parsing saw to it that it is as long as it says. */
 		*previous = vf_record_checksum(
 			bytes, (size_t)vf_le64((uint8_t *)bytes + 16));
-		if (w->a->state &&
-		    memcmp(r.uuid, w->a->state->uuid, sizeof(r.uuid)))
-			found(w, "%s: of another index", key);
-		else if (before && r.previous != before)
-			found(w, "%s: does not follow the record before it",
-			      key);
+		check_record(w, key, &r, before);
 		vf_record_fini(&r);
-		w->a->n_records++;
+	} else if (err == -ENOENT) { /* deleted since it was listed */
+		find_gap(w, number, number + 1);
+	} else if (err == -EBADMSG || err == -ENOTSUP) {
+		found(w, "%s: %s", key,
+		      err == -EBADMSG ? "damaged" : "of a newer format");
+	} else {
+		return err;
 	}
-	if (l)
-		l->named = true;
-	free(bytes);
-	free(key);
-	return err == -ENOENT || err == -EBADMSG || err == -ENOTSUP ? 0 : err;
+	find_listed(w, key)->named = true;
+	return 0;
 }
 
-/* From the first that is there, or is kept, to the newest. */
-static int check_log(struct audit *w)
+/* The largest number below a folder; the smallest to @out_first. */
+static uint64_t last_number(const struct audit *w, const char *folder,
+			    uint64_t *out_first)
 {
-	uint64_t first = UINT64_MAX, last = 0, number, previous = 0;
-	uint64_t oldest = w->a->state ? w->a->state->oldest : 0;
-	int err = 0;
+	uint64_t last = 0, number;
 
+	*out_first = UINT64_MAX;
 	for (size_t i = 0; i < w->n; i++)
-		if (parse_numbered(w, w->objects[i].key, "log", &number)) {
-			first = VF_MIN(first, number);
+		if (parse_numbered(w, w->objects[i].key, folder, &number)) {
+			*out_first = VF_MIN(*out_first, number);
 			last = VF_MAX(last, number);
 		}
-	/* Of a log that was never collected, the first record is kept too. */
-	if (!oldest && last)
-		first = 1;
-	else if (oldest)
-		first = VF_MIN(first, oldest + 1);
-	for (number = first; !err && number <= last && last; number++)
-		err = vf_interrupted() ? -ECANCELED
-				       : check_record(w, number, &previous);
+	return last;
+}
+
+/*
+ * From the first that is there, or is kept, to the newest: of a log that was
+ * never collected the very first, else the one that the boundary is named
+ * after.
+ */
+static int check_log(struct audit *w)
+{
+	VF_AUTO_BUF struct vf_buf list = {0};
+	struct vf_log_fetch *f = NULL;
+	uint64_t next = VF_MAX(w->oldest, UINT64_C(1)), previous = 0;
+	int err = list_log(w, &list);
+	const struct vf_log_number *l = (struct vf_log_number *)list.data;
+	size_t n = list.len / sizeof(*l);
+
+	if (!err)
+		err = vf_log_fetch_open(w->a->bucket, w->a->index, "log", l, n,
+					&f);
+	for (size_t i = 0; !err && i < n; i++) {
+		if (l[i].number > next) {
+			find_gap(w, next, l[i].number);
+			previous = 0;
+		}
+		next = l[i].number + 1;
+		err = vf_interrupted()
+			      ? -ECANCELED
+			      : check_next(w, f, l[i].number, &previous);
+	}
+	vf_log_fetch_close(f);
 	return err;
 }
 
@@ -173,10 +220,9 @@ static int load_record(void *arg, uint64_t record, void **out_bytes,
 		       size_t *out_len)
 {
 	struct audit *w = arg;
-	VF_AUTO_FREE char *key = NULL;
+	char key[VF_LOG_KEY_LEN];
 
-	if (asprintf(&key, "%s/log/%020" PRIu64, w->a->index, record) < 0)
-		return -ENOMEM;
+	vf_log_key(w->a->index, "log", record, key);
 	return vf_bucket_get_all(w->a->bucket, key, VF_RECORD_MAX, out_bytes,
 				 out_len);
 }
@@ -190,11 +236,14 @@ static int check_checkpoint(struct audit *w, struct listed *l)
 	int err = vf_bucket_get_all(w->a->bucket, l->key, VF_CHECKPOINT_MAX, &p,
 				    &len);
 
-	if (err)
+	if (err && err != -EFBIG)
 		return err;
-	err = vf_checkpoint_parse(p, len, w->a->index, w->a->state->uuid,
-				  load_record, w, &s, &why);
-	if (err == -EBADMSG || err == -ENOTSUP) {
+	if (!err)
+		err = vf_checkpoint_parse(p, len, w->a->index,
+					  w->a->state ? w->a->state->uuid
+						      : NULL,
+					  load_record, w, &s, &why);
+	if (err == -EBADMSG || err == -ENOTSUP || err == -EFBIG) {
 		found(w, "%s: %s", l->key, why);
 		err = 0;
 	}
@@ -205,16 +254,39 @@ static int check_checkpoint(struct audit *w, struct listed *l)
 	return err;
 }
 
+/* What has to be there since records before @oldest are not. */
+static void expect_numbered(struct audit *w, const char *folder)
+{
+	char key[VF_LOG_KEY_LEN];
+
+	vf_log_key(w->a->index, folder, w->oldest, key);
+	struct listed *l = find_listed(w, key);
+	if (l)
+		l->named = true;
+	else
+		found(w, "%s: is not there", key);
+}
+
+/* Without a state, all there are: one of them may be why. */
 static int check_checkpoints(struct audit *w)
 {
 	uint64_t number;
 	int err = 0;
 
-	for (size_t i = 0; !err && w->a->state && i < w->n; i++)
+	for (size_t i = 0; !err && i < w->n; i++)
 		if (parse_numbered(w, w->objects[i].key, "checkpoint",
 				   &number) &&
-		    number >= w->a->state->oldest)
+		    number >= w->oldest)
 			err = check_checkpoint(w, &w->objects[i]);
+	if (!err && w->oldest > 1) {
+		uint64_t first_log, first;
+		uint64_t boundary = last_number(w, "boundary", &first);
+		last_number(w, "log", &first_log);
+		expect_numbered(w, "checkpoint");
+		/* It comes before records go. */
+		if (first_log > VF_MAX(boundary, (uint64_t)1))
+			expect_numbered(w, "boundary");
+	}
 	return err;
 }
 
@@ -297,8 +369,9 @@ static int check_objects(struct audit *w)
 	w->a->lost_codes = calloc(s->n_shards + 1, sizeof(*w->a->lost_codes));
 	if (!err && !w->a->lost_codes)
 		err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	vf_progress_begin(&w->progress, "verifying shards", s->n_shards, 0,
+	vf_progress_begin(&w->progress, "verifying", s->n_shards, 0,
 			  w->a->quiet);
+	w->progress.unit = "shards";
 	for (size_t i = 0; !err && i < s->n_shards; i++) {
 		err = check_shard(w, &s->shards[i]);
 		vf_progress_update(&w->progress, i);
@@ -434,8 +507,29 @@ static int check_rows(struct audit *w)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+static int check_identity(struct audit *w)
+{
+	VF_AUTO_FREE void *p = NULL;
+	char key[VF_LOG_KEY_LEN];
+	uint8_t uuid[16];
+	size_t len;
+
+	vf_log_key(w->a->index, NULL, 0, key);
+	int err =
+		vf_bucket_get_all(w->a->bucket, key, VF_IDENTITY_MAX, &p, &len);
+	if (!err)
+		err = vf_identity_parse(p, len, uuid);
+	if (err == -EBADMSG || err == -ENOTSUP || err == -EFBIG) {
+		found(w, "%s: %s", key,
+		      err == -ENOTSUP ? "of a newer format" : "damaged");
+		return 0;
+	}
+	return err;
+}
+
 static int load_state(struct audit *w)
 {
+	uint64_t first;
 	int err = vf_state_load(w->a->bucket, w->a->index, &w->a->state);
 
 	if (err == -ENOENT)
@@ -443,11 +537,13 @@ static int load_state(struct audit *w)
 			       "%s: there is no such index, or "
 			       "_vecfs/indexes/%s is gone",
 			       w->a->index, w->a->index);
+	w->oldest =
+		err ? last_number(w, "boundary", &first) : w->a->state->oldest;
 	if (err != -EBADMSG && err != -ENOTSUP)
 		return err;
 	found(w, "%s: its newest version cannot be read: %s", w->a->index,
 	      vf_strerror(err));
-	return 0;
+	return check_identity(w);
 }
 
 int vf_audit_run(struct vf_audit *a)

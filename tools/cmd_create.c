@@ -2,48 +2,26 @@
 #include <stdio.h>
 
 #include "store/util.h"
-#include "tools/ingest.h"
-#include "tools/target.h"
+#include "tools/put_options.h"
 #include "tools/verb.h"
 
-static struct {
-	uint64_t dim, seed;
-	const char *metric, *dtype;
-	struct vf_arg_list non_filterable;
-} opt = {.seed = UINT64_MAX};
+static uint64_t opt_dim;
 
 static const struct vf_arg options[] = {
-	{"dim", 0, VF_ARG_COUNT, &opt.dim, VF_DIM_MIN, VF_DIM_MAX},
-	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
-	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
-	{"non-filterable", 0, VF_ARG_LIST, &opt.non_filterable, 0, 0},
-	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
+	{"dim", 0, VF_ARG_COUNT, &opt_dim, VF_DIM_MIN, VF_DIM_MAX},
+	{"", 0, VF_ARG_TABLE, (void *)vf_index_args, 0, 0},
 	{0}};
 
 static int read_config(struct vf_index_config *out)
 {
-	*out = (struct vf_index_config){.dim = (uint32_t)opt.dim,
-					.metric = VF_COSINE,
-					.dtype = VF_F32,
-					.rotation_seed = opt.seed};
-	if (!opt.dim)
-		return vf_fail(-EINVAL, "create: --dim is needed");
-	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
-		return vf_fail(-EINVAL,
-			       "create: --metric \"%s\" is none of cosine, "
-			       "euclidean, dot",
-			       opt.metric);
-	if (opt.dtype &&
-	    (vf_dtype_parse(opt.dtype, &out->dtype) || out->dtype == VF_U8))
-		return vf_fail(-EINVAL,
-			       "create: --dtype \"%s\" is none of f32, f16",
-			       opt.dtype);
-	if (opt.seed == UINT64_MAX)
-		vf_random(&out->rotation_seed, sizeof(out->rotation_seed));
-	int err = 0;
-	for (uint32_t i = 0; !err && i < opt.non_filterable.n; i++)
-		err = vf_config_exempt(out, opt.non_filterable.at[i]);
-	return err;
+	struct vf_wish w;
+	int err = vf_put_wish("create", &w);
+
+	if (err)
+		return err;
+	if (!opt_dim)
+		return vf_fail(VF_ERR_USAGE, "create: --dim is needed");
+	return vf_config_new(&w, (uint32_t)opt_dim, VF_F32, out);
 }
 
 static int create_index(const struct vf_target *t,

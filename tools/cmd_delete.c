@@ -7,6 +7,7 @@
 #include "store/line.h"
 #include "tools/compaction.h"
 #include "tools/each_record.h"
+#include "tools/interrupt.h"
 #include "tools/keyfile.h"
 #include "tools/keyset.h"
 #include "tools/progress.h"
@@ -70,6 +71,8 @@ static int find_keys(const struct vf_target *t, const struct vf_state *s,
 	struct gather g = {.keys = store};
 	int err = vf_filter_open(opt.filter, t->name, &s->config, &g.filter);
 
+	if (err == -EINVAL)
+		err = VF_ERR_USAGE;
 	if (!err)
 		err = vf_records_each(t, s, gather_key, &g);
 	*out = (struct vf_delete){g.n_keys, store->data, store->len};
@@ -162,16 +165,16 @@ static int count_keys(const struct vf_delete *keys, uint64_t *out)
 static int fold_tail(const struct vf_args *a, const struct vf_target *t,
 		     struct vf_changer *c)
 {
-	struct vf_fold f = {.bucket = t->bucket,
-			    .target = t->name,
-			    .index = t->index,
-			    .n_threads = (unsigned)a->common.n_threads,
-			    .quiet = a->common.quiet};
+	struct vf_tender f = {.bucket = t->bucket,
+			      .target = t->name,
+			      .index = t->index,
+			      .n_threads = (unsigned)a->common.n_threads,
+			      .quiet = a->common.quiet};
 
 	/* Not where a version is asked for, as a filter does. */
 	return opt.filter || opt.if_version != UINT64_MAX
 		       ? 0
-		       : vf_tail_fold(&f, &c->state);
+		       : vf_tend(&f, VF_TEND_TAIL, &c->state);
 }
 
 /* After an error: what was deleted before it stays deleted. */
@@ -196,7 +199,7 @@ static int read_keys(const struct vf_args *a, struct vf_buf *store,
 		return vf_keyfile_read(a->operands + 1, a->n_operands - 1,
 				       opt.keys, store, out);
 	if (a->n_operands > 1 || opt.keys)
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "delete: give keys or --filter, not both");
 	return 0;
 }

@@ -132,7 +132,7 @@ static int write_line(const struct part *p, const char *s, size_t len)
 {
 	if (!p->stream)
 		return 0;
-	if (memchr(s, '\n', len))
+	if (memchr(s, '\n', len) || (len && s[len - 1] == '\r'))
 		return vf_fail(-EINVAL,
 			       "%s: a key holds a line break; write jsonl or "
 			       "npz",
@@ -177,8 +177,9 @@ static int find_format(const char *path, const struct vf_format **out)
 	if (*out)
 		return 0;
 	if (opt.format)
-		return vf_fail(-EINVAL, "export: no format \"%s\"", opt.format);
-	return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE, "export: no format \"%s\"",
+			       opt.format);
+	return vf_fail(VF_ERR_USAGE,
 		       "export: %s: its name ends like no format; --format "
 		       "says which",
 		       path);
@@ -195,7 +196,7 @@ static int begin(struct export *e, const char *path)
 	if (!e->state->n_rows)
 		return vf_fail(-EINVAL, "%s: holds no rows", e->state->name);
 	if (opt.metadata && !opt.keys && !f->keeps_keys)
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "export: --metadata needs --keys: %s keeps no "
 			       "keys",
 			       f->name);

@@ -5,6 +5,7 @@
 
 #include "store/gc.h"
 #include "store/util.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/target.h"
 #include "tools/verb.h"
@@ -28,7 +29,7 @@ static struct vf_progress progress;
 
 /* ---- which versions -------------------------------------------------------------------- */
 
-/* "90s", "30m", "12h", "7d".  Returns 0; -EINVAL, logged. */
+/* "90s", "30m", "12h", "7d".  Returns 0; VF_ERR_USAGE, logged. */
 static int parse_age(const char *s, int64_t *out_s)
 {
 	static const struct {
@@ -44,7 +45,7 @@ static int parse_age(const char *s, int64_t *out_s)
 			*out_s = (int64_t)n * units[i].s;
 			return 0;
 		}
-	return vf_fail(-EINVAL,
+	return vf_fail(VF_ERR_USAGE,
 		       "--older-than: %s is no age such as 90s, 30m, 12h, 7d",
 		       s);
 }
@@ -118,6 +119,7 @@ static int wait_out(bool quiet)
 	vf_progress_begin(&progress,
 			  "waiting for requests that may be on their way",
 			  opt.wait_s, 0, quiet);
+	progress.unit = "s";
 	for (uint64_t s = 0; s < opt.wait_s && !vf_interrupted(); s++) {
 		vf_progress_update(&progress, s);
 		sleep(1);
@@ -138,7 +140,9 @@ static int sweep(const struct vf_target *t, uint64_t below, bool quiet,
 				.dry_run = opt.dry_run,
 				.progress = show_swept};
 
-	vf_progress_begin(&progress, "objects", 0, 0, quiet);
+	vf_progress_begin(&progress, opt.dry_run ? "looking" : "deleting", 0, 0,
+			  quiet);
+	progress.unit = "objects";
 	int err = vf_gc_sweep(&g, sum);
 	vf_progress_end(&progress);
 	return err;
@@ -149,9 +153,10 @@ static void print_sum(const struct vf_target *t, uint64_t below,
 {
 	char size[24];
 
-	printf("%" PRIu64 " objects (%" PRIu64 " shards, %" PRIu64
-	       " records), %s, %s: versions below %" PRIu64 " of %s are %s\n",
-	       n->n_objects, n->n_shards, n->n_records,
+	printf("%" PRIu64 " object%s (%" PRIu64 " shard%s, %" PRIu64
+	       " record%s), %s, %s: versions below %" PRIu64 " of %s are %s\n",
+	       n->n_objects, vf_plural(n->n_objects), n->n_shards,
+	       vf_plural(n->n_shards), n->n_records, vf_plural(n->n_records),
 	       vf_format_size(n->bytes, size),
 	       opt.dry_run ? "would be deleted" : "deleted", below, t->name,
 	       opt.dry_run ? "not needed" : "gone");

@@ -8,7 +8,9 @@
 #include <stdio.h>
 
 #include "store/npy.h"
+#include "store/thread.h"
 #include "store/util.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/synth.h"
 #include "tools/verb.h"
@@ -83,7 +85,7 @@ static int run_job(struct job *j, uint64_t n_threads, bool quiet)
 
 	vf_progress_begin(&j->progress, "gen", j->n_rows, j->n_bytes, quiet);
 	while (n + 1 < n_threads &&
-	       !pthread_create(&threads[n], NULL, run_thread, j))
+	       !vf_thread_start(&threads[n], run_thread, j))
 		n++;
 	note_error(j, make_batches(j, true));
 	while (n)
@@ -140,9 +142,11 @@ static int run_gen(const struct vf_args *a)
 	uint64_t start = vf_now_ns();
 
 	if (!opt.n_rows || !opt.dim)
-		return vf_fail(-EINVAL, "gen: --rows and --dim are needed");
+		return vf_fail(VF_ERR_USAGE,
+			       "gen: --rows and --dim are needed");
 	if (opt.queries_out && !opt.n_queries)
-		return vf_fail(-EINVAL, "gen: --queries-out needs --queries");
+		return vf_fail(VF_ERR_USAGE,
+			       "gen: --queries-out needs --queries");
 	VF_AUTO_FREE char *beside = default_queries_path(path);
 	int err = beside ? vf_synth_new((uint32_t)opt.dim, opt.seed, &synth)
 			 : -ENOMEM;

@@ -6,6 +6,7 @@
 #include "store/change.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
+#include "tools/interrupt.h"
 #include "tools/keyfile.h"
 #include "tools/progress.h"
 #include "tools/shard_codes.h"
@@ -235,9 +236,11 @@ static int print_all(const struct get *g)
 			err = print_json(g, w, x);
 		} else if (!opt.npy) {
 			vf_print_escaped(w->key, w->key_len);
-			printf("\t%.*s\n", (int)w->metadata_len,
-			       (const char *)g->metadata.data +
-				       w->metadata_off);
+			putchar('\t');
+			vf_print_escaped((const char *)g->metadata.data +
+						 w->metadata_off,
+					 w->metadata_len);
+			putchar('\n');
 		}
 	}
 	return !err && opt.npy ? write_npy(g) : err;

@@ -1,27 +1,30 @@
 /* vectool import: files of vectors, or texts through an embedder. */
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <xxhash.h>
 
-#include "index/tree.h"
 #include "query/embed_http.h"
 #include "store/util.h"
+#include "tools/first_pass.h"
 #include "tools/import_files.h"
-#include "tools/ingest.h"
-#include "tools/target.h"
+#include "tools/interrupt.h"
+#include "tools/put_options.h"
+#include "tools/scratchfile.h"
 #include "tools/verb.h"
 
 enum { EMBEDDER_DATA_MAX = 1 << 30 };
 
 static struct {
-	const char *texts, *embed, *model, *words, *metric, *dtype;
-	const char *array, *keys, *metadata, *cache_dir, *scratch;
-	uint64_t embed_batch, embed_timeout;
-	uint64_t bits, shard_rows, seed, leaves, ram, part_rows, first_key;
-	bool compress, skip_empty, resume, check;
-} opt = {.seed = UINT64_MAX};
+	const char *texts, *embed, *model, *words;
+	const char *array, *keys, *metadata;
+	uint64_t embed_batch, embed_timeout, part_rows, first_key;
+	bool skip_empty, resume, check;
+} opt;
 
 static const struct vf_arg options[] = {
+	{"", 0, VF_ARG_TABLE, (void *)vf_index_args, 0, 0},
+	{"", 0, VF_ARG_TABLE, (void *)vf_shard_args, 0, 0},
 	{"texts", 0, VF_ARG_STRING, &opt.texts, 0, 0},
 	{"embed", 0, VF_ARG_STRING, &opt.embed, 0, 0},
 	{"model", 0, VF_ARG_STRING, &opt.model, 0, 0},
@@ -29,25 +32,20 @@ static const struct vf_arg options[] = {
 	{"embed-batch", 0, VF_ARG_COUNT, &opt.embed_batch, 1,
 	 VF_EMBED_BATCH_MAX},
 	{"embed-timeout", 0, VF_ARG_COUNT, &opt.embed_timeout, 1, 3600},
-	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
-	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
-	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
-	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
-	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
-	{"leaves", 0, VF_ARG_COUNT, &opt.leaves, 1, VF_TREE_LEAVES_MAX},
-	{"ram", 0, VF_ARG_SIZE, &opt.ram, 64 << 20, 0},
-	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
 	{"skip-empty", 0, VF_ARG_FLAG, &opt.skip_empty, 0, 0},
-	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
 	{"array", 0, VF_ARG_STRING, &opt.array, 0, 0},
 	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
 	{"metadata", 0, VF_ARG_STRING, &opt.metadata, 0, 0},
-	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
 	{"part-rows", 0, VF_ARG_COUNT, &opt.part_rows, 1, 0},
 	{"resume", 0, VF_ARG_FLAG, &opt.resume, 0, 0},
 	{"first-key", 0, VF_ARG_COUNT, &opt.first_key, 0, 0},
 	{"check", 0, VF_ARG_FLAG, &opt.check, 0, 0},
 	{0}};
+
+static const char *text_name(void)
+{
+	return opt.words ? opt.words : "text";
+}
 
 static bool is_model(void)
 {
@@ -57,119 +55,79 @@ static bool is_model(void)
 static int check_model(bool files)
 {
 	if (!opt.model)
-		return vf_fail(-EINVAL, "import: --embed URL needs --model");
+		return vf_fail(VF_ERR_USAGE,
+			       "import: --embed URL needs --model");
 	if (opt.texts || !files)
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "import: with --embed URL give files instead of "
 			       "--texts: TARGET FILE...");
-	if (opt.check || opt.skip_empty || opt.array)
-		return vf_fail(-EINVAL,
-			       "import: --check, --skip-empty and --array are "
-			       "not of --embed URL");
+	if (opt.array)
+		return vf_fail(VF_ERR_USAGE, "import: --array is of files of "
+					     "vectors");
+	return 0;
+}
+
+static int check_texts(bool files)
+{
+	if (files)
+		return vf_fail(VF_ERR_USAGE,
+			       "import: either files, or --texts and --embed");
+	if (!opt.embed)
+		return vf_fail(VF_ERR_USAGE, "import: --texts needs --embed");
+	if (opt.keys || opt.metadata || opt.resume || opt.check || opt.words)
+		return vf_fail(VF_ERR_USAGE,
+			       "import: --keys, --metadata, --resume, --check "
+			       "and --text are of FILE... --embed, not of "
+			       "--texts");
 	return 0;
 }
 
 static int check_usage(const struct vf_args *a)
 {
-	bool files = a->n_operands > 1, texts = opt.texts || opt.embed;
+	bool files = a->n_operands > 1;
 
 	if (a->n_operands > 2 && (opt.keys || opt.metadata))
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "import: --keys and --metadata are of one file");
 	if (is_model())
 		return check_model(files);
-	if (opt.model || opt.words || opt.embed_batch || opt.embed_timeout)
-		return vf_fail(-EINVAL,
-			       "import: --model, --text, --embed-batch and "
+	if (opt.model || opt.embed_batch || opt.embed_timeout)
+		return vf_fail(VF_ERR_USAGE,
+			       "import: --model, --embed-batch and "
 			       "--embed-timeout are of FILE... --embed URL");
-	if (files && texts)
-		return vf_fail(
-			-EINVAL,
-			"import: either files of vectors, or --texts and "
-			"--embed");
-	if (!files && (!opt.texts || !opt.embed))
-		return vf_fail(-EINVAL,
-			       "import: no file given; --texts and --embed are "
-			       "needed for texts");
-	if (texts && (opt.keys || opt.metadata || opt.resume || opt.check))
-		return vf_fail(-EINVAL,
-			       "import: --keys, --metadata, --resume and "
-			       "--check are of files of vectors");
+	if (opt.texts)
+		return check_texts(files);
+	if (opt.words && !opt.embed)
+		return vf_fail(VF_ERR_USAGE, "import: --text needs --embed");
+	if (!files)
+		return vf_fail(VF_ERR_USAGE,
+			       "import: no file given; for texts there are "
+			       "--texts and --embed");
+	if (opt.skip_empty && !opt.embed)
+		return vf_fail(VF_ERR_USAGE,
+			       "import: --skip-empty is of texts");
+	if (opt.embed && opt.array)
+		return vf_fail(VF_ERR_USAGE, "import: --array is of files of "
+					     "vectors");
 	return 0;
 }
 
 static int read_wish(struct vf_wish *out)
 {
-	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX,
-				.embedder = opt.embed,
-				.bits = (uint32_t)opt.bits};
-	if (out->has_seed)
-		out->seed = opt.seed;
+	static char name[VF_EMBEDDER_MAX];
+	int err = vf_put_wish("import", out);
+
+	if (err)
+		return err;
+	out->embedder = opt.embed;
 	if (is_model()) {
-		static char name[VF_EMBEDDER_MAX];
 		out->embedder = name;
 		if (vf_embed_http_name(opt.model, name, sizeof(name)))
-			return -EINVAL;
+			return VF_ERR_USAGE;
 	} else if (opt.embed && strlen(opt.embed) >= VF_EMBEDDER_MAX)
-		return vf_fail(-EINVAL, "import: --embed \"%s\" is too long",
-			       opt.embed);
-	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
-		return vf_fail(-EINVAL,
-			       "import: --metric \"%s\" is none of cosine, "
-			       "euclidean, dot",
-			       opt.metric);
-	if (opt.dtype &&
-	    (vf_dtype_parse(opt.dtype, &out->dtype) || out->dtype == VF_U8))
-		return vf_fail(-EINVAL,
-			       "import: --dtype \"%s\" is none of f32, f16",
-			       opt.dtype);
+		return vf_fail(VF_ERR_USAGE,
+			       "import: --embed \"%s\" is too long", opt.embed);
 	return 0;
-}
-
-/* ---- texts ------------------------------------------------------------------------ */
-
-/* Texts are read twice: what comes through a pipe is kept in a nameless file. */
-static int spool_stdin(int *out_fd)
-{
-	const char *dir = getenv("TMPDIR");
-	VF_AUTO_FREE char *buf = malloc(1 << 20);
-	VF_AUTO_FD int fd = open(dir && *dir ? dir : "/tmp",
-				 O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	ssize_t n;
-
-	if (fd < 0)
-		return vf_fail(-errno, "cannot keep standard input in %s: %s",
-			       dir && *dir ? dir : "/tmp", strerror(errno));
-	while (buf && (n = read(STDIN_FILENO, buf, 1 << 20)) != 0) {
-		int err = n < 0 ? -errno : vf_write_all(fd, buf, (size_t)n);
-		if (vf_interrupted())
-			return vf_fail(-ECANCELED, "interrupted");
-		if (err && err != -EINTR)
-			return vf_fail(err, "standard input: %s",
-				       strerror(-err));
-	}
-	if (!buf)
-		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	*out_fd = fd;
-	fd = -1;
-	return 0;
-}
-
-static int open_texts(int *out_fd, const char **out_name)
-{
-	if (!strcmp(opt.texts, "-")) {
-		*out_name = "standard input";
-		return spool_stdin(out_fd);
-	}
-	*out_name = opt.texts;
-	*out_fd = open(opt.texts, O_RDONLY | O_CLOEXEC);
-	if (*out_fd < 0)
-		return vf_fail(-errno, "%s: %s", opt.texts, strerror(errno));
-	if (lseek(*out_fd, 0, SEEK_CUR) >= 0)
-		return 0;
-	close(*out_fd);
-	return vf_fail(-EINVAL, "%s: is read twice; give a pipe as -",
-		       opt.texts);
 }
 
 /* ---- the embedder ------------------------------------------------------------------- */
@@ -222,7 +180,53 @@ static int open_embedder(const struct vf_target *t, struct vf_embedder **out,
 		err = vf_embedder_open(opt.embed, NULL, 0, out);
 	else
 		err = load_embedder(t, s, out);
+	if (*out_learn && err == -EINVAL)
+		err = VF_ERR_USAGE;
 	vf_state_free(s);
+	return err;
+}
+
+/* ---- files ---------------------------------------------------------------------------- */
+
+/*
+ * Pipes are copied to files first, because formats are recognised, counted and
+ * compared by reading twice; they are opened by the number of such a file.
+ */
+struct files {
+	const char *paths[VF_ARGS_OPERANDS_MAX];
+	const char *names[VF_ARGS_OPERANDS_MAX];
+	char copies[VF_ARGS_OPERANDS_MAX][32];
+	size_t n;
+};
+
+static struct files files;
+
+static bool is_pipe(const char *path)
+{
+	struct stat st;
+
+	return !strcmp(path, "-") ||
+	       (!stat(path, &st) &&
+		(S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)));
+}
+
+/* Copies are nameless and end with the process. */
+static int take_files(const struct vf_args *a)
+{
+	int err = 0, fd;
+
+	for (size_t i = 1; !err && i < a->n_operands; i++) {
+		size_t at = files.n++;
+		files.paths[at] = files.names[at] = a->operands[i];
+		if (!is_pipe(a->operands[i]))
+			continue;
+		err = vf_scratch_input(&files.names[at], &fd);
+		if (err)
+			break;
+		snprintf(files.copies[at], sizeof(files.copies[at]),
+			 "/proc/self/fd/%d", fd);
+		files.paths[at] = files.copies[at];
+	}
 	return err;
 }
 
@@ -234,20 +238,11 @@ static int ingest_texts(const struct vf_args *a, const struct vf_target *t,
 			struct vf_ingest_result *out)
 {
 	VF_AUTO_BUF struct vf_buf data = {0};
-	struct vf_ingest in = {.cond.if_absent = true,
-			       .bucket = t->bucket,
-			       .target = t->name,
-			       .index = t->index,
-			       .source = source,
-			       .wish = *wish,
-			       .embedder_data = learn ? &data : NULL,
-			       .shard_rows = opt.shard_rows,
-			       .compress = opt.compress,
-			       .n_leaves = (uint32_t)opt.leaves,
-			       .ram = opt.ram,
-			       .scratch = opt.scratch,
-			       .quiet = a->common.quiet,
-			       .n_threads = (unsigned)a->common.n_threads};
+	struct vf_ingest in = vf_put_ingest(a, t, wish);
+
+	in.cond.if_absent = true;
+	in.source = source;
+	in.embedder_data = learn ? &data : NULL;
 	int err = learn ? vf_embedder_save(e, &data) : 0;
 
 	if (err)
@@ -259,14 +254,15 @@ static int import_texts(const struct vf_args *a, const struct vf_target *t,
 			const struct vf_wish *wish, struct vf_embedder *e,
 			bool learn)
 {
-	struct vf_source_texts_options texts = {.e = e,
+	struct vf_source_texts_options texts = {.name = opt.texts,
+						.e = e,
 						.learn = learn,
 						.skip_empty = opt.skip_empty,
 						.quiet = a->common.quiet};
 	struct vf_ingest_result r = {0};
 	struct vf_source *source;
 	uint64_t start = vf_now_ns(), skipped;
-	int err = open_texts(&texts.fd, &texts.name);
+	int err = vf_scratch_input(&texts.name, &texts.fd); /* read twice */
 
 	if (!err)
 		err = vf_source_texts_open(&texts, &source, &skipped);
@@ -293,31 +289,26 @@ static int import_texts(const struct vf_args *a, const struct vf_target *t,
 
 static int import_vectors(const struct vf_args *a, const struct vf_target *t,
 			  const struct vf_wish *wish,
-			  const struct vf_embedder *e)
+			  const struct vf_embedder *e,
+			  const struct vf_buf *learned)
 {
-	struct vf_import_files o = {
-		.target = t,
-		.paths = a->operands + 1,
-		.n_paths = a->n_operands - 1,
-		.part = opt.array,
-		.keys = opt.keys,
-		.metadata = opt.metadata,
-		.embedder = e,
-		.words = opt.words ? opt.words : "text",
-		.part_rows = opt.part_rows,
-		.first_key = opt.first_key,
-		.resume = opt.resume,
-		.check = opt.check,
-		.put = {.wish = *wish,
-			.shard_rows = opt.shard_rows,
-			.cache_dir = opt.cache_dir,
-			.compress = opt.compress,
-			.n_leaves = (uint32_t)opt.leaves,
-			.ram = opt.ram,
-			.scratch = opt.scratch,
-			.quiet = a->common.quiet,
-			.n_threads = (unsigned)a->common.n_threads}};
+	struct vf_import_files o = {.target = t,
+				    .paths = files.paths,
+				    .names = files.names,
+				    .n_paths = files.n,
+				    .part = opt.array,
+				    .keys = opt.keys,
+				    .metadata = opt.metadata,
+				    .embedder = e,
+				    .words = text_name(),
+				    .skip_empty = opt.skip_empty,
+				    .part_rows = opt.part_rows,
+				    .first_key = opt.first_key,
+				    .resume = opt.resume,
+				    .check = opt.check,
+				    .put = vf_put_ingest(a, t, wish)};
 
+	o.put.embedder_data = learned;
 	return vf_import_files_run(&o);
 }
 
@@ -351,7 +342,7 @@ static int import_model(const struct vf_args *a, const struct vf_target *t,
 	int err = open_model(t, wish, &e);
 
 	if (!err)
-		err = import_vectors(a, t, wish, e);
+		err = import_vectors(a, t, wish, e, NULL);
 	vf_embedder_free(e);
 	return err;
 }
@@ -370,6 +361,59 @@ static int import_through(const struct vf_args *a, const struct vf_target *t,
 	return err;
 }
 
+/* ---- columns of texts ------------------------------------------------------------------ */
+
+static int learn_file(size_t i, struct vf_embedder *e, bool quiet)
+{
+	struct vf_first_pass p = {.e = e,
+				  .learning = e,
+				  .name = files.names[i],
+				  .unit = "row",
+				  .skip_empty = opt.skip_empty,
+				  .quiet = quiet};
+	struct vf_intake in;
+	int fd = open(files.paths[i], O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return vf_fail(-errno, "%s: %s", p.name, strerror(errno));
+	int err = vf_intake_open_texts(fd, p.name, text_name(), &in);
+	if (err)
+		return err;
+	err = vf_first_pass_file(&p, &in, NULL);
+	vf_intake_close(&in);
+	return err;
+}
+
+static int learn_files(const struct vf_args *a, struct vf_embedder *e,
+		       struct vf_buf *out)
+{
+	int err = 0;
+
+	for (size_t i = 0; !err && i < files.n; i++)
+		err = learn_file(i, e, a->common.quiet);
+	if (err)
+		return err;
+	err = vf_embedder_save(e, out);
+	return err ? vf_fail(err, "%s: %s", opt.embed, vf_strerror(err)) : 0;
+}
+
+/* By what is built in: all files are learned from before the first is put. */
+static int import_columns(const struct vf_args *a, const struct vf_target *t,
+			  const struct vf_wish *wish)
+{
+	VF_AUTO_BUF struct vf_buf data = {0};
+	struct vf_embedder *e = NULL;
+	bool learn;
+	int err = open_embedder(t, &e, &learn);
+
+	if (!err && learn)
+		err = learn_files(a, e, &data);
+	if (!err)
+		err = import_vectors(a, t, wish, e, learn ? &data : NULL);
+	vf_embedder_free(e);
+	return err;
+}
+
 static int run_import(const struct vf_args *a)
 {
 	struct vf_wish wish;
@@ -382,9 +426,12 @@ static int run_import(const struct vf_args *a)
 		err = vf_target_open(a->operands[0], &a->common, &t);
 	if (err)
 		return err;
-	err = opt.texts	   ? import_through(a, &t, &wish)
+	err = take_files(a);
+	err = err	   ? err
+	      : opt.texts  ? import_through(a, &t, &wish)
 	      : is_model() ? import_model(a, &t, &wish)
-			   : import_vectors(a, &t, &wish, NULL);
+	      : opt.embed  ? import_columns(a, &t, &wish)
+			   : import_vectors(a, &t, &wish, NULL, NULL);
 	vf_target_close(&t);
 	return err;
 }
@@ -395,6 +442,8 @@ const struct vf_verb vf_verb_import = {
 	.help = "usage: vectool import TARGET FILE... [OPTIONS]\n"
 		"       vectool import TARGET --texts FILE.jsonl --embed "
 		"hash:DIM [OPTIONS]\n"
+		"       vectool import TARGET FILE... --text NAME --embed "
+		"hash:DIM [OPTIONS]\n"
 		"       vectool import TARGET FILE... --embed URL --model NAME "
 		"[OPTIONS]\n\n"
 		"Files of vectors: npy, npz, fvecs, bvecs, ivecs, HDF5 (as "
@@ -403,7 +452,9 @@ const struct vf_verb vf_verb_import = {
 		"\"metadata\"}), CSV.  What a file\n"
 		"is, its content says.  Rows of keys that are there are "
 		"replaced.  A file with\n"
-		"many rows is put in parts, each one commit.\n\n"
+		"many rows is put in parts, each one commit.  FILE may be a pipe, "
+		"- is standard input:\n"
+		"what comes is copied to $TMPDIR or /var/tmp first.\n\n"
 		"  --array NAME       of an npz or HDF5 file (vectors, train, or "
 		"the only one)\n"
 		"  --keys FILE        line i is the key of row i (default: what "
@@ -430,7 +481,15 @@ const struct vf_verb vf_verb_import = {
 		"  --texts FILE       - is standard input\n"
 		"  --embed hash:DIM   words and character n-grams hashed into "
 		"DIM dimensions\n"
-		"  --skip-empty       pass over texts without a word\n\n"
+		"  --skip-empty       pass over texts without a word (also "
+		"of FILE...)\n\n"
+		"With FILE... instead of --texts, texts are a member of JSON "
+		"lines or a column of CSV\n"
+		"(--text NAME), keys and metadata are taken as of files of "
+		"vectors, parts are of 16384\n"
+		"rows, --resume goes on behind the last, and --check compares "
+		"what was embedded now;\n"
+		"of what a model embedded before, keys and metadata.\n\n"
 		"Texts through a model behind an API like OpenAI's: FILE is "
 		"JSON lines or CSV (whose\n"
 		"first line names its columns).  Parts are of 16384 rows: "
@@ -446,18 +505,22 @@ const struct vf_verb vf_verb_import = {
 		"  --embed-batch N    texts of one request (64); four are under "
 		"way at once\n"
 		"  --embed-timeout S  of a request and all its attempts (120)\n\n"
-		"All take --metric, --dtype, --bits, --shard-rows, "
-		"--compress, --seed, --leaves,\n"
-		"--ram, --scratch and --cache-dir as put does; a FAISS or HDF5 "
+		"All take --metric, --dtype, --non-filterable, --bits, "
+		"--shard-rows, --compress,\n"
+		"--seed, --leaves, --ram, --scratch and --cache-dir as put "
+		"does; a FAISS or HDF5 "
 		"file brings the\n"
 		"metric of a new index.\n\n"
 		"Examples:\n"
+		"  zcat rows.jsonl.gz | vectool import /data/bucket/rows -\n"
 		"  vectool import /data/bucket/glove glove-100-angular.hdf5 "
 		"--check\n"
 		"  vectool import s3://bucket/prefix/sift base.fvecs "
 		"--part-rows 100000\n"
 		"  vectool import /data/bucket/articles --texts articles.jsonl "
 		"--embed hash:1024\n"
+		"  vectool import /data/bucket/articles articles.csv --text "
+		"body --embed hash:1024\n"
 		"  vectool import /data/bucket/articles articles.csv --text "
 		"body \\\n"
 		"      --embed http://localhost:11434/v1 --model "

@@ -3,7 +3,8 @@
 #include <jansson.h>
 #include <stdio.h>
 
-#include "store/util.h"
+#include "store/log_fetch.h"
+#include "tools/interrupt.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
@@ -126,25 +127,87 @@ static int print_json(const struct vf_record *r, const struct summary *s)
 	return 0;
 }
 
-static int print_record(const struct vf_target *t, uint64_t number)
+static int print_record(const struct vf_record *r)
 {
-	VF_AUTO_FREE void *bytes = NULL;
 	struct summary s = {0};
-	struct vf_record r;
-	int err = vf_record_load(t->bucket, t->index, number, &bytes, &r);
 
-	if (err == -ENOENT)
-		vf_log(VF_ERROR, "%s: record %" PRIu64 " is missing", t->name,
-		       number);
+	for (size_t i = 0; i < r->n_ops; i++)
+		sum_op(&r->ops[i], &s);
+	if (opt.json)
+		return print_json(r, &s);
+	print_line(r, &s);
+	return 0;
+}
+
+/* Those to be shown, the newest first. */
+static int find_records(const struct vf_target *t, const struct vf_state *s,
+			struct vf_buf *out)
+{
+	uint64_t from = VF_MAX(s->oldest, UINT64_C(1));
+	int err;
+
+	if (s->head > opt.limit)
+		from = VF_MAX(from, s->head - opt.limit + 1);
+	err = vf_log_numbers(t->bucket, t->index, "log", from, out);
 	if (err)
 		return err;
-	for (size_t i = 0; i < r.n_ops; i++)
-		sum_op(&r.ops[i], &s);
-	if (opt.json)
-		err = print_json(&r, &s);
-	else
-		print_line(&r, &s);
+	struct vf_log_number *n = (struct vf_log_number *)out->data;
+	size_t n_all = 0;
+	while ((n_all + 1) * sizeof(*n) <= out->len &&
+	       n[n_all].number <= s->head)
+		n_all++;
+	out->len = n_all * sizeof(*n);
+	for (size_t i = 0; i < n_all / 2; i++) {
+		struct vf_log_number first = n[i];
+		n[i] = n[n_all - 1 - i];
+		n[n_all - 1 - i] = first;
+	}
+	return 0;
+}
+
+static int say_missing(const struct vf_target *t, uint64_t number)
+{
+	return vf_fail(-ENOENT, "%s: record %" PRIu64 " is missing", t->name,
+		       number);
+}
+
+static int print_next(const struct vf_target *t, struct vf_log_fetch *f,
+		      uint64_t number)
+{
+	VF_AUTO_FREE void *bytes = NULL;
+	struct vf_record r;
+	int err = vf_log_fetch_record(f, &bytes, &r);
+
+	if (err)
+		return err == -ENOENT ? say_missing(t, number) : err;
+	err = print_record(&r);
 	vf_record_fini(&r);
+	return err;
+}
+
+static int print_log(const struct vf_target *t, const struct vf_state *s)
+{
+	VF_AUTO_BUF struct vf_buf list = {0};
+	const struct vf_log_number *n;
+	struct vf_log_fetch *f = NULL;
+	uint64_t oldest = VF_MAX(s->oldest, UINT64_C(1)), left = opt.limit;
+	int err = find_records(t, s, &list);
+
+	n = (const struct vf_log_number *)list.data;
+	if (!err)
+		err = vf_log_fetch_open(t->bucket, t->index, "log", n,
+					list.len / sizeof(*n), &f);
+	for (uint64_t i = s->head; !err && i >= oldest && left; i--, left--) {
+		if (vf_interrupted())
+			err = -ECANCELED;
+		else if (list.len < sizeof(*n) || n->number != i)
+			err = say_missing(t, i);
+		else
+			err = print_next(t, f, i);
+		n++;
+		list.len -= VF_MIN(list.len, sizeof(*n));
+	}
+	vf_log_fetch_close(f);
 	return err;
 }
 
@@ -157,12 +220,8 @@ static int run_log(const struct vf_args *a)
 	if (err)
 		return err;
 	err = vf_target_state(&t, &s);
-	for (uint64_t i = 0; !err && i < opt.limit && i < s->head; i++) {
-		if (s->head - i < s->oldest)
-			break;
-		err = vf_interrupted() ? -ECANCELED
-				       : print_record(&t, s->head - i);
-	}
+	if (!err)
+		err = print_log(&t, s);
 	vf_state_free(s);
 	vf_target_close(&t);
 	return err;

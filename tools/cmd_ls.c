@@ -6,9 +6,11 @@
 #include <jansson.h>
 #include <stdio.h>
 
+#include "index/crew.h"
 #include "store/filter.h"
 #include "store/line.h"
 #include "tools/each_record.h"
+#include "tools/interrupt.h"
 #include "tools/jsonl.h"
 #include "tools/target.h"
 #include "tools/verb.h"
@@ -19,7 +21,11 @@ static struct {
 	const char *filter, *page, *segment;
 } opt = {.n_max = UINT64_MAX};
 
-enum { PAGE = 500, SEGMENTS_MAX = 1024 }; /* rows, unless told otherwise */
+enum {
+	PAGE = 500, /* rows, unless told otherwise */
+	SEGMENTS_MAX = 1024,
+	TOGETHER = 16, /* indexes: a log may be tens of MB */
+};
 
 static const struct vf_arg options[] = {
 	{"json", 0, VF_ARG_FLAG, &opt.json, 0, 0},
@@ -86,6 +92,8 @@ static int list_keys(const struct vf_target *t, const struct vf_state *s,
 					     &k.filter)
 			    : 0;
 
+	if (rc == -EINVAL)
+		rc = VF_ERR_USAGE;
 	if (!rc && opt.page)
 		printf("{\"vectors\":[");
 	if (!rc && k.left)
@@ -107,7 +115,7 @@ static int parse_segment(const struct vf_state *s, struct vf_records_pos *out)
 	    (sscanf(opt.segment, "%4" SCNu64 "/%4" SCNu64 "%n", &i, &n, &end) !=
 		     2 ||
 	     opt.segment[end] || !n || n > SEGMENTS_MAX || i >= n))
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "--segment: %s is not I/N, I from 0 to N - 1, N "
 			       "at most %d",
 			       opt.segment, SEGMENTS_MAX);
@@ -117,7 +125,7 @@ static int parse_segment(const struct vf_state *s, struct vf_records_pos *out)
 
 static int refuse_token(void)
 {
-	return vf_fail(-EINVAL,
+	return vf_fail(VF_ERR_USAGE,
 		       "--page: \"%s\" is no token of this index; begin with "
 		       "\"first\"",
 		       opt.page);
@@ -154,7 +162,8 @@ static int list_page(const struct vf_target *t, struct vf_state **s)
 	if (opt.n_max == UINT64_MAX)
 		opt.n_max = PAGE;
 	if (!opt.n_max)
-		return vf_fail(-EINVAL, "--limit: a page has a row at least");
+		return vf_fail(VF_ERR_USAGE,
+			       "--limit: a page has a row at least");
 	if (!err)
 		err = list_keys(t, *s, &pos);
 	if (err)
@@ -181,48 +190,89 @@ static int list_index_keys(const struct vf_target *t, struct vf_state **s)
 
 /* ---- indexes of a bucket ----------------------------------------------------------- */
 
-struct listing {
-	struct vf_bucket *bucket;
-	uint64_t n;
+/* What is said of one. */
+struct indexed {
+	char name[VF_INDEX_NAME_MAX + 1];
+	bool configured;
+	uint32_t dim;
+	enum vf_metric metric;
+	enum vf_dtype dtype;
+	uint64_t n_rows, head;
+	size_t n_shards;
 };
 
-static void print_index(const struct vf_state *s, bool first)
+/* Some are looked at together, each of which takes rounds to the bucket. */
+struct listing {
+	struct vf_bucket *bucket;
+	struct indexed batch[256];
+	size_t n;	 /* in the batch */
+	uint64_t n_said; /* before it */
+};
+
+static void print_index(const struct indexed *x, bool first)
 {
-	const struct vf_index_config *c = &s->config;
-	const char *metric = s->configured ? vf_metric_name(c->metric) : "-";
-	const char *dtype = s->configured ? vf_dtype_name(c->dtype) : "-";
+	const char *none = x->head && !opt.json ? "dropped" : "-";
+	const char *metric = x->configured ? vf_metric_name(x->metric) : none;
+	const char *dtype = x->configured ? vf_dtype_name(x->dtype) : "-";
 
 	if (opt.json) {
 		printf("{\"index\":\"%s\",\"rows\":%" PRIu64
 		       ",\"dim\":%u,\"metric\":\"%s\",\"dtype\":\"%s\","
 		       "\"shards\":%zu,\"version\":%" PRIu64 "}\n",
-		       s->name, s->n_rows, c->dim, metric, dtype, s->n_shards,
-		       s->head);
+		       x->name, x->n_rows, x->dim, metric, dtype, x->n_shards,
+		       x->head);
 		return;
 	}
 	if (first)
 		printf("%-24s %12s %6s %-10s %-5s %7s\n", "index", "rows",
 		       "dim", "metric", "type", "shards");
-	printf("%-24s %12" PRIu64 " %6u %-10s %-5s %7zu\n", s->name, s->n_rows,
-	       c->dim, metric, dtype, s->n_shards);
+	printf("%-24s %12" PRIu64 " %6u %-10s %-5s %7zu\n", x->name, x->n_rows,
+	       x->dim, metric, dtype, x->n_shards);
+}
+
+static int look_at(void *arg, size_t i)
+{
+	struct listing *l = arg;
+	struct indexed *x = &l->batch[i];
+	struct vf_state *s;
+
+	if (vf_interrupted())
+		return -ECANCELED;
+	int err = vf_state_load(l->bucket, x->name, &s);
+	if (err == -ENOENT)
+		return vf_fail(err, "%s: was removed meanwhile", x->name);
+	if (err)
+		return err;
+	x->configured = s->configured;
+	x->dim = s->config.dim;
+	x->metric = s->config.metric;
+	x->dtype = s->config.dtype;
+	x->n_rows = s->n_rows;
+	x->head = s->head;
+	x->n_shards = s->n_shards;
+	vf_state_free(s);
+	return 0;
+}
+
+static int print_batch(struct listing *l)
+{
+	int err = vf_crew_run(TOGETHER, l->n, look_at, l);
+
+	for (size_t i = 0; !err && i < l->n; i++)
+		print_index(&l->batch[i], !l->n_said++);
+	l->n = 0;
+	return err;
 }
 
 static int list_index(void *arg, const char *name)
 {
 	struct listing *l = arg;
-	struct vf_state *s;
-	int err;
 
-	if (l->n == opt.n_max)
+	if (l->n_said + l->n == opt.n_max)
 		return 0;
-	err = vf_state_load(l->bucket, name, &s);
-	if (err == -ENOENT)
-		return vf_fail(err, "%s: was removed meanwhile", name);
-	if (err)
-		return err;
-	print_index(s, !l->n++);
-	vf_state_free(s);
-	return vf_interrupted() ? -ECANCELED : 0;
+	l->batch[l->n] = (struct indexed){0};
+	strcpy(l->batch[l->n++].name, name);
+	return l->n == VF_N(l->batch) ? print_batch(l) : 0;
 }
 
 /* The bucket that @name names itself, in a URL's form. */
@@ -243,6 +293,8 @@ static int list_bucket(const char *url, const struct vf_args *a)
 	if (err)
 		return err;
 	err = vf_index_list(l.bucket, list_index, &l);
+	if (!err)
+		err = print_batch(&l);
 	vf_bucket_close(l.bucket);
 	return err;
 }
@@ -292,7 +344,8 @@ static int run_ls(const struct vf_args *a)
 	if (may_be_index(url))
 		err = try_index(url, a, &is_index);
 	if (!err && !is_index && (opt.filter || opt.page || opt.segment))
-		err = vf_fail(-EINVAL, "%s: no index, whose keys --%s is of",
+		err = vf_fail(VF_ERR_USAGE,
+			      "%s: no index, whose keys --%s is of",
 			      a->operands[0],
 			      opt.filter ? "filter"
 			      : opt.page ? "page"

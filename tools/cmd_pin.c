@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <sys/stat.h>
 
+#include "tools/interrupt.h"
 #include "tools/mounted.h"
 #include "tools/progress.h"
 #include "tools/target.h"
@@ -138,7 +139,7 @@ static int check_options(const char *verb)
 	if (opt.range && (sscanf(opt.range, "%" SCNu64 "-%" SCNu64 "%c", &a, &b,
 				 &rest) != 2 ||
 			  a >= b))
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "%s: --range \"%s\" is not A-B, bytes, A below "
 			       "B",
 			       verb, opt.range);
@@ -146,7 +147,7 @@ static int check_options(const char *verb)
 		return 0;
 	rate = strtod(opt.rate, &end);
 	if (end == opt.rate || *end || !(rate >= 0.001 && rate <= 1e6))
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "%s: --rate \"%s\" is no number of MB/s", verb,
 			       opt.rate);
 	return 0;

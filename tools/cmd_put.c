@@ -1,61 +1,28 @@
 /* vectool put: the rows of a .npy file into an index. */
 #include <stdio.h>
 
-#include "index/tree.h"
 #include "store/util.h"
-#include "tools/ingest.h"
+#include "tools/put_options.h"
 #include "tools/put_stream.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
 static struct {
-	const char *keys, *metadata, *metric, *dtype, *on_error;
-	uint64_t bits, shard_rows, seed, leaves, ram;
+	const char *keys, *metadata, *on_error;
 	uint64_t if_version, every_ms;
-	const char *cache_dir, *scratch;
-	bool compress, if_absent;
-	struct vf_arg_list non_filterable;
-} opt = {.seed = UINT64_MAX, .if_version = UINT64_MAX};
+	bool if_absent;
+} opt = {.if_version = UINT64_MAX};
 
 static const struct vf_arg options[] = {
+	{"", 0, VF_ARG_TABLE, (void *)vf_index_args, 0, 0},
+	{"", 0, VF_ARG_TABLE, (void *)vf_shard_args, 0, 0},
 	{"keys", 0, VF_ARG_STRING, &opt.keys, 0, 0},
 	{"metadata", 0, VF_ARG_STRING, &opt.metadata, 0, 0},
-	{"metric", 0, VF_ARG_STRING, &opt.metric, 0, 0},
-	{"dtype", 0, VF_ARG_STRING, &opt.dtype, 0, 0},
-	{"bits", 0, VF_ARG_COUNT, &opt.bits, 1, 8},
-	{"shard-rows", 0, VF_ARG_COUNT, &opt.shard_rows, 1, VF_SHARD_ROWS_MAX},
-	{"compress", 0, VF_ARG_FLAG, &opt.compress, 0, 0},
-	{"leaves", 0, VF_ARG_COUNT, &opt.leaves, 1, VF_TREE_LEAVES_MAX},
-	{"ram", 0, VF_ARG_SIZE, &opt.ram, 64 << 20, 0},
-	{"scratch", 0, VF_ARG_STRING, &opt.scratch, 0, 0},
-	{"seed", 0, VF_ARG_COUNT, &opt.seed, 0, UINT64_MAX - 1},
 	{"every", 0, VF_ARG_COUNT, &opt.every_ms, 1, 3600000},
 	{"on-error", 0, VF_ARG_STRING, &opt.on_error, 0, 0},
 	{"if-absent", 0, VF_ARG_FLAG, &opt.if_absent, 0, 0},
-	{"non-filterable", 0, VF_ARG_LIST, &opt.non_filterable, 0, 0},
 	{"if-version", 0, VF_ARG_COUNT, &opt.if_version, 0, UINT64_MAX - 1},
-	{"cache-dir", 0, VF_ARG_STRING, &opt.cache_dir, 0, 0},
 	{0}};
-
-static int read_wish(struct vf_wish *out)
-{
-	*out = (struct vf_wish){.has_seed = opt.seed != UINT64_MAX,
-				.bits = (uint32_t)opt.bits,
-				.non_filterable = opt.non_filterable};
-	if (out->has_seed)
-		out->seed = opt.seed;
-	if (opt.metric && vf_metric_parse(opt.metric, &out->metric))
-		return vf_fail(-EINVAL,
-			       "put: --metric \"%s\" is none of cosine, "
-			       "euclidean, dot",
-			       opt.metric);
-	if (opt.dtype &&
-	    (vf_dtype_parse(opt.dtype, &out->dtype) || out->dtype == VF_U8))
-		return vf_fail(-EINVAL,
-			       "put: --dtype \"%s\" is none of f32, f16",
-			       opt.dtype);
-	return 0;
-}
 
 static void print_summary(const struct vf_ingest_result *r, const char *target,
 			  uint64_t start_ns)
@@ -77,24 +44,14 @@ static void print_summary(const struct vf_ingest_result *r, const char *target,
 static int put_rows(const struct vf_args *a, const struct vf_target *t,
 		    const struct vf_wish *wish)
 {
-	struct vf_ingest in = {.bucket = t->bucket,
-			       .target = t->name,
-			       .index = t->index,
-			       .wish = *wish,
-			       .shard_rows = opt.shard_rows,
-			       .cond = {.if_absent = opt.if_absent,
-					.at_version =
-						opt.if_version != UINT64_MAX,
-					.version = opt.if_version},
-			       .cache_dir = opt.cache_dir,
-			       .compress = opt.compress,
-			       .n_leaves = (uint32_t)opt.leaves,
-			       .ram = opt.ram,
-			       .scratch = opt.scratch,
-			       .quiet = a->common.quiet,
-			       .n_threads = (unsigned)a->common.n_threads};
+	struct vf_ingest in = vf_put_ingest(a, t, wish);
 	struct vf_ingest_result r = {0};
 	uint64_t start = vf_now_ns();
+
+	in.cond = (struct vf_condition){.if_absent = opt.if_absent,
+					.at_version =
+						opt.if_version != UINT64_MAX,
+					.version = opt.if_version};
 	int err = vf_source_npy_open(a->operands[1], opt.keys, opt.metadata,
 				     &in.source);
 
@@ -111,8 +68,8 @@ static int put_stream(const struct vf_args *a, const struct vf_target *t)
 {
 	const struct vf_put_stream s = {
 		.target = t,
-		.cache_dir = opt.cache_dir,
-		.scratch = opt.scratch,
+		.cache_dir = vf_put_options.cache_dir,
+		.scratch = vf_put_options.scratch,
 		.every_ms = opt.every_ms,
 		.if_absent = opt.if_absent,
 		.skip_bad = opt.on_error && !strcmp(opt.on_error, "skip"),
@@ -123,10 +80,11 @@ static int put_stream(const struct vf_args *a, const struct vf_target *t)
 
 static int check_stream(bool stream)
 {
-	bool others = opt.keys || opt.metadata || opt.metric || opt.dtype ||
-		      opt.bits || opt.shard_rows || opt.leaves ||
-		      opt.compress || opt.if_version != UINT64_MAX ||
-		      opt.seed != UINT64_MAX;
+	const struct vf_put_options *p = &vf_put_options;
+	bool others = opt.keys || opt.metadata ||
+		      opt.if_version != UINT64_MAX || p->metric || p->dtype ||
+		      p->bits || p->shard_rows || p->leaves || p->compress ||
+		      p->ram || p->non_filterable.n || p->seed != UINT64_MAX;
 
 	if (opt.on_error && strcmp(opt.on_error, "stop") &&
 	    strcmp(opt.on_error, "skip"))
@@ -151,8 +109,7 @@ static int run_put(const struct vf_args *a)
 	int err = check_stream(stream);
 
 	if (!err)
-		err = read_wish(&wish);
-
+		err = vf_put_wish("put", &wish);
 	if (!err)
 		err = vf_target_open(a->operands[0], &a->common, &t);
 	if (err)
@@ -207,7 +164,10 @@ const struct vf_verb vf_verb_put = {
 		"most half of\n"
 		"                     all); what does not fit goes through "
 		"--scratch DIR\n"
-		"                     (default: $TMPDIR or /var/tmp)\n"
+		"                     (default: $TMPDIR or /var/tmp); a file "
+		"that memory can\n"
+		"                     hold is read twice instead, unless "
+		"--scratch is given\n"
 		"  --compress         store vectors as zstd too\n"
 		"  --if-absent        refuse, whole, when one of the keys is "
 		"there\n"

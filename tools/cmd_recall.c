@@ -8,6 +8,8 @@
 
 #include "index/index.h"
 #include "query/query.h"
+#include "store/util.h"
+#include "tools/interrupt.h"
 #include "tools/lines.h"
 #include "tools/matrix.h"
 #include "tools/plot.h"
@@ -219,7 +221,7 @@ static int parse_list(const char *name, const char *list, const char *word,
 		if (!len || end != list + len || v > INT32_MAX ||
 		    (!is_word && (!v || *list < '0' || *list > '9')) ||
 		    *out_n == POINTS_MAX)
-			return vf_fail(-EINVAL,
+			return vf_fail(VF_ERR_USAGE,
 				       "recall: --%s is a list such as "
 				       "8,64,%s of at most %d",
 				       name, word, POINTS_MAX);
@@ -259,7 +261,7 @@ static int plan_sweep(const struct exam *e, struct sweep *s)
 		s->n_probes = default_probes(e->info.n_leaves, s->probes);
 	for (size_t i = 0; !err && i < s->n_candidates; i++)
 		if (s->candidates[i] && s->candidates[i] < e->k)
-			err = vf_fail(-EINVAL,
+			err = vf_fail(VF_ERR_USAGE,
 				      "recall: --candidates %u is below -k %u",
 				      s->candidates[i], e->k);
 	if (!err && !(s->points = calloc(s->n_probes * s->n_candidates,
@@ -413,9 +415,9 @@ static int run_recall(const struct vf_args *a)
 	int err;
 
 	if (!opt.npy)
-		return vf_fail(-EINVAL, "recall: --npy QUERIES is needed");
+		return vf_fail(VF_ERR_USAGE, "recall: --npy QUERIES is needed");
 	if (opt.keys && !opt.gt)
-		return vf_fail(-EINVAL, "recall: --keys is of --gt");
+		return vf_fail(VF_ERR_USAGE, "recall: --keys is of --gt");
 	err = open_exam(&e);
 	if (!err)
 		err = plan_sweep(&e, &s);

@@ -80,8 +80,8 @@ static int run_restore(const struct vf_args *a)
 	bool changed = false;
 
 	if (!opt.at)
-		return vf_fail(-EINVAL, "restore: --at N is needed (see: "
-					"vectool log)");
+		return vf_fail(VF_ERR_USAGE, "restore: --at N is needed (see: "
+					     "vectool log)");
 	int err = vf_target_open(a->operands[0], &a->common, &t);
 	if (err)
 		return err;

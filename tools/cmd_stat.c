@@ -193,7 +193,10 @@ static void print_text(const struct vf_target *t, const struct vf_state *s,
 	       "version    %" PRIu64 "\n",
 	       t->index, t->url, uuid, s->head);
 	if (!s->configured) {
-		puts("not configured yet: no record has been written");
+		puts(s->head ? "dropped (vectool restore brings it back, until "
+			       "vectool gc)"
+			     : "not configured yet: no record has been "
+			       "written");
 		return;
 	}
 	printf("dimension  %u\nmetric     %s\ntype       %s\n"

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "tools/interrupt.h"
 #include "tools/mounted.h"
 #include "tools/target.h"
 #include "tools/verb.h"
@@ -272,7 +273,7 @@ static int run_top(const struct vf_args *a)
 		interval_s = strtod(opt.interval, &end);
 		if (end == opt.interval || *end ||
 		    !(interval_s >= 0.05 && interval_s <= 86400))
-			return vf_fail(-EINVAL,
+			return vf_fail(VF_ERR_USAGE,
 				       "top: --interval \"%s\" is no number of "
 				       "seconds from 0.05 on",
 				       opt.interval);

@@ -121,8 +121,9 @@ static int repair(const struct vf_args *args, const struct vf_target *t,
 	if (a->catalog_wrong)
 		a->n_found--;
 	if (a->n_found)
-		printf("%" PRIu64 " finding%s cannot be repaired\n", a->n_found,
-		       vf_plural(a->n_found));
+		printf("%" PRIu64 " finding%s cannot be repaired: put those "
+		       "rows again, or copy the object from a backup\n",
+		       a->n_found, vf_plural(a->n_found));
 	return 0;
 }
 

@@ -13,9 +13,9 @@
 #include <stdio.h>
 
 #include "tools/attempt.h"
+#include "tools/interrupt.h"
 #include "tools/shard_codes.h"
 #include "tools/stored.h"
-#include "tools/verb.h"
 
 enum { ROUNDS = 5, COMMITS = 50 };
 
@@ -97,14 +97,16 @@ static int choose(struct vf_round *r)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	vf_state_count(s, &n);
 	bool tail = r->c.eager || (!r->c.shards_only && vf_tail_is_long(s));
+	uint64_t ahead = r->c.grows ? VF_COMPACT_AHEAD : 1;
 	struct vf_compact_view v = {
 		.capacity = r->a.shard_rows,
 		.shards = shards,
 		.n_shards = r->c.tail_only ? 0 : s->n_shards,
 		.tail_rows = tail ? n.tail_rows : 0,
 		.n_leaves = s->has_tree ? s->tree.n_leaves : 0,
-		.want_leaves = vf_cluster_n_leaves(s->n_rows),
-		.eager = r->c.eager};
+		.want_leaves = vf_cluster_n_leaves(s->n_rows * ahead),
+		.eager = r->c.eager,
+		.grows = r->c.grows};
 	int err = r->c.repair ? 0 : describe_shards(r, shards);
 	if (err)
 		return err;
@@ -112,6 +114,8 @@ static int choose(struct vf_round *r)
 		choose_lost(r);
 	else
 		vf_compact_choose(&v, r->take, &r->plan);
+	if (r->c.grows)
+		r->in.n_leaves = (uint32_t)v.want_leaves;
 	r->had_tree = s->has_tree;
 	r->tree = s->tree;
 	for (; r->n_old < s->n_shards; r->n_old++)
@@ -121,13 +125,10 @@ static int choose(struct vf_round *r)
 
 /* ---- do our inputs fit what is there now? ------------------------------------------ */
 
+/* No tree has no name. */
 static bool same_tree(const struct vf_round *r)
 {
-	const struct vf_state *s = r->a.state;
-
-	return s->has_tree == r->had_tree &&
-	       (!s->has_tree ||
-		!strcmp(s->tree.object.name, r->tree.object.name));
+	return !strcmp(r->a.state->tree.object.name, r->tree.object.name);
 }
 
 static bool was_there(const struct vf_round *r, const char *shard)
@@ -544,6 +545,8 @@ static int run_rounds(const struct vf_compact *c, struct vf_state **state,
 		err = vf_fail(-EBUSY,
 			      "%s: others keep compacting it; try again",
 			      c->target);
+	if (err == -ECANCELED)
+		vf_log(VF_ERROR, "interrupted; %s is as it was", c->target);
 	return err;
 }
 
@@ -557,29 +560,34 @@ int vf_compact_run(const struct vf_compact *c, struct vf_compacted *out)
 	if (!err)
 		err = run_rounds(c, &state, out);
 	vf_state_free(state);
-	if (err == -ECANCELED)
-		vf_log(VF_ERROR, "interrupted; %s is as it was", c->target);
 	return err;
 }
 
-int vf_tail_fold(const struct vf_fold *f, struct vf_state **state)
+/* Beside what a writer came for: it goes on when this fails. */
+int vf_tend(const struct vf_tender *t, enum vf_tending what,
+	    struct vf_state **state)
 {
-	struct vf_compact c = {.bucket = f->bucket,
-			       .target = f->target,
-			       .index = f->index,
-			       .ram = f->ram,
-			       .scratch = f->scratch,
-			       .n_threads = f->n_threads,
-			       .quiet = f->quiet};
+	static const char *const left[] = {
+		[VF_TEND_TAIL] = "its log stays long",
+		[VF_TEND_TREE] = "it keeps the tree of fewer rows",
+		[VF_TEND_SHARDS] = "its small shards stay"};
+	struct vf_compact c = {.bucket = t->bucket,
+			       .target = t->target,
+			       .index = t->index,
+			       .shard_rows = t->shard_rows,
+			       .ram = t->ram,
+			       .scratch = t->scratch,
+			       .grows = what == VF_TEND_TREE,
+			       .shards_only = what != VF_TEND_TAIL,
+			       .n_threads = t->n_threads,
+			       .quiet = t->quiet};
 	struct vf_compacted done;
 
-	if (!vf_tail_is_long(*state))
+	if (what == VF_TEND_TAIL && !vf_tail_is_long(*state))
 		return 0;
 	int err = run_rounds(&c, state, &done);
-	if (err == -ECANCELED)
-		vf_log(VF_ERROR, "interrupted; %s is as it was", f->target);
 	if (!err || err == -ECANCELED || err == -EINPROGRESS)
 		return err;
-	vf_log(VF_WARN, "%s: its log stays long", f->target);
-	return refresh(f->bucket, state);
+	vf_log(VF_WARN, "%s: %s", t->target, left[what]);
+	return refresh(t->bucket, state);
 }

@@ -17,6 +17,7 @@ struct vf_compact {
 	const char *scratch;	     /* folder; NULL: default */
 	bool eager, dry_run, quiet;  /* eager: struct vf_compact_view */
 	bool tail_only, shards_only; /* of what is chosen when not eager */
+	bool grows;		     /* struct vf_compact_view */
 	/* Nothing but a repair: what is written anew are shards whose codes are
 	 * lost, or, along a new tree, all. */
 	bool repair, lost_tree;
@@ -65,24 +66,33 @@ int vf_round_commit(struct vf_round *r, struct vf_state **state,
 /* What no record names is removed; accepts NULL. */
 void vf_round_free(struct vf_round *r);
 
-/* What a writer does on its way. */
-struct vf_fold {
+/* What a writer does on its way, for all that come after it. */
+struct vf_tender {
 	struct vf_bucket *bucket; /* borrowed, as all below */
 	const char *target;	  /* for messages */
 	const char *index;
+	uint64_t shard_rows; /* of a full one; 0: default */
 	uint64_t ram;
 	const char *scratch;
 	unsigned n_threads;
 	bool quiet;
 };
 
+enum vf_tending {
+	VF_TEND_TAIL, /* a long one is folded, with small shards alike */
+	/* Rows of many puts and no more than a shard become one, along a new
+	 * tree that is made for what is to come. */
+	VF_TEND_TREE,
+	VF_TEND_SHARDS, /* VF_COMPACT_ALIKE small ones alike are merged */
+};
+
 /*
- * When the tail of *state is long: fold it, with small shards that are alike,
- * and set *state to what is there then.  A fold that fails is said, and left to
- * the next writer.
+ * When @what is worth it: do it, and set *state to what is there then.  What
+ * fails is said, and left to the next writer.
  * Returns 0; -ECANCELED after a signal; -EINPROGRESS; -errno of reading the
  * state again; logged.
  */
-int vf_tail_fold(const struct vf_fold *f, struct vf_state **state);
+int vf_tend(const struct vf_tender *t, enum vf_tending what,
+	    struct vf_state **state);
 
 #endif

@@ -8,19 +8,21 @@
 #include <stdio.h>
 #include <xxhash.h>
 
+#include "tools/interrupt.h"
 #include "tools/jsonl.h"
 #include "tools/progress.h"
 #include "tools/rows.h"
 #include "tools/source_file.h"
-#include "tools/verb.h"
 #include "tools/walk.h"
 
 struct entry {
 	uint64_t hash, digest;
-	uint64_t row; /* the top bit: seen */
+	uint64_t row; /* and in its top bits: */
 };
 
-#define SEEN (UINT64_C(1) << 63)
+#define SEEN	  (UINT64_C(1) << 63)
+#define NO_VECTOR (UINT64_C(1) << 62) /* known: the rest is compared */
+#define ROW	  (NO_VECTOR - 1)
 
 struct comparison {
 	const struct vf_compare *c;
@@ -31,10 +33,11 @@ struct comparison {
 	struct vf_progress progress;
 };
 
+/* @vector  NULL: not known */
 static uint64_t digest_row(const struct comparison *k, const void *vector,
 			   const void *metadata, size_t len)
 {
-	uint64_t seed = XXH3_64bits(vector, k->row_len);
+	uint64_t seed = vector ? XXH3_64bits(vector, k->row_len) : 0;
 
 	return k->metadata ? XXH3_64bits_withSeed(metadata, len, seed) : seed;
 }
@@ -50,11 +53,12 @@ struct scratch {
 static int take_row(struct comparison *k, uint64_t row, struct scratch *s)
 {
 	const struct vf_index_config *c = &k->c->state->config;
+	bool has = vf_source_file_has_vector(k->c->source, row);
 	char reason[128];
 
 	s->key.len = s->metadata.len = s->compact.len = 0;
-	int err = vf_source_file_row(k->c->source, row, s->x, &s->key,
-				     &s->metadata);
+	int err = vf_source_file_row(k->c->source, row, has ? s->x : NULL,
+				     &s->key, &s->metadata);
 	if (err)
 		return err;
 	if (!k->c->source->has_keys)
@@ -67,14 +71,15 @@ static int take_row(struct comparison *k, uint64_t row, struct scratch *s)
 	if (err)
 		return vf_fail(err, "%s: row %" PRIu64 ": %s",
 			       k->c->source->name, row, vf_strerror(err));
-	const void *stored = s->x;
-	if (c->dtype == VF_F16) {
+	const void *stored = has ? s->x : NULL;
+	if (has && c->dtype == VF_F16) {
 		vf_rows_to_f16(s->x, c->dim, s->half);
 		stored = s->half;
 	}
-	k->entries[row] = (struct entry){
-		vf_key_hash(s->key.data, s->key.len),
-		digest_row(k, stored, s->compact.data, s->compact.len), row};
+	k->entries[row] = (struct entry){vf_key_hash(s->key.data, s->key.len),
+					 digest_row(k, stored, s->compact.data,
+						    s->compact.len),
+					 row | (has ? 0 : NO_VECTOR)};
 	return 0;
 }
 
@@ -126,12 +131,12 @@ static int check_row(void *arg, const struct vf_walk_row *row)
 		return vf_fail(-EILSEQ, "%s: key \"%.*s\" of %s is not in it",
 			       k->c->source->name, (int)row->key_len, row->key,
 			       k->c->target);
-	if (e->digest !=
-	    digest_row(k, row->vector, row->metadata, row->metadata_len))
+	if (e->digest != digest_row(k, e->row & NO_VECTOR ? NULL : row->vector,
+				    row->metadata, row->metadata_len))
 		return vf_fail(-EILSEQ,
 			       "%s: row %" PRIu64
 			       ", key \"%.*s\", is not as it is in %s",
-			       k->c->source->name, e->row & ~SEEN,
+			       k->c->source->name, e->row & ROW,
 			       (int)row->key_len, row->key, k->c->target);
 	k->n_seen += !(e->row & SEEN);
 	e->row |= SEEN;
@@ -147,7 +152,7 @@ static int find_missing(const struct comparison *k)
 	for (uint64_t i = 0; i < k->n; i++)
 		first = VF_MIN(first, k->entries[i].row & SEEN
 					      ? UINT64_MAX
-					      : k->entries[i].row);
+					      : k->entries[i].row & ROW);
 	return vf_fail(-EILSEQ,
 		       "%s: %" PRIu64 " rows are not in %s, row %" PRIu64
 		       " the first",

@@ -1,6 +1,7 @@
 /*
  * Proof that a file and an index hold the same rows: key, vector and, where
- * the file keeps it, metadata, by 64-bit digests.
+ * the file keeps it, metadata, by 64-bit digests.  Vectors of texts that were
+ * embedded by another run are left out.
  */
 #ifndef VF_TOOLS_COMPARE_H
 #define VF_TOOLS_COMPARE_H

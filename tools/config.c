@@ -1,5 +1,6 @@
 /* What an index is, and what a user may want of it. */
 #include "tools/ingest.h"
+#include "tools/verb.h"
 
 uint64_t vf_shard_rows_default(uint32_t dim, enum vf_dtype dtype)
 {
@@ -23,10 +24,10 @@ static int refuse(const char *target, const char *what, const char *has,
 		       asked);
 }
 
-int vf_config_exempt(struct vf_index_config *c, const char *key)
+static int exempt(struct vf_index_config *c, const char *key)
 {
 	if (strlen(key) > VF_NON_FILTERABLE_LEN)
-		return vf_fail(-EINVAL,
+		return vf_fail(VF_ERR_USAGE,
 			       "--non-filterable: \"%.20s...\" is longer than "
 			       "%d bytes",
 			       key, VF_NON_FILTERABLE_LEN);
@@ -34,7 +35,8 @@ int vf_config_exempt(struct vf_index_config *c, const char *key)
 		if (!strcmp(c->non_filterable[i], key))
 			return 0;
 	if (c->n_non_filterable == VF_NON_FILTERABLE_MAX)
-		return vf_fail(-EINVAL, "--non-filterable: more than %d keys",
+		return vf_fail(VF_ERR_USAGE,
+			       "--non-filterable: more than %d keys",
 			       VF_NON_FILTERABLE_MAX);
 	strcpy(c->non_filterable[c->n_non_filterable++], key);
 	return 0;
@@ -77,6 +79,26 @@ static int check_wish(const char *target, const struct vf_index_config *c,
 	return err;
 }
 
+int vf_config_new(const struct vf_wish *w, uint32_t dim, enum vf_dtype rows,
+		  struct vf_index_config *out)
+{
+	*out = (struct vf_index_config){.dim = dim,
+					.metric = w->metric ? w->metric
+							    : VF_COSINE,
+					.dtype = w->dtype	  ? w->dtype
+						 : rows == VF_F16 ? VF_F16
+								  : VF_F32,
+					.rotation_seed = w->seed};
+	if (!w->has_seed)
+		vf_random(&out->rotation_seed, sizeof(out->rotation_seed));
+	if (w->embedder)
+		strncpy(out->embedder, w->embedder, sizeof(out->embedder) - 1);
+	int err = 0;
+	for (uint32_t i = 0; !err && i < w->non_filterable.n; i++)
+		err = exempt(out, w->non_filterable.at[i]);
+	return err;
+}
+
 int vf_config_settle(const char *target, const struct vf_state *s,
 		     const struct vf_wish *w, const struct vf_source *source,
 		     struct vf_index_config *out)
@@ -91,19 +113,5 @@ int vf_config_settle(const char *target, const struct vf_state *s,
 				       source->dim);
 		return check_wish(target, out, w);
 	}
-	*out = (struct vf_index_config){
-		.dim = source->dim,
-		.metric = w->metric ? w->metric : VF_COSINE,
-		.dtype = w->dtype		   ? w->dtype
-			 : source->dtype == VF_F16 ? VF_F16
-						   : VF_F32,
-		.rotation_seed = w->seed};
-	if (!w->has_seed)
-		vf_random(&out->rotation_seed, sizeof(out->rotation_seed));
-	if (w->embedder)
-		strncpy(out->embedder, w->embedder, sizeof(out->embedder) - 1);
-	int err = 0;
-	for (uint32_t i = 0; !err && i < w->non_filterable.n; i++)
-		err = vf_config_exempt(out, w->non_filterable.at[i]);
-	return err;
+	return vf_config_new(w, source->dim, source->dtype, out);
 }

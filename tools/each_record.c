@@ -6,7 +6,7 @@
 #include "tools/each_record.h"
 
 #include "store/recordfile.h"
-#include "tools/verb.h"
+#include "tools/interrupt.h"
 
 enum { WINDOW = 4 << 20 };
 

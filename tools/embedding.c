@@ -1,13 +1,14 @@
 /*
- *   file   float[n][dim], row i of the window at i * dim * 4
+ *   file   float[][dim]; row i at (i - base) * dim * 4, base being the first of
+ *          the window, or 0 when all are kept
  */
 #include "tools/embedding.h"
 
 #include <inttypes.h>
 
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/scratchfile.h"
-#include "tools/verb.h"
 
 enum { GATHER_LEN = 4 << 20 }; /* bytes of texts held at once */
 
@@ -39,13 +40,9 @@ static int init_gathered(struct gathered *g, const struct vf_embedder *e)
 		       : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 }
 
-static bool is_blank(const struct vf_buf *b, size_t from)
+static uint64_t file_row(const struct vf_embedding *m, uint64_t row)
 {
-	while (from < b->len &&
-	       (b->data[from] == ' ' ||
-		(b->data[from] >= '\t' && b->data[from] <= '\r')))
-		from++;
-	return from == b->len;
+	return m->rows ? m->rows[row] : row;
 }
 
 /* Texts of the file from @row on, as many as go together. */
@@ -57,12 +54,8 @@ static int gather(struct vf_embedding *m, struct gathered *g, uint64_t row,
 
 	g->bytes.len = 0;
 	for (g->n = 0; !err && g->n < max && at < GATHER_LEN; g->n++) {
-		err = vf_intake_words(m->in, row + g->n, &g->bytes);
-		if (!err && is_blank(&g->bytes, at))
-			err = vf_fail(-EINVAL,
-				      "%s: the text of row %" PRIu64
-				      " is empty",
-				      m->in->name, row + g->n);
+		err = vf_intake_words(m->in, file_row(m, row + g->n),
+				      &g->bytes);
 		g->ends[g->n] = at = g->bytes.len;
 	}
 	for (size_t i = 0; !err && i < g->n; i++) {
@@ -86,16 +79,28 @@ static int embed_some(struct vf_embedding *m, struct gathered *g, uint64_t row)
 		return -ECANCELED; /* is said below */
 	if (err && f.n < 2)
 		return vf_fail(err, "%s: row %" PRIu64 ": %s", m->in->name,
-			       row + f.at, f.why);
+			       file_row(m, row + f.at), f.why);
 	if (err)
 		return vf_fail(err, "%s: rows %" PRIu64 " to %" PRIu64 ": %s",
-			       m->in->name, row + f.at, row + f.at + f.n - 1,
-			       f.why);
+			       m->in->name, file_row(m, row + f.at),
+			       file_row(m, row + f.at + f.n - 1), f.why);
 	err = vf_pwrite_all(m->fd, g->x, g->n * row_len,
-			    (row - m->from) * row_len);
+			    (row - m->base) * row_len);
 	return err ? vf_fail(err, "%s: embeddings of its texts: %s",
 			     m->in->name, vf_strerror(err))
 		   : 0;
+}
+
+/* What the file holds when the window is embedded. */
+static void move_window(struct vf_embedding *m, uint64_t from, uint64_t n)
+{
+	bool first = m->begin == m->end || !m->keep;
+
+	m->from = from;
+	m->n = n;
+	m->base = m->keep ? 0 : from;
+	m->begin = first ? from : VF_MIN(m->begin, from);
+	m->end = first ? from + n : VF_MAX(m->end, from + n);
 }
 
 int vf_embedding_window(struct vf_embedding *m, uint64_t from, uint64_t n)
@@ -106,8 +111,7 @@ int vf_embedding_window(struct vf_embedding *m, uint64_t from, uint64_t n)
 
 	if (err)
 		return err;
-	m->from = from;
-	m->n = n;
+	move_window(m, from, n);
 	err = init_gathered(&g, m->e);
 	vf_progress_begin(&progress, "embedding", n, 0, m->quiet);
 	for (uint64_t at = 0; !err && at < n; at += g.n) {
@@ -119,13 +123,18 @@ int vf_embedding_window(struct vf_embedding *m, uint64_t from, uint64_t n)
 	return err == -ECANCELED ? vf_fail(err, "interrupted") : err;
 }
 
+bool vf_embedding_has(const struct vf_embedding *m, uint64_t row)
+{
+	return row >= m->begin && row < m->end;
+}
+
 int vf_embedding_rows(struct vf_embedding *m, uint64_t row, size_t n, float *x)
 {
 	size_t row_len = m->e->dim * sizeof(float);
 
-	assert(row >= m->from && row + n <= m->from + m->n);
+	assert(vf_embedding_has(m, row) && row + n <= m->end);
 	int err =
-		vf_pread_all(m->fd, x, n * row_len, (row - m->from) * row_len);
+		vf_pread_all(m->fd, x, n * row_len, (row - m->base) * row_len);
 	return err ? vf_fail(err, "%s: embeddings of its texts: %s",
 			     m->in->name, vf_strerror(err))
 		   : 0;

@@ -1,7 +1,7 @@
 /*
  * libvecfs on one page: open an index, search it, print what was found.
  *
- *     cc -o example example.c $(pkg-config --cflags --libs --static vecfs)
+ *     cc -o example example.c $(pkg-config --cflags --libs vecfs)
  *     ./example /mnt/v/products 17
  */
 #include "query/query.h"

@@ -22,14 +22,19 @@
 
 #include "index/index.h"
 #include "store/change.h"
+#include "store/thread.h"
 #include "tools/compaction.h"
+#include "tools/direct.h"
 #include "tools/keyset.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
 
 enum {
-	QUEUE = 8,	       /* groups that wait */
+	QUEUE = 16,	       /* groups that wait */
 	RECORD_LEN = 8 << 20,  /* bytes of groups that share a record */
+	DIRECT_LEN = 16 << 20, /* that wait, and become a shard */
+	SHARD_LEN = 32 << 20,  /* of that shard, at most */
+	MERGE_LATE = 8,	       /* new shards, and no merge is put off more */
 	TAIL_STOP = 4,	       /* times what is folded, and commits wait */
 	RETRY_NS = 1000000000, /* after a round that failed */
 	IDLE_NICE = 19,
@@ -63,7 +68,8 @@ struct vf_feed {
 	int failed_fd; /* [fixed] */
 	uint64_t unknown;
 	struct helper fold, merge;
-	struct vf_changer ch; /* the committer's alone */
+	struct vf_changer ch;	 /* the committer's alone */
+	struct vf_direct direct; /* likewise */
 };
 
 void vf_group_fini(struct vf_group *g)
@@ -73,6 +79,32 @@ void vf_group_fini(struct vf_group *g)
 	vf_buf_fini(&g->line_lens);
 	vf_buf_fini(&g->hashes);
 	*g = (struct vf_group){0};
+}
+
+/* ---- the queue, holding the mutex ---------------------------------------------------------- */
+
+static size_t group_len(const struct vf_group *g)
+{
+	return g->vectors.len + g->lines.len + g->line_lens.len;
+}
+
+static size_t queue_len(const struct vf_feed *f)
+{
+	size_t len = 0;
+
+	for (unsigned i = 0; i < f->n; i++)
+		len += group_len(&f->queue[(f->first + i) % QUEUE]);
+	return len;
+}
+
+/*
+ * Rows come faster than records are folded: as a shard they are written once
+ * less.  Who commits now and then gets its small records.
+ */
+static bool takes_shard(const struct vf_feed *f)
+{
+	return !f->opt.if_absent && !f->opt.no_folds &&
+	       queue_len(f) >= DIRECT_LEN;
 }
 
 /* ---- helpers ------------------------------------------------------------------------- */
@@ -102,8 +134,12 @@ static void *run_helper(void *arg)
 	struct helper *h = arg;
 	struct vf_feed *f = h->feed;
 
-	/* Of this thread alone, on Linux, and of those it starts. */
-	setpriority(PRIO_PROCESS, (id_t)gettid(), IDLE_NICE);
+	/*
+	 * Of this thread alone, on Linux, and of those it starts.  A fold is
+	 * waited for when the tail grows faster than it goes.
+	 */
+	if (h->merges)
+		setpriority(PRIO_PROCESS, (id_t)gettid(), IDLE_NICE);
 	vf_progress_aside();
 	pthread_mutex_lock(&f->mtx);
 	while (!f->closing || h->status == GIVEN) {
@@ -145,7 +181,10 @@ static void wake_helpers(struct vf_feed *f)
 {
 	if (vf_tail_is_long(f->ch.state))
 		wake(f, &f->fold);
-	if (f->ch.state->n_shards != f->merge.n_seen)
+	/* A merge can wait, rows should not: it takes more shards then. */
+	size_t n = f->ch.state->n_shards;
+	bool late = n >= f->merge.n_seen + MERGE_LATE;
+	if (n != f->merge.n_seen && (late || queue_len(f) < DIRECT_LEN))
 		wake(f, &f->merge);
 }
 
@@ -173,11 +212,6 @@ static void commit_round(struct vf_feed *f, struct helper *h)
 }
 
 /* ---- committing groups ---------------------------------------------------------------------- */
-
-static size_t group_len(const struct vf_group *g)
-{
-	return g->vectors.len + g->lines.len + g->line_lens.len;
-}
 
 /* Whether a key of @g is in @keys; else they are added.  Or -ENOMEM. */
 static int add_keys(struct vf_keyset *keys, const struct vf_group *g)
@@ -216,9 +250,10 @@ static struct vf_group pop(struct vf_feed *f)
 	return g;
 }
 
-/* Those that wait and have no key twice, into one record: holding the mutex. */
+/* Those that wait and have no key twice, into one commit: holding the mutex. */
 static int take_groups(struct vf_feed *f, struct vf_group *out)
 {
+	size_t max = takes_shard(f) ? SHARD_LEN : RECORD_LEN;
 	struct vf_keyset keys = {0};
 	int err = 0;
 
@@ -226,7 +261,7 @@ static int take_groups(struct vf_feed *f, struct vf_group *out)
 	if (f->n && !f->opt.if_absent)
 		err = add_keys(&keys, out);
 	while (!err && f->n && !f->opt.if_absent &&
-	       group_len(out) + group_len(&f->queue[f->first]) <= RECORD_LEN) {
+	       group_len(out) + group_len(&f->queue[f->first]) <= max) {
 		err = add_keys(&keys, &f->queue[f->first]);
 		if (err)
 			break;
@@ -248,7 +283,10 @@ static int commit_group(struct vf_feed *f, const struct vf_group *g)
 				       .lines = (const char *)g->lines.data,
 				       .lines_len = g->lines.len};
 	struct vf_changed done;
-	int err = vf_changer_upsert(&f->ch, &rows, &cond, &done);
+	bool shard = !cond.if_absent && !f->opt.no_folds &&
+		     group_len(g) > RECORD_LEN;
+	int err = shard ? vf_direct_put(&f->direct, &f->ch, &rows, &done)
+			: vf_changer_upsert(&f->ch, &rows, &cond, &done);
 
 	if (err)
 		return err;
@@ -335,8 +373,8 @@ static void start_helper(struct vf_feed *f, struct helper *h)
 {
 	h->feed = f;
 	h->n_seen = f->ch.state->n_shards;
-	h->started = !f->opt.no_folds &&
-		     !pthread_create(&h->thread, NULL, run_helper, h);
+	h->started =
+		!f->opt.no_folds && !vf_thread_start(&h->thread, run_helper, h);
 }
 
 static void free_feed(struct vf_feed *f)
@@ -368,11 +406,16 @@ int vf_feed_open(const struct vf_feed_options *opt, struct vf_state **state,
 				    .state = VF_STEAL(*state)};
 	pthread_mutex_init(&f->mtx, NULL);
 	pthread_cond_init(&f->changed, NULL);
+	f->direct = (struct vf_direct){.bucket = opt->bucket,
+				       .target = opt->target,
+				       .index = opt->index,
+				       .scratch = opt->scratch,
+				       .ram = opt->ram ? opt->ram : helper_ram};
 	f->merge.merges = true;
 	f->failed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	start_helper(f, &f->fold);
 	start_helper(f, &f->merge);
-	f->started = !pthread_create(&f->committer, NULL, run_committer, f);
+	f->started = !vf_thread_start(&f->committer, run_committer, f);
 	if (!f->started) {
 		vf_feed_close(f, true, NULL);
 		return vf_fail(-EAGAIN, "cannot start a thread");

@@ -1,7 +1,7 @@
 /*
  * A long-lived writer: groups of rows are committed in the order they come, one
  * record at a time, while more of them are made; the log is folded and small
- * shards are merged beside it, at idle priority, and committed in between.
+ * shards are merged (at idle priority) beside it, and committed in between.
  */
 #ifndef VF_TOOLS_FEED_H
 #define VF_TOOLS_FEED_H

@@ -1,6 +1,6 @@
 /*
  * A tree is trained on a sample of what is put: 64 rows a leaf, fewer when
- * memory says so, drawn at even steps.
+ * memory says so or when it has leaves for rows to come, drawn at even steps.
  */
 #include "tools/follow.h"
 
@@ -13,8 +13,10 @@
 
 enum {
 	ROWS_PER_LEAF = 64,
-	ROWS_PER_LEAF_MIN = 8, /* a sample of fewer makes no leaves */
-	SHARE_ROWS = 1 << 14,  /* that tell how rows divide among leaves */
+	ROWS_PER_EARLY_LEAF = 16, /* of those more than the rows ask for */
+	ROWS_PER_LEAF_MIN = 8,	  /* a sample of fewer makes no leaves */
+	SHARE_ROWS = 1 << 14,	  /* that tell how rows divide among leaves */
+	SHARE_OF = 16,		  /* and are not more than one of so many */
 	TREE_LEN_MAX = 1 << 30,
 };
 
@@ -124,7 +126,7 @@ static int train(const struct vf_follow_options *o, struct vf_follow *f,
 		return err;
 	vf_random(id, sizeof(id));
 	vf_cluster_view(c, &view);
-	err = vf_tree_encode(&view, id, &file);
+	err = vf_tree_encode(&view, id, o->config->rotation_seed, &file);
 	if (err)
 		vf_fail(err, "%s: %s", o->index, vf_strerror(err));
 	vf_cluster_free(c);
@@ -151,7 +153,9 @@ static int make_tree(const struct vf_follow_options *o, struct vf_follow *f)
 	uint32_t n_leaves = count_leaves(o);
 	uint64_t row_len = o->config->dim * sizeof(float);
 	uint64_t fit = o->ram / 2 / row_len;
-	uint64_t want = (uint64_t)n_leaves * ROWS_PER_LEAF;
+	uint64_t by_rows = vf_cluster_n_leaves(o->source->n_rows);
+	uint64_t want = VF_MAX(n_leaves * (uint64_t)ROWS_PER_EARLY_LEAF,
+			       VF_MIN(n_leaves, by_rows) * ROWS_PER_LEAF);
 	struct vf_progress progress;
 	struct sample s = {0};
 
@@ -200,13 +204,15 @@ static int load_tree(const struct vf_follow_options *o, struct vf_follow *f)
 static int find_shares(const struct vf_follow_options *o, struct vf_follow *f)
 {
 	struct vf_cluster_assign ao = {.n_threads = o->n_threads};
+	size_t want = (size_t)VF_MIN(o->source->n_rows / SHARE_OF + 1,
+				     (uint64_t)SHARE_ROWS);
 	struct sample s = {0};
-	VF_AUTO_FREE uint32_t *leaf = malloc(SHARE_ROWS * sizeof(*leaf));
+	VF_AUTO_FREE uint32_t *leaf = malloc(want * sizeof(*leaf));
 
 	f->shares = calloc(f->n_leaves, sizeof(*f->shares));
 	if (!f->shares || !leaf)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	int err = take_sample(o, SHARE_ROWS, &s);
+	int err = take_sample(o, want, &s);
 	if (!err)
 		err = vf_cluster_assign(f->cluster, &ao, s.x, s.n, leaf, NULL);
 	for (size_t i = 0; !err && i < s.n; i++)

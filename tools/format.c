@@ -55,7 +55,9 @@ static int read_head(struct vf_intake *in, struct vf_format_head *h)
 	if (fstat(in->fd, &st))
 		return vf_fail(-errno, "%s: %s", in->name, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return vf_intake_refuse(in, "not a regular file");
+		return vf_intake_refuse(in, S_ISDIR(st.st_mode)
+						    ? "is a folder"
+						    : "not a regular file");
 	if (!st.st_size)
 		return vf_intake_refuse(in, "is empty");
 	h->len = in->len = (uint64_t)st.st_size;
@@ -345,10 +347,22 @@ size_t vf_element_to_f32(enum vf_element e, const void *p, size_t n, float *out)
 			out[i] = (float)v;
 			/* Beyond 2^53 no vector means an exact number. */
 			if (v > INT64_C(1) << 53 || v < -(INT64_C(1) << 53) ||
-			    (int64_t)out[i] != v)
+			    (e == VF_EL_U64 && v < 0) || (int64_t)out[i] != v)
 				return i;
 		}
 	return n;
+}
+
+int vf_element_refuse(const char *name, uint64_t row, enum vf_element e,
+		      const void *p)
+{
+	uint64_t v = (uint64_t)get_integer(e, p);
+	bool minus = e != VF_EL_U64 && v >> 63;
+
+	return vf_fail(-EINVAL,
+		       "%s: row %" PRIu64
+		       " holds a number that float32 cannot: %s%" PRIu64,
+		       name, row, minus ? "-" : "", minus ? -v : v);
 }
 
 /* ---- grids ----------------------------------------------------------------------------- */
@@ -381,13 +395,15 @@ static int read_some(const struct vf_grid *g, const char *name, uint64_t row,
 	if (err)
 		return vf_fail(err, "%s: row %" PRIu64 ": %s", name, row,
 			       vf_strerror(err));
-	for (size_t i = 0; i < n; i++)
-		if (vf_element_to_f32(g->element, buf + i * g->stride, g->dim,
-				      x + i * g->dim) < g->dim)
-			return vf_fail(-EINVAL,
-				       "%s: row %" PRIu64
-				       " holds a number that float32 cannot",
-				       name, row + i);
+	for (size_t i = 0; i < n; i++) {
+		const uint8_t *p = buf + i * g->stride;
+		size_t at = vf_element_to_f32(g->element, p, g->dim,
+					      x + i * g->dim);
+		if (at < g->dim)
+			return vf_element_refuse(
+				name, row + i, g->element,
+				p + at * vf_element_size(g->element));
+	}
 	return 0;
 }
 

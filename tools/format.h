@@ -171,6 +171,11 @@ int vf_element_parse(const char *descr, enum vf_element *out);
 size_t vf_element_to_f32(enum vf_element e, const void *p, size_t n,
 			 float *out);
 
+/* Log that row @row of the file @name holds the integer at @p, which float32
+ * cannot, and return -EINVAL. */
+int vf_element_refuse(const char *name, uint64_t row, enum vf_element e,
+		      const void *p);
+
 /* Rows of one length at one distance: row i is at off + i * stride. */
 struct vf_grid {
 	int fd;

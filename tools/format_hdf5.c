@@ -6,10 +6,14 @@
  * libhdf5 parses the file: it is the only reader of this format that exists,
  * and it is less careful with hostile files than we are.
  */
+#include <fcntl.h>
 #include <hdf5.h>
 #include <inttypes.h>
+#include <stdio.h>
+#include <sys/stat.h>
 
 #include "tools/format.h"
+#include "tools/scratchfile.h"
 
 enum { TEXT_ROWS = 1024, ROWS_BYTES = 1 << 20, CHUNK_MAX = 256 << 20 };
 
@@ -24,6 +28,7 @@ struct texts {
 
 struct hdf5 {
 	hid_t file, set;
+	enum vf_element element; /* that libhdf5 hands rows out as */
 	struct texts keys, metadata;
 };
 
@@ -83,19 +88,21 @@ static bool chunks_fit(hid_t set)
 	return ok;
 }
 
-static const char *check_elements(hid_t set, bool *out_half)
+/* Whole numbers come as they are: what float32 cannot hold is refused. */
+static const char *check_elements(hid_t set, bool *out_half,
+				  enum vf_element *out)
 {
 	hid_t type = H5Dget_type(set);
 	H5T_class_t class = type < 0 ? H5T_NO_CLASS : H5Tget_class(type);
 	size_t size = type < 0 ? 0 : H5Tget_size(type);
+	bool minus = class == H5T_INTEGER && H5Tget_sign(type) == H5T_SGN_2;
 
 	close_id(type, H5Tclose);
 	*out_half = class == H5T_FLOAT && size == 2;
-	if (class == H5T_INTEGER && size <= 2)
-		return NULL;
-	return class == H5T_FLOAT && size <= 8
+	*out = class == H5T_FLOAT ? VF_EL_F32 : minus ? VF_EL_I64 : VF_EL_U64;
+	return (class == H5T_FLOAT || class == H5T_INTEGER) && size <= 8
 		       ? NULL
-		       : "its elements are no floats nor small whole numbers";
+		       : "its elements are no floats nor whole numbers";
 }
 
 static int open_vectors(struct vf_intake *in, struct hdf5 *h)
@@ -117,7 +124,7 @@ static int open_vectors(struct vf_intake *in, struct hdf5 *h)
 		return refuse(in->name, name, "no such data set");
 	if (set_shape(h->set, shape) != 2)
 		return refuse(in->name, name, "not of two dimensions");
-	why = check_elements(h->set, &in->is_half);
+	why = check_elements(h->set, &in->is_half, &h->element);
 	if (!why && !chunks_fit(h->set))
 		why = "its chunks are over 256 MiB";
 	if (why)
@@ -187,6 +194,26 @@ static void learn_metric(struct vf_intake *in, hid_t file)
 		}
 }
 
+/*
+ * libhdf5 wants a name that leads to the file: a scratch file has none, and
+ * gets one in its folder for as long as opening takes.
+ */
+static hid_t open_nameless(int fd, const char *path)
+{
+	VF_AUTO_FREE char *name = NULL;
+	struct stat st;
+
+	if (fstat(fd, &st) || st.st_nlink ||
+	    asprintf(&name, "%s/vectool-%d-%llu.hdf5", vf_scratch_dir(NULL),
+		     getpid(), (unsigned long long)st.st_ino) < 0)
+		return -1;
+	if (linkat(AT_FDCWD, path, AT_FDCWD, name, AT_SYMLINK_FOLLOW))
+		return -1;
+	hid_t file = H5Fopen(name, H5F_ACC_RDONLY, H5P_DEFAULT);
+	unlink(name);
+	return file;
+}
+
 static int open_hdf5(struct vf_intake *in)
 {
 	struct hdf5 *h = in->own = malloc(sizeof(*h));
@@ -194,11 +221,15 @@ static int open_hdf5(struct vf_intake *in)
 
 	if (!h)
 		return vf_fail(-ENOMEM, "%s: %s", in->name, strerror(ENOMEM));
-	*h = (struct hdf5){
-		-1, -1, {.set = -1, .type = -1}, {.set = -1, .type = -1}};
+	*h = (struct hdf5){.file = -1,
+			   .set = -1,
+			   .keys = {.set = -1, .type = -1},
+			   .metadata = {.set = -1, .type = -1}};
 	H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", in->fd);
 	h->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+	if (h->file < 0)
+		h->file = open_nameless(in->fd, path);
 	if (h->file < 0)
 		return refuse(in->name, "", "a damaged HDF5 file");
 	int err = open_vectors(in, h);
@@ -235,14 +266,41 @@ static int move_rows(hid_t set, hid_t type, uint64_t row, size_t n,
 	return rc < 0 ? -EIO : 0;
 }
 
+static int fail_row(const struct vf_intake *in, uint64_t row)
+{
+	return vf_fail(-EINVAL, "%s: row %" PRIu64 " cannot be read", in->name,
+		       row);
+}
+
+static int read_whole(struct vf_intake *in, uint64_t row, float *x)
+{
+	const struct hdf5 *h = in->own;
+	VF_AUTO_FREE uint64_t *v = malloc(in->dim * sizeof(*v));
+	hid_t type = h->element == VF_EL_I64 ? H5T_STD_I64LE : H5T_STD_U64LE;
+
+	if (!v)
+		return vf_fail(-ENOMEM, "%s: %s", in->name, strerror(ENOMEM));
+	if (move_rows(h->set, type, row, 1, in->dim, v, NULL))
+		return fail_row(in, row);
+	size_t at = vf_element_to_f32(h->element, v, in->dim, x);
+	return at == in->dim
+		       ? 0
+		       : vf_element_refuse(in->name, row, h->element, v + at);
+}
+
 static int read_hdf5(struct vf_intake *in, uint64_t row, size_t n, float *x)
 {
 	const struct hdf5 *h = in->own;
+	int err = 0;
 
-	if (move_rows(h->set, H5T_NATIVE_FLOAT, row, n, in->dim, x, NULL))
-		return vf_fail(-EINVAL, "%s: row %" PRIu64 " cannot be read",
-			       in->name, row);
-	return 0;
+	if (h->element == VF_EL_F32)
+		return move_rows(h->set, H5T_NATIVE_FLOAT, row, n, in->dim, x,
+				 NULL)
+			       ? fail_row(in, row)
+			       : 0;
+	for (size_t i = 0; !err && i < n; i++)
+		err = read_whole(in, row + i, x + i * in->dim);
+	return err;
 }
 
 static void drop_texts(struct texts *t)

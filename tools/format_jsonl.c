@@ -14,6 +14,7 @@
 
 #include "tools/format.h"
 #include "tools/jsonl.h"
+#include "tools/lines.h"
 
 enum {
 	PARSE = JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL |
@@ -36,7 +37,7 @@ struct jsonl {
 
 static bool probe_jsonl(const struct vf_format_head *h)
 {
-	size_t i = 0;
+	size_t i = vf_lines_mark_len(h->p, h->n);
 
 	while (i < h->n && isspace(h->p[i]))
 		i++;

@@ -119,11 +119,11 @@ static int take_row(const struct vf_intake *in, const struct kind *k,
 			       "%s: row %" PRIu64
 			       " has %u elements, the first has %u",
 			       in->name, row, vf_le32(p), in->dim);
-	if (vf_element_to_f32(k->element, p + 4, in->dim, x) < in->dim)
-		return vf_fail(-EINVAL,
-			       "%s: row %" PRIu64
-			       " holds a number that float32 cannot",
-			       in->name, row);
+	size_t at = vf_element_to_f32(k->element, p + 4, in->dim, x);
+	if (at < in->dim)
+		return vf_element_refuse(
+			in->name, row, k->element,
+			p + 4 + at * vf_element_size(k->element));
 	return 0;
 }
 

@@ -13,9 +13,9 @@
 #include "index/cluster.h"
 #include "store/change.h"
 #include "tools/compare.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/source_file.h"
-#include "tools/verb.h"
 
 enum {
 	PART_SHARDS = 4, /* full ones, of a part by default */
@@ -122,10 +122,9 @@ static int put_part(struct import *im, uint64_t from, uint64_t n, bool is_new)
 	const struct vf_intake *in = vf_source_file_intake(im->source);
 	struct vf_ingest put = o->put;
 
-	put.bucket = o->target->bucket;
-	put.target = o->target->name;
-	put.index = o->target->index;
 	put.source = im->source;
+	if (!is_new)
+		put.embedder_data = NULL;
 	if (is_new && !put.wish.metric && in->has_metric)
 		put.wish.metric = in->metric;
 	/* The tree is made by the first part, for all rows. */
@@ -175,11 +174,22 @@ static int put_parts(struct import *im, bool is_new)
 
 /* ---- a file -------------------------------------------------------------------------------- */
 
+/* Texts that were there already: embedded again, if it costs only time. */
+static int embed_known(struct import *im)
+{
+	if (!im->o->embedder || !im->skip ||
+	    !vf_embedder_is_local(im->o->embedder))
+		return 0;
+	return vf_source_file_window(im->source, 0, im->skip);
+}
+
 static int check_file(struct import *im)
 {
 	struct vf_state *s;
-	int err = vf_target_state(im->o->target, &s);
+	int err = embed_known(im);
 
+	if (!err)
+		err = vf_target_state(im->o->target, &s);
 	if (err)
 		return err;
 	struct vf_compare c = {.bucket = im->o->target->bucket,
@@ -193,8 +203,20 @@ static int check_file(struct import *im)
 	return err;
 }
 
+/* Vectors of a model are known while they are embedded, and not later. */
+static void print_checked(const struct import *im)
+{
+	if (!im->skip || vf_source_file_has_vector(im->source, 0))
+		puts("; checked: all as in the file");
+	else
+		printf("; checked: keys and metadata of all as in the file, "
+		       "vectors of %" PRIu64 "\n",
+		       im->n - im->skip);
+}
+
 static void print_file(const struct import *im, uint64_t start_ns)
 {
+	uint64_t empty = vf_source_file_skipped(im->source);
 	char replaced[48] = "", skipped[64] = "";
 
 	if (im->n_replaced)
@@ -203,24 +225,32 @@ static void print_file(const struct import *im, uint64_t start_ns)
 	if (im->skip)
 		snprintf(skipped, sizeof(skipped),
 			 ", %" PRIu64 " were there already", im->skip);
-	printf("%s: %" PRIu64 " rows%s%s, %.2f s", im->source->name,
-	       im->n - im->skip, replaced, skipped,
-	       (double)(vf_now_ns() - start_ns) / 1e9);
+	printf("%s: %" PRIu64 " rows%s%s, ", im->source->name, im->n - im->skip,
+	       replaced, skipped);
+	if (empty)
+		printf("%" PRIu64 " without a word passed over, ", empty);
+	printf("%.2f s", (double)(vf_now_ns() - start_ns) / 1e9);
 	if (im->last.head)
 		printf(": version %" PRIu64 " of %s", im->last.head,
 		       im->o->target->name);
-	puts(im->o->check ? "; checked: all as in the file" : "");
+	if (im->o->check)
+		print_checked(im);
+	else
+		putchar('\n');
 }
 
-static int import_file(struct import *im, const char *path)
+static int import_file(struct import *im, size_t i)
 {
 	const struct vf_import_files *o = im->o;
-	struct vf_source_file_options opt = {.path = path,
+	struct vf_source_file_options opt = {.path = o->paths[i],
+					     .name = o->names[i],
 					     .part = o->part,
 					     .keys = o->keys,
 					     .metadata = o->metadata,
 					     .embedder = o->embedder,
 					     .words = o->words,
+					     .skip_empty = o->skip_empty,
+					     .keep = o->check,
 					     .scratch = o->put.scratch,
 					     .quiet = o->put.quiet};
 	uint64_t start = vf_now_ns();
@@ -250,6 +280,6 @@ int vf_import_files_run(const struct vf_import_files *o)
 	int err = 0;
 
 	for (size_t i = 0; !err && i < o->n_paths; i++)
-		err = import_file(&im, o->paths[i]);
+		err = import_file(&im, i);
 	return err;
 }

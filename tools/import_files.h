@@ -11,6 +11,7 @@
 struct vf_import_files {
 	const struct vf_target *target; /* borrowed, as all below */
 	const char *const *paths;
+	const char *const *names; /* of the same, for messages */
 	size_t n_paths;
 	const char *part, *keys, *metadata; /* as in vf_source_file_options */
 	uint64_t part_rows;		    /* of one commit; 0: default */
@@ -18,6 +19,7 @@ struct vf_import_files {
 	/* Texts: as in vf_source_file_options. */
 	const struct vf_embedder *embedder;
 	const char *words;
+	bool skip_empty;
 	bool resume, check;
 	/* What each put gets; bucket, names, source and n_leaves are set here,
 	 * n_leaves only where it is 0. */

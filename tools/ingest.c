@@ -11,7 +11,7 @@
 
 #include "store/change.h"
 #include "tools/compaction.h"
-#include "tools/verb.h"
+#include "tools/interrupt.h"
 #include "tools/writer.h"
 
 enum { ATTEMPTS = 5, COMMITS = 20 };
@@ -103,7 +103,8 @@ static int commit_once(struct vf_attempt *a, const struct vf_kills *kills)
 	return err;
 }
 
-bool vf_attempt_tree_fits(const struct vf_attempt *a)
+/* Is the tree that our shards follow still the one of the state? */
+static bool fits_tree(const struct vf_attempt *a)
 {
 	const struct vf_state *s = a->state;
 
@@ -125,7 +126,7 @@ bool vf_config_same(const struct vf_index_config *a,
 /* Somebody else's records came first: does what we made still fit? */
 static int check_fit(struct vf_attempt *a)
 {
-	if ((a->configures && a->state->configured) || !vf_attempt_tree_fits(a))
+	if ((a->configures && a->state->configured) || !fits_tree(a))
 		return START_OVER;
 	if (!a->configures && !vf_config_same(&a->config, &a->state->config))
 		return START_OVER; /* dropped, made again */
@@ -260,20 +261,55 @@ uint64_t vf_attempt_ram(uint64_t want)
 	return want ? want : VF_MIN(half, UINT64_C(2) << 30);
 }
 
-/* Not when a version was asked for: ours would be another. */
-static int fold_tail(struct vf_attempt *a)
+/* Rows that are there for each of a put that has its tree made anew. */
+enum { OUTGROWN_BY = 64 };
+
+/*
+ * A few rows go into the record, as long as there are not too many of those:
+ * every query scores the tail row by row.
+ */
+static bool fits_inline(const struct vf_attempt *a)
+{
+	uint64_t rows = a->in->source->n_rows;
+	uint64_t len = rows * a->config.dim * vf_dtype_size(a->config.dtype);
+
+	if (a->configures || a->in->shard_rows || a->in->wish.bits > 1 ||
+	    a->in->n_leaves > 1 || rows > INLINE_ROWS || len > VF_INLINE_LEN)
+		return false;
+	return !vf_tail_is_long(a->state);
+}
+
+/*
+ * What a writer does for all that come after it; not when a version was asked
+ * for: ours would be another.
+ */
+static int tend(struct vf_attempt *a, enum vf_tending what)
 {
 	const struct vf_ingest *in = a->in;
-	struct vf_fold f = {.bucket = in->bucket,
-			    .target = in->target,
-			    .index = in->index,
-			    .ram = in->ram,
-			    .scratch = in->scratch,
-			    .n_threads = in->n_threads,
-			    .quiet = in->quiet};
+	struct vf_tender t = {.bucket = in->bucket,
+			      .target = in->target,
+			      .index = in->index,
+			      .shard_rows = in->shard_rows,
+			      .ram = in->ram,
+			      .scratch = in->scratch,
+			      .n_threads = in->n_threads,
+			      .quiet = in->quiet};
 
-	return a->state && !in->cond.at_version ? vf_tail_fold(&f, &a->state)
+	return a->state && !in->cond.at_version ? vf_tend(&t, what, &a->state)
 						: 0;
+}
+
+/* Of those that add to them. */
+static int tend_shards(struct vf_attempt *a)
+{
+	int err = 0;
+
+	/* One who says how many leaves a tree has makes it. */
+	if (!a->state || !a->state->configured || a->in->n_leaves)
+		return 0;
+	if (a->in->source->n_rows >= a->state->n_rows / OUTGROWN_BY)
+		err = tend(a, VF_TEND_TREE);
+	return err || fits_inline(a) ? err : tend(a, VF_TEND_SHARDS);
 }
 
 static int prepare(struct vf_attempt *a)
@@ -282,10 +318,12 @@ static int prepare(struct vf_attempt *a)
 	int err = vf_index_find(in->bucket, in->index, &a->state);
 
 	if (!err)
-		err = fold_tail(a);
+		err = tend(a, VF_TEND_TAIL);
 	if (!err)
 		err = vf_config_settle(in->target, a->state, &in->wish,
 				       in->source, &a->config);
+	if (!err)
+		err = tend_shards(a);
 	if (err)
 		return err;
 	a->configures = !a->state || !a->state->configured;
@@ -305,21 +343,6 @@ static int prepare(struct vf_attempt *a)
 			       in->target, (unsigned long long)head,
 			       (unsigned long long)in->cond.version);
 	return 0;
-}
-
-/*
- * A few rows go into the record, as long as there are not too many of those:
- * every query scores the tail row by row.
- */
-static bool fits_inline(const struct vf_attempt *a)
-{
-	uint64_t rows = a->in->source->n_rows;
-	uint64_t len = rows * a->config.dim * vf_dtype_size(a->config.dtype);
-
-	if (a->configures || a->in->shard_rows || a->in->wish.bits > 1 ||
-	    a->in->n_leaves > 1 || rows > INLINE_ROWS || len > VF_INLINE_LEN)
-		return false;
-	return !vf_tail_is_long(a->state);
 }
 
 void vf_attempt_fini(struct vf_attempt *a)

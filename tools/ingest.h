@@ -56,8 +56,9 @@ uint64_t vf_shard_rows_default(uint32_t dim, enum vf_dtype dtype);
 int vf_index_find(struct vf_bucket *b, const char *index,
 		  struct vf_state **out);
 
-/* Declare a key.  Returns 0; -EINVAL, logged. */
-int vf_config_exempt(struct vf_index_config *c, const char *key);
+/* What a new index gets whose rows are of @rows.  Returns 0; -EINVAL, logged. */
+int vf_config_new(const struct vf_wish *w, uint32_t dim, enum vf_dtype rows,
+		  struct vf_index_config *out);
 
 /*
  * Check @wish and the shape of the rows against what is there, or settle what

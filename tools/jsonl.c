@@ -127,10 +127,14 @@ int vf_metadata_append(const char *json, size_t len, struct vf_buf *out,
 		       char reason[128])
 {
 	json_error_t e;
-	json_t *o = json_loadb(json, len, PARSE, &e);
+	json_t *o = len ? json_loadb(json, len, PARSE, &e) : NULL;
 	size_t before = out->len;
 	int err;
 
+	if (!len) {
+		strcpy(reason, "is an empty line; {} means none");
+		return -EINVAL;
+	}
 	if (!o) {
 		snprintf(reason, 128, "is not JSON: %.90s", e.text);
 		return -EINVAL;
@@ -404,11 +408,12 @@ int vf_row_line_cut(const char *line, size_t len, uint32_t dim, float *x,
 	cut->found = from;
 	if (!from || vf_numbers_parse(from, line + len, dim, x, &to))
 		return -EINVAL;
+	/* The blank keeps what follows, as in "[1,2]e3", from being its end. */
 	cut->at = (size_t)(from - line);
-	cut->len = (size_t)(to - from) - 1;
+	cut->len = (size_t)(to - from) - 2;
 	out->len = 0;
-	if (vf_buf_append(out, line, cut->at) || vf_buf_append(out, "0", 1) ||
-	    vf_buf_append(out, to, len - cut->at - cut->len - 1))
+	if (vf_buf_append(out, line, cut->at) || vf_buf_append(out, "0 ", 2) ||
+	    vf_buf_append(out, to, (size_t)(line + len - to)))
 		return -ENOMEM;
 	return 0;
 }

@@ -32,7 +32,7 @@ static int read_file(const char *path, struct vf_buf *store, uint64_t *n)
 		return err;
 	while (!(err = vf_lines_next(l, &line, &len)) && line) {
 		VF_AUTO_FREE char *where = NULL;
-		if (asprintf(&where, "%s: line", path) < 0)
+		if (asprintf(&where, "%s: line", vf_lines_name(l)) < 0)
 			where = NULL;
 		err = add_key(line, len, where ? where : path,
 			      vf_lines_number(l), store);

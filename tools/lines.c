@@ -9,6 +9,7 @@
 #include <fcntl.h>
 
 #include "store/util.h"
+#include "tools/scratchfile.h"
 
 enum { WINDOW = 256 << 10 };
 
@@ -20,6 +21,15 @@ struct vf_lines {
 	size_t cap, at, end;
 	uint64_t off, line_off, number;
 };
+
+size_t vf_lines_mark_len(const void *p, size_t n)
+{
+	static const uint8_t mark[] = {0xef, 0xbb, 0xbf};
+
+	return n >= sizeof(mark) && !memcmp(p, mark, sizeof(mark))
+		       ? sizeof(mark)
+		       : 0;
+}
 
 int vf_lines_open_fd(int fd, const char *name, size_t max,
 		     struct vf_lines **out)
@@ -47,11 +57,18 @@ fail:
 
 int vf_lines_open(const char *path, size_t max, struct vf_lines **out)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd, err = vf_scratch_input(&path, &fd);
+
+	return err ? err : vf_lines_open_fd(fd, path, max, out);
+}
+
+int vf_lines_again(const struct vf_lines *l, struct vf_lines **out)
+{
+	int fd = fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
 
 	if (fd < 0)
-		return vf_fail(-errno, "%s: %s", path, strerror(errno));
-	return vf_lines_open_fd(fd, path, max, out);
+		return vf_fail(-errno, "%s: %s", l->name, strerror(errno));
+	return vf_lines_open_fd(fd, l->name, l->max, out);
 }
 
 void vf_lines_close(struct vf_lines *l)
@@ -89,7 +106,15 @@ static int fill_window(struct vf_lines *l, size_t *out_n)
 		return vf_fail(-errno, "%s: %s", l->name, strerror(errno));
 	l->end += (size_t)n;
 	*out_n = (size_t)n;
+	if (!l->off)
+		l->at = l->off = vf_lines_mark_len(l->buf, l->end);
 	return 0;
+}
+
+/* Without the end of a line as Windows writes it. */
+static size_t strip_return(const char *line, size_t len)
+{
+	return len - (len && line[len - 1] == '\r');
 }
 
 int vf_lines_next(struct vf_lines *l, const char **out_line, size_t *out_len)
@@ -100,29 +125,30 @@ int vf_lines_next(struct vf_lines *l, const char **out_line, size_t *out_len)
 	for (;;) {
 		size_t have = l->end - l->at;
 		newline = memchr(l->buf + l->at + seen, '\n', have - seen);
-		if (newline || !more || have > l->max)
+		if (newline || !more || have > l->max + 1) /* and a return */
 			break;
 		seen = have;
 		int err = fill_window(l, &more);
 		if (err)
 			return err;
 	}
-	size_t len =
-		newline ? (size_t)(newline - l->buf) - l->at : l->end - l->at;
+	const char *line = l->buf + l->at;
+	size_t all = newline ? (size_t)(newline - line) : l->end - l->at;
+	size_t len = strip_return(line, all);
 	*out_line = NULL;
 	*out_len = 0;
-	if (!newline && !len)
+	if (!newline && !all)
 		return 0;
 	l->number++;
 	if (len > l->max)
 		return vf_fail(-EINVAL,
 			       "%s: line %llu is longer than %zu bytes",
 			       l->name, (unsigned long long)l->number, l->max);
-	*out_line = l->buf + l->at;
+	*out_line = line;
 	*out_len = len;
 	l->line_off = l->off;
-	l->at += len + (newline != NULL);
-	l->off += len + (newline != NULL);
+	l->at += all + (newline != NULL);
+	l->off += all + (newline != NULL);
 	return 0;
 }
 

@@ -1,47 +1,23 @@
 /*
  * vectool: writes to buckets of vectors and looks after them.  The table of
  * verbs, help, and what exit statuses mean; the work is in cmd_<verb>.c.
- *
- * interrupted   [atomic] set by the signal handler, read by everyone
  */
 #include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 
 #include "store/util.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
 
-static atomic_bool interrupted;
-
-bool vf_interrupted(void)
-{
-	return atomic_load_explicit(&interrupted, memory_order_relaxed);
-}
-
-static void note_signal(int sig)
-{
-	atomic_store_explicit(&interrupted, true, memory_order_relaxed);
-}
-
-/* The first signal asks to stop cleanly, a second one stops at once. */
-static void catch_signals(void)
-{
-	struct sigaction sa = {.sa_handler = note_signal,
-			       .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-
-	sigaction(SIGINT, &sa, NULL);
-	sigaction(SIGTERM, &sa, NULL);
-	signal(SIGPIPE, SIG_IGN);
-}
-
+/* In the order that a user meets them: rows, what is there, upkeep, mounts. */
 static const struct vf_verb *const verbs[] = {
-	&vf_verb_create,  &vf_verb_put,	  &vf_verb_import,  &vf_verb_ls,
-	&vf_verb_stat,	  &vf_verb_gen,	  &vf_verb_pin,	    &vf_verb_unpin,
-	&vf_verb_warm,	  &vf_verb_evict, &vf_verb_top,	    &vf_verb_get,
-	&vf_verb_delete,  &vf_verb_log,	  &vf_verb_recall,  &vf_verb_gc,
-	&vf_verb_restore, &vf_verb_drop,  &vf_verb_compact, &vf_verb_export,
-	&vf_verb_verify};
+	&vf_verb_create, &vf_verb_put,	   &vf_verb_import, &vf_verb_export,
+	&vf_verb_get,	 &vf_verb_delete,  &vf_verb_ls,	    &vf_verb_stat,
+	&vf_verb_log,	 &vf_verb_recall,  &vf_verb_verify, &vf_verb_compact,
+	&vf_verb_gc,	 &vf_verb_restore, &vf_verb_drop,   &vf_verb_pin,
+	&vf_verb_unpin,	 &vf_verb_warm,	   &vf_verb_evict,  &vf_verb_top,
+	&vf_verb_gen};
 
 static const char common_help[] =
 	"\nEvery verb takes:\n"
@@ -135,7 +111,8 @@ static int run_verb(const struct vf_verb *v, int argc, char **argv)
 		       a.n_operands, v->name);
 		return VF_EXIT_USAGE;
 	}
-	catch_signals();
+	vf_interrupt_catch();
+	signal(SIGPIPE, SIG_IGN);
 	int status = exit_status(v->run(&a));
 	bool lost = ferror(stdout);
 	/* Nobody reads any more, as in "ls | head": that is their choice. */
@@ -149,6 +126,7 @@ static int run_verb(const struct vf_verb *v, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	vf_std_occupy();
 	vf_log_name("vectool");
 	vf_log_set(vf_progress_log, NULL, VF_WARN);
 	if (argc < 2) {

@@ -2,7 +2,7 @@
 
 #include <xxhash.h>
 
-#include "tools/verb.h"
+#include "tools/interrupt.h"
 
 enum { READ_LEN = 4 << 20 };
 

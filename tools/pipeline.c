@@ -15,8 +15,9 @@
 
 #include "store/change.h"
 #include "store/line.h"
+#include "store/thread.h"
+#include "tools/interrupt.h"
 #include "tools/rows.h"
-#include "tools/verb.h"
 
 /*
  * A megabyte is read, checked, summed and coded while it is in L2: measured, a
@@ -286,7 +287,7 @@ static int run_threads(struct pipeline *p)
 	unsigned n = 0, want = VF_MIN(p->opt->n_threads, (unsigned)THREADS_MAX);
 	int err;
 
-	while (n < want && !pthread_create(&threads[n], NULL, run_worker, p))
+	while (n < want && !vf_thread_start(&threads[n], run_worker, p))
 		n++;
 	if (!n)
 		return vf_fail(-ENOMEM, "cannot start a thread: %s",

@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #include "store/util.h"
-#include "tools/verb.h"
+#include "tools/interrupt.h"
 
 static atomic_bool line_shown, one_error;
 static atomic_uint n_errors;
@@ -22,6 +22,7 @@ void vf_progress_begin(struct vf_progress *p, const char *what,
 		       uint64_t n_total, uint64_t row_len, bool quiet)
 {
 	*p = (struct vf_progress){.what = what,
+				  .unit = "rows",
 				  .n_total = n_total,
 				  .row_len = row_len,
 				  .start_ns = vf_now_ns(),
@@ -45,13 +46,15 @@ static void format_left(char *out, size_t cap, double s)
 void vf_progress_update(struct vf_progress *p, uint64_t n_done)
 {
 	uint64_t now = p->on ? vf_now_ns() : 0;
-	char left[32] = "", speed[32] = "", share[16] = "";
+	char left[32] = "", speed[32] = "", rate[64] = "", share[16] = "";
 
 	if (!p->on || now - p->shown_ns < INTERVAL_NS)
 		return;
 	p->shown_ns = now;
 	double s = (double)(now - p->start_ns + 1) / 1e9;
 	double per_s = (double)n_done / s;
+	if (strcmp(p->unit, "s")) /* which are no news by the second */
+		snprintf(rate, sizeof(rate), ", %.0f %s/s", per_s, p->unit);
 	if (p->row_len)
 		snprintf(speed, sizeof(speed), ", %.0f MB/s",
 			 per_s * (double)p->row_len / 1e6);
@@ -63,8 +66,8 @@ void vf_progress_update(struct vf_progress *p, uint64_t n_done)
 		snprintf(share, sizeof(share), " %3.0f%%",
 			 100. * (double)n_done / (double)p->n_total);
 	}
-	fprintf(stderr, "\r\033[K%s%s: %llu rows, %.0f rows/s%s%s", p->what,
-		share, (unsigned long long)n_done, per_s, speed, left);
+	fprintf(stderr, "\r\033[K%s%s: %llu %s%s%s%s", p->what, share,
+		(unsigned long long)n_done, p->unit, rate, speed, left);
 	fflush(stderr);
 	atomic_store_explicit(&line_shown, true, memory_order_relaxed);
 }

@@ -10,7 +10,8 @@
 /* Caller's; one at a time in a program. Threads: one at a time. */
 struct vf_progress {
 	const char *what; /* "put", borrowed */
-	uint64_t n_total; /* rows; 0: not known */
+	const char *unit; /* of what is counted, borrowed; begin: "rows" */
+	uint64_t n_total; /* 0: not known */
 	uint64_t row_len; /* bytes; 0: no MB/s */
 	uint64_t start_ns, shown_ns;
 	bool on;
@@ -19,7 +20,7 @@ struct vf_progress {
 /* @quiet, or standard error that is no terminal, keeps it silent. */
 void vf_progress_begin(struct vf_progress *p, const char *what,
 		       uint64_t n_total, uint64_t row_len, bool quiet);
-/* @n_done rows of the total; cheap, shows at most ten times a second. */
+/* @n_done of the total; cheap, shows at most ten times a second. */
 void vf_progress_update(struct vf_progress *p, uint64_t n_done);
 /* A vf_catalog_progress_fn: @progress is one; -ECANCELED once interrupted. */
 int vf_progress_reading(void *progress, uint64_t done, uint64_t total);

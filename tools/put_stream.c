@@ -6,15 +6,14 @@
 #include "tools/put_stream.h"
 
 #include <inttypes.h>
-#include <poll.h>
 #include <stdio.h>
 
 #include "index/index.h"
 #include "tools/feed.h"
+#include "tools/interrupt.h"
 #include "tools/jsonl.h"
 #include "tools/keyset.h"
 #include "tools/rows.h"
-#include "tools/verb.h"
 
 enum {
 	GROUP_ROWS = 512,
@@ -238,21 +237,17 @@ static int wait_ms(const struct stream *s)
  */
 static int read_some(struct stream *s, bool *out_end)
 {
-	struct pollfd p[2] = {{.fd = STDIN_FILENO, .events = POLLIN},
-			      {.fd = vf_feed_failed_fd(s->feed),
-			       .events = POLLIN}};
-	int ms = wait_ms(s), n = ms ? poll(p, VF_N(p), ms) : 0;
+	int ms = wait_ms(s);
+	int ready =
+		vf_interrupt_wait(STDIN_FILENO, vf_feed_failed_fd(s->feed), ms);
 
-	*out_end = n > 0 && p[1].revents;
-	if (vf_interrupted())
-		return -ECANCELED;
-	if (*out_end)
-		return 0;
-	if (n <= 0)
-		return n < 0 && errno != EINTR
-			       ? vf_fail(-errno, "standard input: %s",
-					 strerror(errno))
-			       : end_group(s, s->line);
+	*out_end = ready == 2;
+	if (*out_end || ready == -ECANCELED)
+		return *out_end ? 0 : ready;
+	if (ready < 0)
+		return vf_fail(ready, "standard input: %s", strerror(-ready));
+	if (!ready || !ms)
+		return end_group(s, s->line);
 	if (vf_buf_reserve(&s->input, READ_LEN))
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	ssize_t got =

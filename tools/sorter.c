@@ -1,20 +1,25 @@
 /*
  * A row on its way, in the bytes of its bucket:
  *
- *   struct entry, code, extra bits, stored vector, record line
+ *   struct entry, code, extra bits, stored vector (where it is held), record line
  *
- * at no alignment.  A bucket is what its file holds, then its buffer.
+ * at no alignment.  A bucket is what its file holds, then its buffer.  Where
+ * not everything will fit in memory, a bucket goes to its file a few MiB at a
+ * time: its buffer stays in the cache and is used again.
  */
 #include "tools/sorter.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
+#include "tools/interrupt.h"
+#include "tools/relay.h"
 #include "tools/scratchfile.h"
-#include "tools/verb.h"
 
 enum {
 	BUCKETS_MAX = 256,
 	WINDOW = 4 << 20,     /* bytes of a file read at a time */
+	SPILL = 8 << 20,      /* of a bucket written at a time */
 	LINE_GUESS = 128,     /* of a record line, before any was seen */
 	CHUNK_BYTES = 1 << 20 /* of the vectors of one chunk handed out */
 };
@@ -36,12 +41,15 @@ struct bucket {
 
 struct vf_sorter {
 	struct vf_sorter_options opt;
-	size_t row_len, fixed_len; /* stored vector; an entry without line */
-	uint32_t *bucket_of;	   /* [n_leaves] */
-	uint64_t *counts, *bytes;  /* [n_leaves] rows and bytes so far */
+	size_t row_len;		  /* stored vector */
+	size_t held_len;	  /* of it in an entry */
+	size_t fixed_len;	  /* an entry without line */
+	uint32_t *bucket_of;	  /* [n_leaves] */
+	uint64_t *counts, *bytes; /* [n_leaves] rows and bytes so far */
 	size_t n_buckets;
 	struct bucket *buckets;
 	uint64_t buffered;
+	size_t spill_len; /* a bucket's buffer that is written; 0: none yet */
 };
 
 /* ---- making ---------------------------------------------------------------------- */
@@ -76,8 +84,9 @@ int vf_sorter_new(const struct vf_sorter_options *opt, struct vf_sorter **out)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	s->opt = *opt;
 	s->row_len = opt->dim * vf_dtype_size(opt->dtype);
+	s->held_len = opt->source ? 0 : s->row_len;
 	s->fixed_len = sizeof(struct entry) + opt->code_len + opt->extra_len +
-		       s->row_len;
+		       s->held_len;
 	total = (double)opt->n_rows * (double)(s->fixed_len + LINE_GUESS);
 	s->n_buckets = 1;
 	if (total > (double)opt->ram / 2)
@@ -94,6 +103,9 @@ int vf_sorter_new(const struct vf_sorter_options *opt, struct vf_sorter **out)
 		vf_sorter_free(s);
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	}
+	if (s->n_buckets > 1)
+		s->spill_len = VF_MIN((size_t)opt->ram / 2 / s->n_buckets,
+				      (size_t)SPILL);
 	deal_leaves(s);
 	*out = s;
 	return 0;
@@ -136,17 +148,20 @@ static int write_out(const struct vf_sorter *s, struct bucket *b)
 				       strerror(-err));
 		b->len += b->buf.len;
 	}
-	vf_buf_fini(&b->buf);
+	b->buf.len = 0;
 	return err;
 }
 
+/* More than was expected: everything, and from now on a little at a time. */
 static int spill(struct vf_sorter *s)
 {
 	int err = 0;
 
-	for (size_t i = 0; !err && i < s->n_buckets; i++)
+	for (size_t i = 0; !err && i < s->n_buckets; i++) {
 		err = write_out(s, &s->buckets[i]);
-	s->buffered = 0;
+		vf_buf_fini(&s->buckets[i].buf);
+	}
+	s->spill_len = SPILL;
 	return err;
 }
 
@@ -173,12 +188,12 @@ static int add_entry(struct vf_sorter *s, const struct vf_chunk *c, size_t i,
 	if (s->opt.extra_len)
 		vf_buf_append(&b->buf, c->extra + i * s->opt.extra_len,
 			      s->opt.extra_len);
-	vf_buf_append(&b->buf, x + i * s->row_len, s->row_len);
+	vf_buf_append(&b->buf, x + i * s->row_len, s->held_len);
 	vf_buf_append(&b->buf, line, e.row.line_len);
 	s->counts[e.leaf]++;
 	s->bytes[e.leaf] += len;
 	s->buffered += len;
-	return 0;
+	return s->spill_len && b->buf.len >= s->spill_len ? write_out(s, b) : 0;
 }
 
 int vf_sorter_add(struct vf_sorter *s, const struct vf_chunk *c)
@@ -190,41 +205,45 @@ int vf_sorter_add(struct vf_sorter *s, const struct vf_chunk *c)
 		err = add_entry(s, c, i, line);
 		line += c->rows[i].line_len;
 	}
-	return !err && s->buffered > s->opt.ram / 2 ? spill(s) : err;
+	return !err && !s->spill_len && s->buffered > s->opt.ram / 2 ? spill(s)
+								     : err;
 }
 
 /* ---- handing out --------------------------------------------------------------------- */
 
+enum { CHUNKS = 3 }; /* one is filled, one consumed */
+
 struct output {
 	const struct vf_sorter *s;
-	struct vf_chunk c;
-	size_t cap; /* rows of a chunk */
+	struct vf_buf part; /* of a bucket that comes from its file */
+	struct vf_chunk chunks[CHUNKS];
+	struct vf_chunk *c; /* that is being filled */
+	struct vf_relay *relay;
+	size_t cap;   /* rows of a chunk */
+	uint64_t row; /* of the next chunk's first */
 	const uint64_t *cuts;
 	size_t n_cuts;
 	int (*consume)(void *arg, const struct vf_chunk *c);
 	void *arg;
 };
 
-static int alloc_output(struct output *o)
+static int alloc_chunk(const struct vf_sorter_options *opt, size_t row_len,
+		       size_t cap, struct vf_chunk *c)
 {
-	const struct vf_sorter_options *opt = &o->s->opt;
-	struct vf_chunk *c = &o->c;
-	void *vectors;
+	void *vectors = malloc(cap * row_len);
 
-	o->cap = VF_MAX(CHUNK_BYTES / o->s->row_len, (size_t)16);
-	vectors = malloc(o->cap * o->s->row_len);
 	if (opt->dtype == VF_F16)
 		c->half = vectors;
 	else
 		c->x = vectors;
-	c->codes = malloc(o->cap * opt->code_len);
-	c->factors = malloc(o->cap * sizeof(*c->factors));
-	c->rows = malloc(o->cap * sizeof(*c->rows));
-	c->leaf = malloc(o->cap * sizeof(*c->leaf));
-	c->from = malloc(o->cap * sizeof(*c->from));
+	c->codes = malloc(cap * opt->code_len);
+	c->factors = malloc(cap * sizeof(*c->factors));
+	c->rows = malloc(cap * sizeof(*c->rows));
+	c->leaf = malloc(cap * sizeof(*c->leaf));
+	c->from = malloc(cap * sizeof(*c->from));
 	if (opt->extra_len) {
-		c->extra = malloc(o->cap * opt->extra_len);
-		c->extra_factors = malloc(o->cap * sizeof(*c->extra_factors));
+		c->extra = malloc(cap * opt->extra_len);
+		c->extra_factors = malloc(cap * sizeof(*c->extra_factors));
 	}
 	return vectors && c->codes && c->factors && c->rows && c->leaf &&
 			       c->from &&
@@ -234,10 +253,8 @@ static int alloc_output(struct output *o)
 		       : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 }
 
-static void free_output(struct output *o)
+static void free_chunk(struct vf_chunk *c)
 {
-	struct vf_chunk *c = &o->c;
-
 	free(c->x);
 	free(c->half);
 	free(c->codes);
@@ -250,27 +267,95 @@ static void free_output(struct output *o)
 	vf_buf_fini(&c->lines);
 }
 
+static int consume_slot(void *arg, size_t slot)
+{
+	struct output *o = arg;
+
+	return o->consume(o->arg, &o->chunks[slot]);
+}
+
+/* Go on with an empty chunk. */
+static int begin_chunk(struct output *o)
+{
+	size_t slot;
+	int err = vf_relay_take(o->relay, &slot);
+
+	if (err)
+		return err;
+	o->c = &o->chunks[slot];
+	o->c->row = o->row;
+	o->c->n = 0;
+	o->c->lines.len = 0;
+	return 0;
+}
+
+static int open_output(struct output *o)
+{
+	int err = 0;
+
+	o->cap = VF_MAX(CHUNK_BYTES / o->s->row_len, (size_t)16);
+	for (size_t i = 0; !err && i < CHUNKS; i++)
+		err = alloc_chunk(&o->s->opt, o->s->row_len, o->cap,
+				  &o->chunks[i]);
+	if (!err)
+		err = vf_relay_open(CHUNKS, consume_slot, o, &o->relay);
+	return err ? err : begin_chunk(o);
+}
+
+/* All that was handed out is consumed then. */
+static int close_output(struct output *o)
+{
+	int err = vf_relay_close(o->relay);
+
+	for (size_t i = 0; i < CHUNKS; i++)
+		free_chunk(&o->chunks[i]);
+	vf_buf_fini(&o->part);
+	return err;
+}
+
+/* Vectors that stayed in the source: they are those that were coded. */
+static int take_vectors(struct output *o)
+{
+	const struct vf_sorter *s = o->s;
+	struct vf_source *source = s->opt.source;
+	struct vf_chunk *c = o->c;
+	uint8_t *x = c->half ? (void *)c->half : (void *)c->x;
+	int err = source->ops->take(source, c->from, c->n, x);
+
+	for (size_t i = 0; !err && i < c->n; i++)
+		if (vf_crc32c(0, x + i * s->row_len, s->row_len) !=
+		    c->rows[i].row_crc)
+			err = vf_fail(-ESTALE,
+				      "%s: row %" PRIu32
+				      " has changed while it was read",
+				      source->name, c->from[i]);
+	return err;
+}
+
 static int flush_output(struct output *o)
 {
 	int err = vf_interrupted() ? -ECANCELED : 0;
 
-	if (!err && o->c.n)
-		err = o->consume(o->arg, &o->c);
-	o->c.row += o->c.n;
-	o->c.n = 0;
-	o->c.lines.len = 0;
-	while (o->n_cuts && *o->cuts <= o->c.row) {
+	if (err || !o->c->n)
+		return err;
+	if (o->s->opt.source)
+		err = take_vectors(o);
+	if (err)
+		return err;
+	o->row += o->c->n;
+	while (o->n_cuts && *o->cuts <= o->row) {
 		o->cuts++;
 		o->n_cuts--;
 	}
-	return err;
+	vf_relay_give(o->relay);
+	return begin_chunk(o);
 }
 
 /* Append one entry; a full chunk, or one that ends at a cut, goes out. */
 static int put_entry(struct output *o, const uint8_t *p)
 {
 	const struct vf_sorter *s = o->s;
-	struct vf_chunk *c = &o->c;
+	struct vf_chunk *c = o->c;
 	uint8_t *x = c->half ? (void *)c->half : (void *)c->x;
 	struct entry e;
 	size_t i = c->n;
@@ -288,8 +373,8 @@ static int put_entry(struct output *o, const uint8_t *p)
 		memcpy(c->extra + i * s->opt.extra_len, p, s->opt.extra_len);
 		p += s->opt.extra_len;
 	}
-	memcpy(x + i * s->row_len, p, s->row_len);
-	p += s->row_len;
+	memcpy(x + i * s->row_len, p, s->held_len);
+	p += s->held_len;
 	int err = vf_buf_append(&c->lines, p, e.row.line_len);
 	if (err)
 		return vf_fail(err, "%s", vf_strerror(err));
@@ -333,6 +418,21 @@ static int visit_bytes(const struct vf_sorter *s, const struct vf_buf *buf,
 	return err;
 }
 
+/* Append @n bytes of a bucket's file. */
+static int read_file(const struct vf_sorter *s, const struct bucket *b,
+		     uint64_t off, size_t n, struct vf_buf *out)
+{
+	if (vf_buf_reserve(out, n))
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	int err = vf_pread_all(b->fd, out->data + out->len, n, off);
+	if (err)
+		return vf_fail(err, "%s: scratch file: %s",
+			       vf_scratch_dir(s->opt.scratch),
+			       vf_strerror(err));
+	out->len += n;
+	return 0;
+}
+
 /* The same of a whole bucket, a window of its file at a time. */
 static int visit_bucket(const struct vf_sorter *s, const struct bucket *b,
 			uint32_t first, uint32_t end, entry_fn *fn, void *arg)
@@ -344,14 +444,9 @@ static int visit_bucket(const struct vf_sorter *s, const struct bucket *b,
 
 	while (!err && off < b->len) {
 		size_t n = VF_MIN(b->len - off, (uint64_t)WINDOW);
-		if (vf_buf_reserve(&w, n))
-			return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-		err = vf_pread_all(b->fd, w.data + w.len, n, off);
+		err = read_file(s, b, off, n, &w);
 		if (err)
-			return vf_fail(err, "%s: scratch file: %s",
-				       vf_scratch_dir(s->opt.scratch),
-				       vf_strerror(err));
-		w.len += n;
+			return err;
 		off += n;
 		err = visit_bytes(s, &w, first, end, fn, arg, &used);
 		w.len -= used;
@@ -427,6 +522,7 @@ static uint32_t fit_leaves(const struct vf_sorter *s, const struct bucket *b,
 static int put_bucket(struct output *o, const struct bucket *b)
 {
 	const struct vf_sorter *s = o->s;
+	struct vf_buf *part = &o->part;
 	uint32_t end;
 	uint64_t len;
 	int err = 0;
@@ -436,17 +532,20 @@ static int put_bucket(struct output *o, const struct bucket *b)
 			       ? put_sorted(o, &b->buf, b->first, b->end)
 			       : 0;
 	for (uint32_t i = b->first; !err && i < b->end; i = end) {
-		VF_AUTO_BUF struct vf_buf part = {0};
 		end = fit_leaves(s, b, i, &len);
 		if (len > s->opt.ram / 2) { /* one leaf: in order as it is */
 			err = visit_bucket(s, b, i, end, put_visited, o);
 			continue;
 		}
-		if (vf_buf_reserve(&part, len))
+		part->len = 0;
+		if (vf_buf_reserve(part, len))
 			return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-		err = visit_bucket(s, b, i, end, gather_visited, &part);
+		err = i == b->first && end == b->end
+			      ? read_file(s, b, 0, b->len, part)
+			      : visit_bucket(s, b, i, end, gather_visited,
+					     part);
 		if (!err && len)
-			err = put_sorted(o, &part, i, end);
+			err = put_sorted(o, part, i, end);
 	}
 	return err;
 }
@@ -460,12 +559,14 @@ int vf_sorter_run(struct vf_sorter *s, const uint64_t *cuts, size_t n_cuts,
 			   .n_cuts = n_cuts,
 			   .consume = consume,
 			   .arg = arg};
-	int err = alloc_output(&o);
+	int err = open_output(&o);
 
 	/* What is half on disk goes there whole: memory is for reading it. */
 	for (size_t i = 0; !err && i < s->n_buckets; i++)
-		if (s->buckets[i].len)
+		if (s->buckets[i].len) {
 			err = write_out(s, &s->buckets[i]);
+			vf_buf_fini(&s->buckets[i].buf);
+		}
 	for (size_t i = 0; !err && i < s->n_buckets; i++) {
 		struct bucket *b = &s->buckets[i];
 		err = put_bucket(&o, b);
@@ -477,6 +578,6 @@ int vf_sorter_run(struct vf_sorter *s, const uint64_t *cuts, size_t n_cuts,
 	}
 	if (!err)
 		err = flush_output(&o);
-	free_output(&o);
-	return err;
+	int consumed = close_output(&o);
+	return err ? err : consumed;
 }

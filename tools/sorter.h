@@ -3,7 +3,8 @@
  *
  * Rows are dealt to buckets of consecutive leaves; buckets that do not fit in
  * memory are nameless files in a scratch folder.  Each is then read again and
- * ordered.  Rows of one leaf keep the order they came in.
+ * ordered.  Rows of one leaf keep the order they came in.  Vectors that their
+ * source can give again stay there: what is sorted are codes and lines.
  */
 #ifndef VF_TOOLS_SORTER_H
 #define VF_TOOLS_SORTER_H
@@ -18,7 +19,8 @@ struct vf_sorter_options {
 				   make buckets of one size; borrowed by new */
 	uint64_t n_rows;	/* about so many will come */
 	uint32_t dim;
-	enum vf_dtype dtype; /* as stored */
+	enum vf_dtype dtype;	  /* as stored */
+	struct vf_source *source; /* borrowed: takes vectors; NULL: held here */
 	size_t code_len, extra_len;
 	uint64_t ram;	     /* bytes for rows held, about */
 	const char *scratch; /* folder, borrowed; NULL: $TMPDIR or /var/tmp */
@@ -38,7 +40,8 @@ int vf_sorter_add(struct vf_sorter *s, const struct vf_chunk *c);
 const uint64_t *vf_sorter_counts(const struct vf_sorter *s);
 
 /*
- * Hand out all rows in order, in chunks that never span a cut.
+ * Hand out all rows in order, in chunks that never span a cut.  While @consume
+ * has one, on a thread of its own, the next is gathered.
  * @cuts  ascending numbers of rows, in the order of leaves, at which shards
  *        begin, besides 0
  * Returns 0; what @consume returned; -errno, logged.

@@ -6,6 +6,7 @@
 #ifndef VF_TOOLS_SOURCE_H
 #define VF_TOOLS_SOURCE_H
 
+#include "index/encoder.h"
 #include "index/index.h"
 #include "query/embed.h"
 #include "tools/keyset.h"
@@ -51,6 +52,13 @@ int vf_chunk_add_line(struct vf_chunk *c, size_t i, const char *key,
 		      size_t key_len, const char *metadata,
 		      size_t metadata_len);
 
+/*
+ * rows[i] of a record line that is there; the key is unescaped into @key only
+ * to be hashed.  Returns 0; -EBADMSG, -ENOMEM.
+ */
+int vf_chunk_describe_line(struct vf_chunk *c, size_t i, const char *line,
+			   size_t len, struct vf_buf *key);
+
 struct vf_source;
 
 struct vf_source_ops {
@@ -65,6 +73,10 @@ struct vf_source_ops {
 	/* Make x, lines and rows (but row_crc).  Errors go into the chunk.
 	 * Threads: any. */
 	int (*fill)(struct vf_source *s, struct vf_chunk *c);
+	/* NULL, or vectors again by number, as they come (dtype): @n of them
+	 * to @out.  Logged.  Threads: any. */
+	int (*take)(struct vf_source *s, const uint32_t *rows, size_t n,
+		    void *out);
 	/* After the last claim: is the input used up?  Logged. */
 	int (*finish)(struct vf_source *s);
 	/* The key of row @row, caller's to free().  Slow.  Logged. */

@@ -9,9 +9,11 @@
 #include <stdio.h>
 
 #include "tools/embedding.h"
+#include "tools/first_pass.h"
+#include "tools/interrupt.h"
 #include "tools/jsonl.h"
 #include "tools/progress.h"
-#include "tools/verb.h"
+#include "tools/scratchfile.h"
 
 enum { CHUNK_TEXT = 4 << 20 };
 
@@ -21,7 +23,10 @@ struct file_source {
 	struct vf_intake in;
 	struct vf_line_table keys, metadata; /* lines NULL: none */
 	struct vf_embedding embedding;	     /* e NULL: rows are vectors */
-	uint64_t from;			     /* first row of the window */
+	uint64_t *rows;	    /* of the file, that have words; NULL: all */
+	uint64_t n_rows;    /* those */
+	uint64_t n_skipped; /* others */
+	uint64_t from;	    /* first row of the window */
 };
 
 static struct file_source *of(const struct vf_source *s)
@@ -55,6 +60,7 @@ static int read_text(struct file_source *s, uint64_t row, struct vf_buf *key,
 {
 	VF_AUTO_BUF struct vf_buf unwanted = {0};
 	bool ours = s->keys.lines != NULL, other = s->metadata.lines != NULL;
+	row = s->rows ? s->rows[row] : row;
 	int err = vf_intake_text(&s->in, row, ours ? &unwanted : key,
 				 other ? &unwanted : metadata);
 
@@ -143,9 +149,9 @@ static int read_keys(struct file_source *s)
 	struct vf_progress progress;
 	int err = 0;
 
-	vf_progress_begin(&progress, "reading keys", s->in.n_rows, 0,
+	vf_progress_begin(&progress, "reading keys", s->n_rows, 0,
 			  s->opt.quiet);
-	for (uint64_t row = 0; !err && row < s->in.n_rows; row++) {
+	for (uint64_t row = 0; !err && row < s->n_rows; row++) {
 		err = read_key(s, row, &key, &metadata);
 		if (!err)
 			err = add_key(s, row, &key);
@@ -160,13 +166,13 @@ static int read_keys(struct file_source *s)
 static int open_lines(struct file_source *s, const char *path,
 		      struct vf_line_table *out)
 {
-	int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	int fd, err;
 
 	if (!path)
 		return 0;
-	if (fd < 0)
-		return vf_fail(-errno, "%s: %s", path, strerror(errno));
-	int err = vf_line_table_open(fd, path, 0, out);
+	err = vf_scratch_input(&path, &fd);
+	if (!err)
+		err = vf_line_table_open(fd, path, 0, out);
 	if (!err && out->n != s->in.n_rows)
 		err = vf_fail(-EINVAL,
 			      "%s: has %" PRIu64 " lines for the %" PRIu64
@@ -183,7 +189,7 @@ static int file_sample(struct vf_source *base, size_t max, float *out,
 	struct file_source *s = of(base);
 	bool texts = s->embedding.e;
 	uint64_t first = texts ? s->from : 0;
-	uint64_t all = texts ? base->n_rows : s->in.n_rows;
+	uint64_t all = texts ? base->n_rows : s->n_rows;
 	size_t n = (size_t)VF_MIN(all, (uint64_t)max);
 	int err = 0;
 
@@ -305,6 +311,7 @@ static void file_free(struct vf_source *base)
 	vf_line_table_close(&s->metadata);
 	vf_embedding_fini(&s->embedding);
 	vf_intake_close(&s->in);
+	free(s->rows);
 	free(s);
 }
 
@@ -316,18 +323,47 @@ static const struct vf_source_ops file_ops = {.sample = file_sample,
 					      .key_at = file_key_at,
 					      .free = file_free};
 
+/* Which texts there are, before one of them costs anything. */
+static int find_words(struct file_source *s)
+{
+	const struct vf_source_file_options *o = &s->opt;
+	struct vf_first_pass p = {.e = o->embedder,
+				  .name = o->path,
+				  .unit = "row",
+				  .skip_empty = o->skip_empty,
+				  .quiet = o->quiet};
+
+	if (o->skip_empty) {
+		s->rows = malloc(s->in.n_rows * sizeof(*s->rows));
+		if (!s->rows)
+			return vf_fail(-ENOMEM, "%s: %s", o->path,
+				       strerror(ENOMEM));
+	}
+	int err = vf_first_pass_file(&p, &s->in, s->rows);
+	s->n_rows = p.n_taken;
+	s->n_skipped = p.n_skipped;
+	s->embedding.rows = s->rows;
+	return err;
+}
+
 static int open_intake(struct file_source *s, int fd)
 {
 	const struct vf_source_file_options *o = &s->opt;
+	int err;
 
-	if (!o->embedder)
-		return vf_intake_open(fd, o->path, o->part, &s->in);
+	if (!o->embedder) {
+		err = vf_intake_open(fd, o->path, o->part, &s->in);
+		s->n_rows = s->in.n_rows;
+		return err;
+	}
 	s->embedding = (struct vf_embedding){.e = o->embedder,
 					     .in = &s->in,
 					     .scratch = o->scratch,
+					     .keep = o->keep,
 					     .quiet = o->quiet,
 					     .fd = -1};
-	return vf_intake_open_texts(fd, o->path, o->words, &s->in);
+	err = vf_intake_open_texts(fd, o->path, o->words, &s->in);
+	return err ? err : find_words(s);
 }
 
 int vf_source_file_open(const struct vf_source_file_options *opt,
@@ -346,15 +382,17 @@ int vf_source_file_open(const struct vf_source_file_options *opt,
 		return err;
 	}
 	s->opt = *opt;
+	if (opt->name)
+		s->opt.path = opt->name;
 	s->embedding.fd = -1;
-	s->base = (struct vf_source){.ops = &file_ops, .name = opt->path};
+	s->base = (struct vf_source){.ops = &file_ops, .name = s->opt.path};
 	err = open_intake(s, fd);
 	if (!err)
 		err = open_lines(s, opt->keys, &s->keys);
 	if (!err)
 		err = open_lines(s, opt->metadata, &s->metadata);
 	s->base.dim = opt->embedder ? opt->embedder->dim : s->in.dim;
-	s->base.n_rows = s->in.n_rows;
+	s->base.n_rows = s->n_rows;
 	s->base.dtype = s->in.is_half ? VF_F16 : VF_F32;
 	s->base.raw_len = 1;
 	s->base.has_keys = opt->keys || s->in.has_keys;
@@ -378,7 +416,17 @@ int vf_source_file_window(struct vf_source *base, uint64_t from, uint64_t n)
 
 uint64_t vf_source_file_rows(const struct vf_source *s)
 {
-	return of(s)->in.n_rows;
+	return of(s)->n_rows;
+}
+
+uint64_t vf_source_file_skipped(const struct vf_source *s)
+{
+	return of(s)->n_skipped;
+}
+
+bool vf_source_file_has_vector(const struct vf_source *s, uint64_t row)
+{
+	return !of(s)->embedding.e || vf_embedding_has(&of(s)->embedding, row);
 }
 
 const struct vf_intake *vf_source_file_intake(const struct vf_source *s)

@@ -10,6 +10,7 @@
 
 struct vf_source_file_options {
 	const char *path;
+	const char *name;     /* for messages; NULL: the path */
 	const char *part;     /* array or data set; NULL: the usual one */
 	const char *keys;     /* file, a key per line; NULL: the format's */
 	const char *metadata; /* file, a JSON object per line; likewise */
@@ -18,6 +19,8 @@ struct vf_source_file_options {
 	const struct vf_embedder *embedder;
 	const char *words;
 	const char *scratch; /* folder for their vectors; NULL: default */
+	bool skip_empty;     /* pass over texts without a word */
+	bool keep;	     /* vectors of windows before, to be compared */
 	bool quiet;
 };
 
@@ -34,10 +37,13 @@ int vf_source_file_open(const struct vf_source_file_options *opt,
  */
 int vf_source_file_window(struct vf_source *s, uint64_t from, uint64_t n);
 
-/* Of the file. */
+/* Of the file, without texts that were passed over. */
 uint64_t vf_source_file_rows(const struct vf_source *s);
 const struct vf_intake *vf_source_file_intake(const struct vf_source *s);
 bool vf_source_file_has_metadata(const struct vf_source *s);
+uint64_t vf_source_file_skipped(const struct vf_source *s);
+/* Of a text: whether it was embedded, and is kept. */
+bool vf_source_file_has_vector(const struct vf_source *s, uint64_t row);
 
 /* One row of the file: vector (NULL: unwanted), and appended its key (none when there are no
  * keys) and metadata as it is there.  Returns 0; -errno, logged. */

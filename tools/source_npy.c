@@ -17,10 +17,10 @@ enum { CHUNK_TEXT = 4 << 20, METADATA_LINE_MAX = 1 << 20 };
 
 struct npy_source {
 	struct vf_source base;
-	char *path, *keys_path; /* keys_path NULL: numbers */
+	char *path;
 	int fd;
 	struct vf_npy npy;
-	struct vf_lines *keys, *metadata; /* NULL: none */
+	struct vf_lines *keys, *metadata; /* NULL: numbers; none */
 };
 
 static struct npy_source *of(struct vf_source *s)
@@ -42,7 +42,10 @@ static int read_header(struct npy_source *s)
 	if (fstat(s->fd, &st))
 		return vf_fail(-errno, "%s: %s", s->path, strerror(errno));
 	if (!S_ISREG(st.st_mode))
-		return vf_fail(-EINVAL, "%s: not a regular file", s->path);
+		return vf_fail(-EINVAL,
+			       "%s: not a regular file; vectool import takes "
+			       "pipes",
+			       s->path);
 	len = (size_t)VF_MIN(st.st_size, (off_t)VF_NPY_HEADER_MAX);
 	int err = vf_pread_all(s->fd, head, len, 0);
 	if (err)
@@ -87,7 +90,7 @@ static int npy_key_at(struct vf_source *base, uint64_t row, char **out_key,
 	struct vf_lines *l;
 	const char *line = NULL;
 	size_t len = 0;
-	int err = vf_lines_open(s->keys_path, VF_KEY_MAX, &l);
+	int err = vf_lines_again(s->keys, &l);
 
 	if (err)
 		return err;
@@ -95,7 +98,7 @@ static int npy_key_at(struct vf_source *base, uint64_t row, char **out_key,
 		err = vf_lines_next(l, &line, &len);
 		if (!err && !line)
 			err = vf_fail(-EINVAL, "%s: it changed meanwhile",
-				      s->keys_path);
+				      vf_lines_name(s->keys));
 	}
 	if (!err) {
 		*out_key = malloc(len + 1);
@@ -139,7 +142,8 @@ static int check_twice(struct npy_source *s, uint64_t hash, const char *key,
 	return vf_fail(-EINVAL,
 		       "%s: key \"%.*s\" is on line %" PRIu64
 		       " and again on line %" PRIu64,
-		       s->keys_path, (int)len, key, c.row + 1, row + 1);
+		       vf_lines_name(s->keys), (int)len, key, c.row + 1,
+		       row + 1);
 }
 
 static int add_key(struct npy_source *s, const char *key, size_t len,
@@ -153,10 +157,10 @@ static int add_key(struct npy_source *s, const char *key, size_t len,
 		return vf_fail(-EINVAL,
 			       "%s: has more lines than the %" PRIu64
 			       " rows of %s",
-			       s->keys_path, s->base.n_rows, s->path);
+			       vf_lines_name(s->keys), s->base.n_rows, s->path);
 	if (bad)
 		return vf_fail(-EINVAL, "%s: the key on line %" PRIu64 " %s",
-			       s->keys_path, row + 1, bad);
+			       vf_lines_name(s->keys), row + 1, bad);
 	hash = vf_key_hash(key, len);
 	if (vf_keyset_find(&s->base.keys, hash, &first)) {
 		err = check_twice(s, hash, key, len, row);
@@ -164,16 +168,18 @@ static int add_key(struct npy_source *s, const char *key, size_t len,
 			return err;
 	}
 	err = vf_keyset_add(&s->base.keys, hash, row, &first);
-	return err ? vf_fail(err, "%s: %s", s->keys_path, vf_strerror(err)) : 0;
+	return err ? vf_fail(err, "%s: %s", vf_lines_name(s->keys),
+			     vf_strerror(err))
+		   : 0;
 }
 
 /* One byte more than a key may have, so that check says what is wrong. */
-static int read_keys(struct npy_source *s)
+static int read_keys(struct npy_source *s, const char *path)
 {
 	const char *line;
 	size_t len;
 	uint64_t row = 0;
-	int err = vf_lines_open(s->keys_path, 1 << 20, &s->keys);
+	int err = vf_lines_open(path, 1 << 20, &s->keys);
 
 	for (; !err; row++) {
 		err = vf_lines_next(s->keys, &line, &len);
@@ -185,7 +191,8 @@ static int read_keys(struct npy_source *s)
 		err = vf_fail(-EINVAL,
 			      "%s: has %" PRIu64 " lines for the %" PRIu64
 			      " rows of %s",
-			      s->keys_path, row, s->base.n_rows, s->path);
+			      vf_lines_name(s->keys), row, s->base.n_rows,
+			      s->path);
 	if (!err)
 		vf_lines_seek(s->keys, 0, 1);
 	return err;
@@ -199,12 +206,33 @@ static void npy_free(struct vf_source *base)
 		close(s->fd);
 	vf_lines_close(s->keys);
 	vf_lines_close(s->metadata);
-	free(s->keys_path);
 	free(s->path);
 	free(s);
 }
 
 /* ---- reading -------------------------------------------------------------------- */
+
+/*
+ * Rows of a sample lie too far apart for the kernel to read ahead, and near
+ * enough for all between them to cost less than to wait for each: measured,
+ * 600 MB/s in order against 5000 rows/s.  Who sorts reads all of them anyway.
+ */
+enum { DENSE_STEP = 64 << 10, AHEAD_LEN = 8 << 20 };
+
+struct ahead {
+	uint64_t off, end; /* asked for up to off; the end of the file */
+	bool is_dense;
+};
+
+static void read_ahead(const struct npy_source *s, uint64_t off,
+		       struct ahead *a)
+{
+	while (a->is_dense && a->off < VF_MIN(off + AHEAD_LEN, a->end)) {
+		posix_fadvise(s->fd, (off_t)a->off, AHEAD_LEN,
+			      POSIX_FADV_WILLNEED);
+		a->off += AHEAD_LEN;
+	}
+}
 
 static int npy_sample(struct vf_source *base, size_t max, float *out,
 		      size_t *out_n)
@@ -212,14 +240,18 @@ static int npy_sample(struct vf_source *base, size_t max, float *out,
 	struct npy_source *s = of(base);
 	size_t n = (size_t)VF_MIN(s->npy.n_rows, (uint64_t)max);
 	VF_AUTO_FREE uint8_t *raw = malloc(base->raw_len);
+	struct ahead ahead = {s->npy.data_off,
+			      s->npy.data_off + s->npy.data_len,
+			      s->npy.data_len < n * (uint64_t)DENSE_STEP};
 
 	if (!raw)
 		return vf_fail(-ENOMEM, "%s: %s", s->path, strerror(ENOMEM));
 	for (size_t i = 0; i < n; i++) {
 		uint64_t row = (uint64_t)((double)s->npy.n_rows / (double)n *
 					  (double)i);
-		int err = vf_pread_all(s->fd, raw, base->raw_len,
-				       s->npy.data_off + row * base->raw_len);
+		uint64_t off = s->npy.data_off + row * base->raw_len;
+		read_ahead(s, off, &ahead);
+		int err = vf_pread_all(s->fd, raw, base->raw_len, off);
 		if (err)
 			return vf_fail(err, "%s: row %" PRIu64 ": %s", s->path,
 				       row, strerror(-err));
@@ -332,6 +364,23 @@ static int npy_fill(struct vf_source *base, struct vf_chunk *c)
 	return err;
 }
 
+static int npy_take(struct vf_source *base, const uint32_t *rows, size_t n,
+		    void *out)
+{
+	struct npy_source *s = of(base);
+	int err = 0;
+
+	for (size_t i = 0; !err && i < n; i++) {
+		err = vf_pread_all(s->fd, (uint8_t *)out + i * base->raw_len,
+				   base->raw_len,
+				   s->npy.data_off + rows[i] * base->raw_len);
+		if (err)
+			vf_fail(err, "%s: row %" PRIu32 ": %s", s->path,
+				rows[i], vf_strerror(err));
+	}
+	return err;
+}
+
 static int check_end(struct npy_source *s, struct vf_lines *l)
 {
 	const char *line = NULL;
@@ -357,6 +406,7 @@ static const struct vf_source_ops npy_ops = {.sample = npy_sample,
 					     .rewind = npy_rewind,
 					     .claim = npy_claim,
 					     .fill = npy_fill,
+					     .take = npy_take,
 					     .finish = npy_finish,
 					     .key_at = npy_key_at,
 					     .free = npy_free};
@@ -374,16 +424,15 @@ int vf_source_npy_open(const char *path, const char *keys, const char *metadata,
 	if (s->fd < 0)
 		err = vf_fail(-errno, "%s: %s", path, strerror(errno));
 	s->path = strdup(path);
-	s->keys_path = keys ? strdup(keys) : NULL;
 	s->base.has_keys = keys != NULL;
-	if (!err && (!s->path || (keys && !s->keys_path)))
+	if (!err && !s->path)
 		err = vf_fail(-ENOMEM, "%s: %s", path, strerror(ENOMEM));
 	if (!err)
 		err = read_header(s);
 	if (!err)
 		err = check_shape(s);
 	if (!err && keys)
-		err = read_keys(s);
+		err = read_keys(s, keys);
 	if (!err && metadata)
 		err = vf_lines_open(metadata, METADATA_LINE_MAX, &s->metadata);
 	if (err) {

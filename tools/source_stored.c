@@ -13,13 +13,13 @@
 #include "store/line.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
+#include "tools/interrupt.h"
 #include "tools/objectsum.h"
 #include "tools/progress.h"
 #include "tools/rows.h"
 #include "tools/scratchfile.h"
 #include "tools/shard_codes.h"
 #include "tools/stored.h"
-#include "tools/verb.h"
 
 enum {
 	WINDOW = 8 << 20, /* bytes of one request */
@@ -430,26 +430,6 @@ static int stored_claim(struct vf_source *base, struct vf_chunk *c)
 	return 0;
 }
 
-/* Lines stay as they are: their keys are unescaped only to be hashed. */
-static int describe_row(struct vf_chunk *c, size_t i, struct vf_buf *key)
-{
-	const char *text = (const char *)c->text.data + c->bodies[i].off;
-	size_t len = c->bodies[i].len;
-	struct vf_line line;
-	int err = vf_line_split(text, len, &line);
-
-	key->len = 0;
-	if (!err)
-		err = vf_line_key(&line, key);
-	if (err)
-		return err;
-	c->rows[i] = (struct vf_builder_row){
-		.key_hash = vf_key_hash(key->data, key->len),
-		.line_len = (uint32_t)len,
-		.line_crc = vf_crc32c(0, text, len)};
-	return 0;
-}
-
 static int stored_fill(struct vf_source *base, struct vf_chunk *c)
 {
 	void *to = base->dtype == VF_F32 ? (void *)c->x : c->raw;
@@ -461,8 +441,11 @@ static int stored_fill(struct vf_source *base, struct vf_chunk *c)
 				     vf_strerror(err));
 	if (to != c->x)
 		vf_rows_to_f32(base->dtype, to, c->n * base->dim, c->x);
+	/* Lines stay as they are. */
 	for (size_t i = 0; !err && i < c->n; i++)
-		err = describe_row(c, i, &key);
+		err = vf_chunk_describe_line(
+			c, i, (char *)c->text.data + c->bodies[i].off,
+			c->bodies[i].len, &key);
 	c->lines.len = 0;
 	if (!err)
 		err = vf_buf_append(&c->lines, c->text.data, c->text.len);

@@ -7,9 +7,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "tools/first_pass.h"
 #include "tools/jsonl.h"
 #include "tools/lines.h"
-#include "tools/progress.h"
 #include "tools/source.h"
 #include "tools/verb.h"
 
@@ -21,7 +21,6 @@ struct texts_source {
 	struct vf_lines *lines;
 	uint64_t *offs;
 	size_t offs_cap;
-	float *probe; /* [dim] scratch of the first pass */
 };
 
 static struct texts_source *of(struct vf_source *s)
@@ -129,61 +128,29 @@ static int note_row(struct texts_source *s, const struct vf_text_line *t,
 	return 0;
 }
 
-/* What counts as a word is the embedder's to say; most texts need no asking. */
-static bool has_word(const struct texts_source *s, const struct vf_text_line *t)
+static int take_line(struct texts_source *s, struct vf_first_pass *p,
+		     const struct vf_text_line *t, uint64_t off)
 {
-	size_t run = 0;
-
-	for (size_t i = 0; i < t->text_len; i++) {
-		char c = t->text[i] | 0x20;
-		run = c >= 'a' && c <= 'z' ? run + 1 : 0;
-		if (run == 3)
-			return true;
-	}
-	return vf_embedder_embed(s->e, t->text, t->text_len, s->probe) !=
-	       -EINVAL;
-}
-
-static int take_line(struct texts_source *s,
-		     const struct vf_source_texts_options *opt,
-		     const struct vf_text_line *t, uint64_t off,
-		     uint64_t *skipped)
-{
+	const struct vf_embed_text text = {t->text, t->text_len};
 	const char *bad = vf_key_check(t->key, t->key_len);
 	uint64_t number = vf_lines_number(s->lines);
+	bool taken;
 
 	if (bad)
 		return vf_fail(-EINVAL, "%s: the key of line %" PRIu64 " %s",
-			       opt->name, number, bad);
-	if (!has_word(s, t)) {
-		++*skipped;
-		if (opt->skip_empty)
-			return 0;
-		return vf_fail(-EINVAL,
-			       "%s: the text of key \"%s\", line %" PRIu64
-			       ", holds no word (--skip-empty passes over it)",
-			       opt->name, t->key, number);
-	}
-	int err =
-		opt->learn ? vf_embedder_learn(s->e, t->text, t->text_len) : 0;
-	if (err)
-		return vf_fail(err, "%s: line %" PRIu64 ": %s", opt->name,
-			       number, vf_strerror(err));
-	return note_row(s, t, off);
+			       s->base.name, number, bad);
+	int err = vf_first_pass_take(p, &text, t->key, number, &taken);
+	return err || !taken ? err : note_row(s, t, off);
 }
 
-static int read_all(struct texts_source *s,
-		    const struct vf_source_texts_options *opt,
-		    uint64_t *skipped)
+static int read_all(struct texts_source *s, struct vf_first_pass *p)
 {
-	struct vf_progress progress;
 	struct vf_text_line t;
 	const char *line;
 	size_t len;
 	int err;
 
-	vf_progress_begin(&progress, opt->learn ? "learning" : "reading", 0, 0,
-			  opt->quiet);
+	vf_first_pass_begin(p, 0);
 	for (;;) {
 		err = vf_lines_next(s->lines, &line, &len);
 		if (err || !line)
@@ -191,17 +158,14 @@ static int read_all(struct texts_source *s,
 		err = parse_line(s, line, len, &t);
 		if (err)
 			break;
-		err = take_line(s, opt, &t, vf_lines_off(s->lines), skipped);
+		err = take_line(s, p, &t, vf_lines_off(s->lines));
 		vf_text_line_fini(&t);
-		if (!err && vf_interrupted())
-			err = -ECANCELED;
 		if (err)
 			break;
-		vf_progress_update(&progress, s->base.n_rows);
 	}
-	vf_progress_end(&progress);
+	vf_first_pass_end(p);
 	if (!err && !s->base.n_rows)
-		err = vf_fail(-EINVAL, "%s: holds no texts", opt->name);
+		err = vf_fail(-EINVAL, "%s: holds no texts", s->base.name);
 	return err;
 }
 
@@ -347,7 +311,6 @@ static void texts_free(struct vf_source *base)
 
 	vf_lines_close(s->lines);
 	free(s->offs);
-	free(s->probe);
 	free(s);
 }
 
@@ -376,12 +339,16 @@ int vf_source_texts_open(const struct vf_source_texts_options *opt,
 					    .dtype = VF_F32,
 					    .has_keys = true},
 				   .e = opt->e};
-	s->probe = malloc(s->base.dim * sizeof(float));
+	struct vf_first_pass p = {.e = opt->e,
+				  .learning = opt->learn ? opt->e : NULL,
+				  .name = opt->name,
+				  .unit = "line",
+				  .skip_empty = opt->skip_empty,
+				  .quiet = opt->quiet};
 	err = vf_lines_open_fd(opt->fd, opt->name, TEXT_LINE_MAX, &s->lines);
-	if (!err && !s->probe)
-		err = vf_fail(-ENOMEM, "%s: %s", opt->name, strerror(ENOMEM));
 	if (!err)
-		err = read_all(s, opt, out_skipped);
+		err = read_all(s, &p);
+	*out_skipped = p.n_skipped;
 	if (err) {
 		vf_source_free(&s->base);
 		return err;

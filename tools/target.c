@@ -2,7 +2,9 @@
 
 #include <stdio.h>
 
+#include "store/control.h"
 #include "store/util.h"
+#include "tools/stopper.h"
 
 int vf_target_open(const char *name, const struct vf_args_common *common,
 		   struct vf_target *out)
@@ -12,14 +14,18 @@ int vf_target_open(const char *name, const struct vf_args_common *common,
 
 	if (err)
 		return err;
+	out->stopper = vf_stopper_start();
 	err = vf_bucket_open(out->url, &common->bucket, &out->bucket);
 	if (err)
 		vf_target_close(out);
+	else
+		vf_stopper_set(out->stopper, out->bucket);
 	return err;
 }
 
 void vf_target_close(struct vf_target *t)
 {
+	vf_stopper_end(t->stopper);
 	vf_bucket_close(t->bucket);
 	free(t->url);
 	free(t->index);
@@ -38,12 +44,12 @@ int vf_target_state(const struct vf_target *t, struct vf_state **out)
 
 void vf_print_escaped(const char *s, size_t len)
 {
-	for (size_t i = 0; i < len; i++) {
-		unsigned char c = (unsigned char)s[i];
-		if (c < 0x20 || c == 0x7f)
-			printf("\\x%02x", c);
-		else
-			putchar(c);
+	for (const char *end = s + len; s < end;) {
+		size_t n = vf_control_len(s, end);
+		if (!n)
+			putchar(*s++);
+		for (; n; n--)
+			printf("\\x%02x", (unsigned char)*s++);
 	}
 }
 

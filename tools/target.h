@@ -11,6 +11,7 @@ struct vf_target {
 	const char *name; /* as given, borrowed */
 	char *url, *index;
 	struct vf_bucket *bucket;
+	struct vf_stopper *stopper; /* of its requests */
 };
 
 /* Returns 0; -EINVAL, -ENOENT and others, logged. */

@@ -4,23 +4,34 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "index/amid.h"
+#include "index/kernels.h"
+#include "store/thread.h"
 #include "tools/attempt.h"
 #include "tools/pipeline.h"
+#include "tools/scratchfile.h"
 
 enum { SAMPLE_ROWS = 4096 };
 
 /* ---- the encoder ------------------------------------------------------------------ */
 
-static void add_row(double *mean, const float *x, uint32_t dim, bool unit)
+/* The point that codes of a flat index are made against; 0 of no rows. */
+static int find_centre(const float *rows, size_t n, uint32_t dim, bool unit,
+		       float *out)
 {
-	double sum = 0, scale = 1;
+	VF_AUTO_FREE float *scale = malloc((n + 1) * sizeof(*scale));
+	const struct vf_amid_rows r = {
+		.x = rows, .n = n, .dim = dim, .scale = unit ? scale : NULL};
+	double dot, sq;
 
-	for (uint32_t j = 0; unit && j < dim; j++)
-		sum += (double)x[j] * x[j];
-	if (unit)
-		scale = sum > 0 ? 1 / sqrt(sum) : 0;
-	for (uint32_t j = 0; j < dim; j++)
-		mean[j] += x[j] * scale;
+	if (!scale)
+		return -ENOMEM;
+	for (size_t i = 0; unit && i < n; i++) {
+		vf_kernels()->dot_f32(rows + i * dim, rows + i * dim, 1, dim,
+				      &dot, &sq);
+		scale[i] = sq > 0 ? (float)(1 / sqrt(sq)) : 0;
+	}
+	return vf_amid_find_f32(&r, out);
 }
 
 /* Bad rows may be among the sample: they are refused later, by number. */
@@ -31,22 +42,17 @@ static int make_flat_encoder(struct vf_attempt *a,
 	struct vf_source *source = a->in->source;
 	VF_AUTO_FREE float *rows =
 		malloc((size_t)SAMPLE_ROWS * dim * sizeof(float));
-	VF_AUTO_FREE double *mean = calloc(dim, sizeof(double));
+	VF_AUTO_FREE float *centre = malloc(dim * sizeof(*centre));
 	size_t n;
 
-	if (!rows || !mean)
+	if (!rows || !centre)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	int err = source->ops->sample(source, SAMPLE_ROWS, rows, &n);
 	if (err)
 		return err;
-	for (size_t i = 0; i < n; i++)
-		add_row(mean, rows + i * dim, dim,
-			a->config.metric == VF_COSINE);
-	for (uint32_t j = 0; j < dim; j++) {
-		float m = (float)(mean[j] / (double)n);
-		rows[j] = isfinite(m) ? m : 0;
-	}
-	err = vf_encoder_new(params, rows, &a->encoder);
+	err = find_centre(rows, n, dim, a->config.metric == VF_COSINE, centre);
+	if (!err)
+		err = vf_encoder_new(params, centre, &a->encoder);
 	return err ? vf_fail(err, "%s: %s", a->in->target, vf_strerror(err))
 		   : 0;
 }
@@ -116,7 +122,7 @@ static int end_shard(struct vf_attempt *a)
 	if (err || !a->writer)
 		return err;
 	a->finished = VF_STEAL(a->writer);
-	a->finishing = !pthread_create(&a->finisher, NULL, run_finisher, a);
+	a->finishing = !vf_thread_start(&a->finisher, run_finisher, a);
 	if (!a->finishing) {
 		run_finisher(a);
 		return a->finish_err;
@@ -242,6 +248,19 @@ static int cut_evenly(struct vf_attempt *a)
 	return err;
 }
 
+/*
+ * Whether vectors are better taken from their source again than written to
+ * scratch and read: they come in any order, so only what memory can hold, and
+ * not when the user has named a folder for what is sorted.
+ */
+static bool may_take(const struct vf_attempt *a)
+{
+	const struct vf_source *s = a->in->source;
+
+	return s->ops->take && !a->in->scratch && s->dtype == a->config.dtype &&
+	       vf_scratch_is_spared(s->n_rows * s->raw_len);
+}
+
 static int open_sorter(struct vf_attempt *a)
 {
 	const struct vf_sorter_options opt = {
@@ -250,6 +269,7 @@ static int open_sorter(struct vf_attempt *a)
 		.n_rows = a->in->source->n_rows,
 		.dim = a->config.dim,
 		.dtype = a->config.dtype,
+		.source = may_take(a) ? a->in->source : NULL,
 		.code_len = vf_encoder_code_len(a->encoder),
 		.extra_len = vf_encoder_extra_len(a->encoder),
 		.ram = a->ram,

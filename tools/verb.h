@@ -34,7 +34,4 @@ extern const struct vf_verb vf_verb_create, vf_verb_put, vf_verb_ls,
 	vf_verb_log, vf_verb_recall, vf_verb_gc, vf_verb_restore, vf_verb_drop,
 	vf_verb_compact, vf_verb_export, vf_verb_verify;
 
-/* True once SIGINT or SIGTERM came.  Threads: any. */
-bool vf_interrupted(void);
-
 #endif

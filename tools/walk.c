@@ -5,9 +5,9 @@
 #include "store/line.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
+#include "tools/interrupt.h"
 #include "tools/progress.h"
 #include "tools/shard_codes.h"
-#include "tools/verb.h"
 
 enum { WINDOW = 4 << 20 };
 
