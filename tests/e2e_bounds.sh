@@ -11,14 +11,17 @@ vectool gen --rows 8000 --dim 512 --seed 1 --queries 4 \
 	vectool put "s3://$S3_BUCKET/v" "$WORK/base.npy" -q --bits 5 >/dev/null ||
 	{ not_ok bounds "cannot put"; exit; }
 
-ask() { # OPTIONS...: cold rows, codes warm; answers and counts of requests
+# ask OPTIONS...: cold rows, codes warm; answers and counts of requests.
+# INDEX: of another index; ROWS: rows warm too
+ask() {
 	mountpoint -q "$mnt" && umount_bucket "$mnt"
 	mount_bucket "s3://$S3_BUCKET" "$mnt" -o name_ttl_ms=60000 || return 1
-	cat "$mnt"/v/shard/*/codes.vix >/dev/null
-	vecquery "$mnt/v" --npy "$WORK/one.npy" -k 1 --rerank none >/dev/null # names, headers
+	local ix=$mnt/${INDEX:-v}
+	cat "$ix"/shard/*/codes.vix ${ROWS:+"$ix"/shard/*/vectors.npy} >/dev/null
+	vecquery "$ix" --npy "$WORK/one.npy" -k 1 --rerank none >/dev/null # names, headers
 	sim 'set?latency_ms='"${LATENCY:-30}" >/dev/null
 	sim reset >/dev/null
-	vecquery "$mnt/v" --npy "$WORK/q1.npy" --format jsonl "$@" >"$WORK/answer" 2>"$WORK/err"
+	vecquery "$ix" --npy "$WORK/q1.npy" --format jsonl "$@" >"$WORK/answer" 2>"$WORK/err"
 	local rc=$?
 	stats=$(curl -sS "$AWS_ENDPOINT_URL/_sim/stats")
 	sim 'set?latency_ms=0' >/dev/null
@@ -49,6 +52,27 @@ check "fewer hits are a partial answer" says '.partial == ((.hits | length) < 10
 LATENCY=1500 ask --max-ms 200
 check "time is limited" says '.cost.ms.total < 1000 and (.bound_met | not)'
 check "what did not come keeps its estimate" says 'any(.hits[]; .exact | not)'
+
+# Records are long here: together more than is asked for on suspicion.
+vectool gen --rows 600 --dim 512 --seed 2 "$WORK/few.npy" -q
+/usr/bin/python3 -c "import random
+random.seed(1)
+for i in range(600): print('{\"t\":\"%0*x\"}' % (16384, random.getrandbits(65536)))" >"$WORK/long.jsonl"
+vectool put "s3://$S3_BUCKET/m" "$WORK/few.npy" --metadata "$WORK/long.jsonl" -q ||
+	not_ok bounds "cannot put"
+for how in "--rerank exact" "--rerank fast" --exact "--candidates 600"; do
+	INDEX=m ROWS=1 ask -k 400 $how
+	check "$how: the lines of 400 hits come in one round" says '(.hits | length) == 400 and .cost.rounds == 1'
+	check "$how: and were asked for at once" stat_says '.waves <= 6'
+done
+for how in "--rerank exact" "--rerank fast" "--rerank none" "--good-enough 9"; do
+	INDEX=m ROWS=1 ask -k 40 --max-gets 4 $how
+	check "$how: requests for lines are limited" stat_says '.get <= 4 + 3'
+	check "$how: hits without theirs are left out" says '.partial and (.hits | length) < 40 and (.hits | length) > 0'
+	LATENCY=1500 INDEX=m ROWS=1 ask -k 40 --max-ms 200 $how
+	check "$how: so is the time for them" says '.cost.ms.total < 1000 and .partial'
+done
+fails "--exact with a limit" '--exact reads every row' vecquery "$mnt/m" --npy "$WORK/q1.npy" --exact --max-gets 5
 
 # The codes are away too, and are under the same limits.  (Of an index that has
 # a tree: others are small.)

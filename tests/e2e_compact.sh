@@ -96,6 +96,20 @@ batches=()
 for i in $(seq 1 21); do batches+=(batch.npy $((i * 400))); done
 check "the rows are all there" model "${batches[@]}" @ "$src/t"
 
+# ---- and merge small shards ------------------------------------------------------------------
+for i in $(seq 0 8); do
+	vectool gen --rows 1000 --dim 16 --seed $((60 + i)) -q p$i.npy
+	keys $((i * 900)) $((i * 900 + 999)) >p$i.keys
+	vectool put "$src/p" p$i.npy --keys p$i.keys -q || not_ok "put $i" failed
+done
+is "every fifth put finds four alike" "$(vectool stat --json "$src/p" | jq -c '[.version, [.shards[].rows]]')" '[11,[3700,3700,1000]]'
+check "stat draws what each holds" bash -c "[ \$(vectool stat '$src/p' | grep -c '\[#*x*\.*\]') = 3 ]"
+batches=()
+for i in $(seq 0 8); do batches+=(p$i.npy $((i * 900))); done
+check "the rows are all there" model "${batches[@]}" @ "$src/p"
+vectool put "$src/p" p0.npy --keys p0.keys -q
+check "not when a version is asked for" vectool put "$src/p" p0.npy --keys p0.keys -q --if-version 12
+
 # ---- recall as of one put --------------------------------------------------------------
 keys 0 15999 >base.keys
 vectool put "$src/one" base.npy --keys base.keys -q --seed 3

@@ -48,6 +48,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode[0] == "huge": data[0]["embedding"][3] = 1e39
         if mode[0] == "few": data.pop()
         if mode[0] == "twice": data[-1]["index"] = 0
+        if mode[0] == "some" and len(data) > 1: data.sort(key=lambda d: d["index"] != 1); del data[1]["index"]
         if mode[0] == "page": return self.say(200, b"<html>")
         if mode[0] == "stop" and n > int(mode[1]): os._exit(0)
         if mode[0] == "cut":
@@ -173,7 +174,8 @@ wrong null 'element 3 of a vector is no float32'
 wrong huge 'element 3 of a vector is no float32'
 wrong few '0 embeddings came for 1 text$'
 wrong twice 'not numbered 0 to 9'
-wrong page 'its answer is no JSON'
+wrong some 'not numbered 0 to 9'
+wrong page 'its answer is no JSON from byte [0-9]+ on$'
 wrong cut 'embeddings: .*(closed|remaining)'
 wrong hang '[Tt]imed? ?out'
 sed "77s/text \\\\/$(printf 'x%.0s' $(seq 200)) \\\\/" t.jsonl >long.jsonl
@@ -181,7 +183,15 @@ mode long
 fails "a text too long" 'long.jsonl: rows 70 to 79: .*status 400: a text is too long' embed "$b/wrong" long.jsonl --embed-batch 10
 mode ok
 sed '5s/"text": "[^,]*"/"text": " "/' t.jsonl >empty.jsonl
-fails "no text" 'empty.jsonl: the text of row 4 is empty' embed "$b/wrong" empty.jsonl
+fails "no text" 'empty.jsonl: the text of row 4 holds no word' embed "$b/wrong" empty.jsonl --part-rows 2
+: >asked
+check "is passed over when that is wanted, and all is checked" embed "$b/skip" empty.jsonl --skip-empty --check --part-rows 60
+is "and not asked for" "$(texts) $(stat "$b/skip" .rows)" "200 199"
+vectool export "$b/skip" skip.jsonl -q
+is "the others are as they were" "$(sort skip.jsonl | md5sum)" "$(sort s.jsonl | grep -v '"k4"' | md5sum)"
+mv empty.jsonl kept.jsonl
+check "of other runs keys and metadata are checked" bash -c \
+	"embed '$b/stop' t.jsonl --resume --check | grep -q 'checked: keys and metadata of all as in the file, vectors of 0'"
 sed '5s/"text"/"words"/' t.jsonl >none.jsonl
 fails "no such member" 'none.jsonl: line 5 has no string "text"' embed "$b/wrong" none.jsonl
 fails "no such column" 't.csv: line 1 names no column "text"' embed "$b/wrong" t.csv
@@ -194,3 +204,29 @@ fails "nobody there" 'http://127.0.0.1:1/v1/embeddings: .*onnect' \
 fails "a key in the URL" 'not from the URL' vectool import "$b/wrong" t.jsonl --embed http://a:b@127.0.0.1/v1 --model small
 fails "no model" 'needs --model' vectool import "$b/wrong" t.jsonl --embed "$url"
 fails "nothing of them is there" 'there is no index' vectool stat "$b/wrong"
+
+# ---- the built-in embedder, on columns
+check "a column by the built-in one" vectool import "$b/h" t.csv --text body --embed hash:64 --part-rows 90 -q
+vectool import "$b/lines" --texts t.jsonl --embed hash:64 -q
+vectool export "$b/h" h.jsonl -q
+vectool export "$b/lines" l.jsonl -q
+is "embeds as its lines are" "$(sort h.jsonl | md5sum)" "$(sort l.jsonl | md5sum)"
+is "by a text" "$(vecquery "$b/h" --text 'text "42"' -k 1 --format jsonl | jq -r '.hits[0].key')" k42
+is "the embedder is remembered" "$(stat "$b/h" .embedder)" hash:64
+check "nothing is left to do" vectool import "$b/h" t.csv --text body --embed hash:64 --resume
+is "and nothing was done" "$(stat "$b/h" '.version,.rows' | tr '\n' ' ')" "3 200 "
+echo 'k200,1,"text ""42"" é",{}' >one.csv
+sed -i '1i id,other,body,metadata' one.csv
+check "more, as the others were" vectool import "$b/h" one.csv --text body --embed hash:64 -q
+vectool get "$b/h" k200 k42 --npy both.npy >/dev/null
+is "the same text is the same vector" "$(tail -c 512 both.npy | head -c 256 | md5sum)" "$(tail -c 256 both.npy | md5sum)"
+check "as they are in the file" bash -c "vectool import '$b/h' t.csv --text body --embed hash:64 --resume --check | grep -q 'checked: all as in the file$'"
+cp t.csv other.csv
+sed -i '9s/text/test/' other.csv
+fails "another text in it" 'other.csv: row 7, key "k7", is not as it is in' vectool import "$b/h" other.csv --text body --embed hash:64 --resume --check
+fails "another dimension" 'its embedder is hash:64, not hash:32' vectool import "$b/h" t.csv --text body --embed hash:32
+printf 'id,text\na,some words\nb,...\n' >dots.csv
+fails "no word" 'dots.csv: the text of row 1 holds no word .--skip-empty' vectool import "$b/wrong" dots.csv --embed hash:64
+fails "nothing of it is there" 'there is no index' vectool stat "$b/wrong"
+check "is passed over, too" bash -c "vectool import '$b/dots' dots.csv --embed hash:64 --skip-empty --check | grep -q ': 1 rows, 1 without a word passed over, .*checked: all'"
+fails "not of vectors" '--skip-empty is of texts' vectool import "$b/dots" five.npy --skip-empty

@@ -161,5 +161,7 @@ check "others are filterable" yields 1 bash -c \
 	"vecquery '$src/b' --vector '[1,0,0,0]' --format jsonl --filter '{\"n\":{\"\$gte\":3}}' | jq '.hits|length'"
 fails "declared later" 'is filterable, which --non-filterable cannot change' \
 	vectool put "$src/b" four.npy -q --non-filterable n
+check "import declares them too" vf import "$src/imported" four.npy --metadata fourmeta --non-filterable text
+fails "and refuses filters on them" 'not filterable' vectool ls "$src/imported" --filter '{"text":"x"}'
 fails "metadata of 51 keys" 'has 51 keys, more than 50' vectool put "$src/b" four.npy -q --metadata wide
 fails "metadata over 40 KiB" 'more than 40960' vectool put "$src/b" four.npy -q --metadata long

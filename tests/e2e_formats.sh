@@ -54,6 +54,8 @@ np.save("whole.npy", whole)
 np.save("double.npy", x[:50].astype("f8"))
 np.save("big.npy", x[:50].astype(">f4"))
 np.save("long.npy", np.full((3, 4), 2**60 + 1))
+np.save("minus.npy", np.array([[1, 2, 3, 4], [5, 6, -2**40 - 1, 8]]))
+np.save("most.npy", np.array([[1, 2, 3, 4], [5, 6, 7, 2**64 - 1]], "<u8"))
 np.savez_compressed("packed.npz", ids=np.arange(50) * 3, x=x[:50])
 np.savez("text.npz", keys=np.array(["é%d" % i for i in range(50)]), x=x[:50], y=x[:9])
 with open("hand.bvecs", "wb") as o:
@@ -77,6 +79,10 @@ open("huge.npy", "wb").write(b"\x93NUMPY\1\0" + struct.pack("<H", 118) +
     (b"{'descr': '<f4', 'fortran_order': False, 'shape': (1152921504606846976, 16), }").ljust(117) + b"\n")
 open("p.csv", "w").write("id,a,b\n" + "".join("p%d,%d,%g\r\n" % (i, i + 1, i / 7) for i in range(20)))
 open("bare.csv", "w").write("".join("%d,%d,3\n" % (i + 1, i) for i in range(20)))
+mark = b"\xef\xbb\xbf"
+open("excel.csv", "wb").write(mark + b"1,2,3\r\n4,5,6\r\n")
+open("named.csv", "wb").write(mark + b"key,a,b\r\nx,1,2\r\ny,3,4\r\n")
+open("mark.jsonl", "wb").write(mark + b'{"id": "x", "values": [1, 2, 3]}\r\n')
 open("uneven.csv", "w").write("key,a,b\nx,1,2\ny,1\n")
 open("m.jsonl", "w").write("".join('{"id": %d, "values": [1, 2, %d]}\n' % (i, i) for i in range(9)))
 open("uneven.jsonl", "w").write('{"key":"a","vector":[1,2]}\n{"key":"b","vector":[1]}\n')
@@ -87,9 +93,10 @@ h = bytearray(open("a.hdf5", "rb").read())
 open("cut.hdf5", "wb").write(h[:3000])
 PY
 [ $? = 0 ] && ok "what NumPy reads of ours" || not_ok "what NumPy reads of ours" "see above"
-for f in whole.npy double.npy packed.npz hand.bvecs hand.ivecs l2.index map.index p.csv bare.csv m.jsonl; do
+for f in whole.npy double.npy packed.npz hand.bvecs hand.ivecs l2.index map.index p.csv bare.csv m.jsonl excel.csv named.csv mark.jsonl; do
 	check "import $f" vectool import "$b/i-${f//./-}" $f --metric euclidean --check
 done
+is "a byte order mark is no part of a number" "$(stat "$b/i-excel-csv" .dim)" 3
 is "a FAISS file brings its metric" "$(vectool import "$b/m" map.index -q; stat "$b/m" .metric)" dot
 is "and its ids" "$(vectool ls "$b/m" | head -2 | tr '\n' ' ')" "-20 -13 "
 check "ids of an npz" vectool get "$b/i-packed-npz" 147
@@ -108,7 +115,9 @@ refused "rows of unequal length" 'named as fvecs, .*unequal length' uneven.fvecs
 refused "no format" 'none.bin: none of the formats' none.bin
 refused "a hostile shape" 'huge.npy: is cut short' huge.npy
 refused "big-endian" 'big.npy: big-endian' big.npy
-refused "numbers that float32 cannot hold" 'long.npy: row 0 holds a number that float32' long.npy
+refused "numbers that float32 cannot hold" 'long.npy: row 0 holds a number that float32 cannot: 1152921504606846977$' long.npy
+refused "nor below zero" 'minus.npy: row 1 holds a number that float32 cannot: -1099511627777$' minus.npy
+refused "nor of 64 bits without a sign" 'most.npy: row 1 holds a number that float32 cannot: 18446744073709551615$' most.npy
 refused "two arrays" 'text.npz: no array "vectors"' text.npz
 refused "no such array" 'text.npz: no array "w"' text.npz --array w
 refused "a damaged archive" 'bad.npz: ' bad.npz
@@ -137,6 +146,24 @@ vectool import "$1" one.fvecs -q --resume --check && cp changed.fvecs one.fvecs 
 	! vectool import "$1" one.fvecs -q --resume --check 2>err && grep -q 'row 735, key "735", is not as it is' err
 SH
 check "--check finds one byte" bash compare.sh "$b/changed"
+
+# ---- pipes
+piped() { # FILE NAME [OPTIONS]: what comes through a pipe is what a file holds
+	check "$2 from a pipe" bash -c 'cat "$1" | vectool import "$2" - -q --check "${@:3}"' _ "$1" "$b/pipe-$2" "${@:3}"
+	is "as from the file" "$(stat "$b/pipe-$2" .rows)" 1204
+}
+piped a.jsonl jsonl
+piped a.csv csv
+piped a.npz npz
+piped a.hdf5 hdf5
+check "two of the shell's" vectool import "$b/two" <(head -500 a.jsonl) <(tail -n +501 a.jsonl) -q --check
+is "with all rows" "$(stat "$b/two" .rows)" 1204
+mkfifo fifo.npy
+cat a.jsonl >fifo.npy &
+refused "one with a wrong name" 'fifo.npy: named as npy, but its content is jsonl' fifo.npy
+wait $!
+fails "nothing comes" 'standard input: is empty' vectool import "$b/refused" - </dev/null
+fails "a folder" 'is a folder' vectool import "$b/refused" .
 
 # ---- parts, and going on
 check "in parts" vectool import "$b/parts" n.fvecs --part-rows 300 --leaves 4 --check

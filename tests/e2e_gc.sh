@@ -45,6 +45,8 @@ is "the log tells" "$(vectool log "$ix" --json -n 1 | jq .restored)" 4
 check "drop" vectool drop "$ix"
 is "nothing is left" "$(rows "$ix")" '[0,7]'
 fails "drop again" 'nothing to drop' vectool drop "$ix"
+check "stat says so, and how to undo it" bash -c "vectool stat '$ix' | grep -q '^dropped (vectool restore'"
+check "and ls" bash -c "vectool ls '$src' | grep -q '^i .* dropped '"
 vectool gen --rows 10 --dim 24 --seed 3 -q other.npy
 check "it can be made anew" vectool put "$ix" other.npy -q
 check "a dropped index comes back, over another one" vectool restore "$ix" --at 3
@@ -64,6 +66,10 @@ is "deletes nothing" "$(find "$src" -type f | sort | md5sum)" "$all"
 vectool stat --json "$ix" >/dev/null
 check "by age, nothing is old" bash -c "vectool gc '$ix' --older-than 1h --dry-run | grep -q 'every version'"
 fails "an age that is none" 'no age' vectool gc "$ix" --older-than 1y
+for args in "gc $ix --older-than 1y" "restore $ix" "ls $ix --segment 3/3" "delete $ix k1 --filter {}"; do
+	vectool $args 2>/dev/null
+	is "a mistake of usage: ${args%% *}" $? 2
+done
 check "gc keeps versions" vectool gc "$ix" --keep 7 --wait 0 # 10: from 3 on
 is "a kept version is whole" "$(vectool restore "$ix" --at 3 -q && keys "$ix")" "$at3"
 is "that is below the boundary is refused" \
@@ -71,8 +77,15 @@ is "that is below the boundary is refused" \
 [ -e "$ix/shard/$orphan" ] && [ -n "$(ls "$ix/shard/$orphan")" ] && not_ok "an upload given up" "is there" || ok "an upload given up is gone"
 [ -e "$ix/tree/$orphan.vit" ] && not_ok "its tree" "is there" || ok "its tree too"
 [ -e "$ix/shard/$late/codes.vix" ] && [ -e "$ix/shard/not ours/x" ] && ok "what may be needed stays" || not_ok "what may be needed stays" "gone"
-is "the log begins at the boundary" "$(ls "$ix/log" | head -n 1)" 00000000000000000003
-check "gc of all but the newest" vectool gc "$ix" --keep 1 --wait 0
+# At 3, the rows of few.npy are in no shard.
+is "of records below the boundary, one that holds rows of no shard is left" \
+	"$(ls "$ix/log" | head -n 2 | tr -d 0 | tr '\n' ' ')" "2 3 "
+if command -v script >/dev/null; then # a terminal
+	script -qec "vectool gc '$ix' --keep 1 --wait 1" /dev/null >terminal
+	grep -q 'on their way: 0 s' terminal && ok "gc says how long it has waited" || not_ok "gc says how long it has waited" "$(cat -v terminal)"
+else
+	check "gc of all but the newest" vectool gc "$ix" --keep 1 --wait 0
+fi
 is "keys are those of then" "$(keys "$ix")" "$at3"
 rm -r "$XDG_CACHE_HOME"
 is "without what was cached too" "$(keys "$ix")" "$at3"
@@ -123,6 +136,12 @@ if with_s3sim; then
 	is "a log that is read at once" "$(vectool stat --json s3://test/log/i | jq .version)" 21
 	[ "$(stat_of max_in_flight)" -ge 8 ] && ok "has its records under way together" ||
 		not_ok "records under way together" "$(stat_of max_in_flight)"
+	for verb in log verify; do
+		sim reset
+		check "$verb of it" vectool $verb s3://test/log/i
+		[ "$(stat_of waves)" -le 4 ] && ok "reads them together: $verb" ||
+			not_ok "reads them together: $verb" "$(stat_of waves) rounds"
+	done
 	sim 'set?latency_ms=0'
 	swept on on
 	is "in one request" "$(stat_of post) $(stat_of delete)" "1 0"

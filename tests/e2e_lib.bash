@@ -64,6 +64,12 @@ fails() {
 	fi
 }
 
+until_true() { # COMMAND...: for ten seconds and more
+	local i
+	for i in $(seq 200); do "$@" && return 0; sleep 0.05; done
+	return 1
+}
+
 mount_bucket() {
 	local url=$1 dir=$2
 	shift 2
@@ -87,10 +93,20 @@ have_fuse() { [ -c /dev/fuse ] && [ -r /dev/fuse ] && command -v fusermount3 >/d
 with_s3() {
 	[ -n "${AWS_ENDPOINT_URL:-}" ] && [ -n "${S3_BUCKET:-}" ] && return 0
 	[ -x "$SHARED/s3/start-s3.sh" ] || return 1
-	local port settings
-	port=$((20000 + RANDOM % 20000))
-	settings=$("$SHARED/s3/start-s3.sh" light --port $port --data "$WORK/s3") || return 1
-	CLEANUP+=("$SHARED/s3/stop-s3.sh --data $WORK/s3 --purge")
+	start_s3 light "$WORK/s3"
+}
+
+# start_s3 KIND DIR: a server of its own.  Its ports lie below those that the
+# kernel gives to connections; whoever else takes one meanwhile: another.
+start_s3() {
+	local settings try
+	for try in 1 2 3 4 5; do
+		settings=$("$SHARED/s3/start-s3.sh" "$1" --data "$2" \
+			--port $((10240 + RANDOM % 20480))) && break
+		"$SHARED/s3/stop-s3.sh" --data "$2" --purge
+		[ $try -lt 5 ] || return 1
+	done
+	CLEANUP+=("$SHARED/s3/stop-s3.sh --data $2 --purge 2>/dev/null")
 	eval "$settings"
 }
 

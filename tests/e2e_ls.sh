@@ -64,3 +64,16 @@ for bad in 1 1/ 3/3 -1/2 1/0 0/99999 a/b 1/2x; do
 	fails "segment $bad" 'is not I/N' vectool ls "$ix" --segment $bad
 done
 fails "a page of a bucket" 'no index' vectool ls "$WORK/bucket" --page first
+
+# ---- many indexes ----------------------------------------------------------------------------
+if with_s3sim; then
+	for i in $(seq 10 49); do vectool create s3://test/b/i$i --dim 8 -q; done
+	sim 'set?latency_ms=20'
+	sim reset
+	is "indexes are told in order" "$(vectool ls s3://test/b --json | jq -r .index | xargs)" "$(seq -f i%g 10 49 | xargs)"
+	waves=$(curl -s "$AWS_ENDPOINT_URL/_sim/stats" | jq .waves)
+	[ "$waves" -le 20 ] && ok "and looked at together" || not_ok "indexes looked at together" "$waves rounds of GETs"
+	is "no more than asked for" "$(vectool ls s3://test/b --json -n 3 | wc -l)" 3
+else
+	skip "many indexes" "s3sim does not start"
+fi

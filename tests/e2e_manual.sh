@@ -40,3 +40,47 @@ in_page "$man/vecquery.1" vecquery
 for verb in $(vectool help 2>/dev/null | sed -n 's/^  \([a-z]\{2,\}\) .*/\1/p'); do
 	in_page "$man/vectool.1" vectool "$verb"
 done
+
+# The other way round: what a program understands is in its help, and what the
+# help explains is understood.
+has_all() { # NAME HELP OPTIONS...
+	local name=$1 help=$2 o missing=()
+	shift 2
+	for o; do
+		grep -qE -- "(^|[^a-z_-])$o([^a-z_-]|$)" <<<"$help" || missing+=("$o")
+	done
+	[ $# -gt 0 ] && [ ${#missing[@]} = 0 ] && ok "$name" || not_ok "$name" "of $#: ${missing[*]}"
+}
+# Of tables like {"keys", 'k', VF_ARG_... or {"keys", required_argument
+options_in() { sed -nE "s/^[[:space:]]*\{\"([a-z-]+)\", ($2).*/--\1/p" "$1"; }
+
+for f in "$root"/tools/cmd_*.c; do
+	verbs=$(sed -nE 's/^[[:space:]]*\.name = "([a-z]+)",.*/\1/p' "$f")
+	help=$(for v in $verbs; do vectool help "$v"; done)
+	# shellcheck disable=SC2046
+	has_all "the help has every option of $(basename "$f")" "$help" $(options_in "$f" "0|'.'")
+	for v in $verbs; do
+		unknown=()
+		for o in $(vectool help "$v" | sed -nE 's/^  (-[a-z], )?(--[a-z-]+) .*/\2/p' | sort -u); do
+			timeout 10 vectool "$v" "$o" 2>&1 </dev/null | grep -q "no such option" && unknown+=("$o")
+		done
+		[ ${#unknown[@]} = 0 ] && ok "$v takes every option of its help" || not_ok "$v takes every option of its help" "${unknown[*]}"
+	done
+done
+for v in put import; do
+	# shellcheck disable=SC2046
+	has_all "the help of $v has every option of put_options.c" "$(vectool help $v)" $(options_in "$root/tools/put_options.c" 0)
+done
+# shellcheck disable=SC2046
+has_all "the help has every option of vecquery" "$(vecquery --help)" \
+	$(options_in "$root/query/cli_args.c" "(no|required|optional)_argument")
+# shellcheck disable=SC2046
+has_all "the help has every option of vecfs" "$(vecfs --help 2>&1)" \
+	$(sed -nE 's/^	OPT\("([a-z_-]+).*/\1/p' "$root/fs/options.c" | grep -vx debug)
+
+# And what has an entry in a page is in the help.
+all=$(vecfs --help 2>&1; vecquery --help; for v in $(vectool help | sed -nE 's/^  ([a-z]+)  .*/\1/p' | grep -vx help); do vectool help "$v"; done)
+for page in vectool vecquery; do
+	# shellcheck disable=SC2046
+	has_all "every entry of $page.1 is an option" "$all" $(sed -nE 's/^\.It Fl (-[a-z-]+).*/-\1/p' "$man/$page.1" | sort -u)
+done

@@ -5,6 +5,8 @@
 # bucket-1: "rows" has a tree, codes of 4 bits, a checkpoint, a boundary below
 # which the log was collected, rows inline, deleted and replaced ones; "texts"
 # has an embedder and float16.
+#
+# bucket-2: "rows" has a tree and codes of version 2, of 4 bits.
 . "$(dirname "$0")/e2e_lib.bash"
 data=$(cd "$(dirname "$0")" && pwd)/data
 cd "$WORK" || exit 1
@@ -24,8 +26,19 @@ vectool gen --rows 2 --dim 8 --seed 3 -q more.npy
 printf 'k1\nmore\n' >more.keys
 check "it is written to" vectool put bucket/rows more.npy --keys more.keys
 is "one row more" "$(vectool stat --json bucket/rows | jq .rows)" 35
+vectool gen --rows 400 --dim 8 --seed 5 -q many.npy
+check "a shard of today follows a tree of version 1" vectool put bucket/rows many.npy --bits 4
+versions() { for f in "$@"; do od -An -tu4 -j8 -N4 "$f"; done | sort -n | uniq | xargs; }
+is "beside those of version 1" "$(versions bucket/rows/shard/*/codes.vix)" "1 2"
+is "a query of both" "$(vecquery bucket/rows --key k80 -k 20 --format jsonl | keys)" \
+	"$(vecquery bucket/rows --key k80 -k 20 --exact --format jsonl | keys)"
 check "and compacted" vectool compact bucket/rows
 check "and right after it" vectool verify bucket/rows --deep
+
+tar -xzf "$data/bucket-2.tar.gz"
+is "version 2" "$(versions bucket-2/rows/shard/*/codes.vix bucket-2/rows/tree/*)" 2
+is "its rows are whole" "$(deep bucket-2/rows)" "100 rows read, sum 1bf47a8ead67d3c4: all is well"
+is "a query" "$(vecquery bucket-2/rows --key k80 -k 3 --format jsonl | keys)" "k80 k68 k14"
 
 # A format that is newer than ours is refused, not guessed at.
 head=$(ls bucket/texts/log | tail -1)

@@ -39,6 +39,10 @@ lines("keys_1024", keys[:10] + ["x" * 1024] + keys[11:])
 lines("keys_few", keys[:999]); lines("keys_many", keys + ["more"])
 open("keys_latin", "wb").write("".join(f"{i}\u00e9\n" for i in range(1000)).encode("latin-1"))
 open("keys_nul", "wb").write(b"".join(b"%d\0\n" % i for i in range(1000)))
+def windows(name, l): open(name, "wb").write(b"\xef\xbb\xbf" + "".join(x + "\r\n" for x in l).encode())
+windows("keys_windows", keys[:1] + ["y" * 1024] + keys[2:])
+open("return.jsonl", "w").write('{"key": "a\\r", "vector": [1, 2]}\n')
+windows("meta_windows", ['{"n": %d}' % i for i in range(1000)])
 lines("keys_new", [f"new {i}" for i in range(999)] + [keys[500]])
 good = [json.dumps({"n": i, "tags": ["a", i, True], "s": "\u00fc\u0001", "f": 0.1}) for i in range(1000)]
 def meta(name, i, text): lines(name, good[:i] + [text] + good[i + 1:])
@@ -141,11 +145,11 @@ check "automatic keys go on" bash -c "[ \"\$(vectool ls '$src/quiet' | tail -n 1
 check "compressed and plain records alike in a copy" bash -c "cp -r '$src' copy && for f in copy/keyed/shard/*/*.zst; do zstd -dq --rm \$f; done && vectool ls --json copy/keyed | jq -r .key | cmp - keys"
 
 # ---- many at once
-for i in 1 2 3 4 5; do vectool put "$src/race" base.npy -q 2>"race$i" & done
+for i in 1 2 3 4; do vectool put "$src/race" base.npy -q 2>"race$i" & done
 wait
-[ "$(count race '[.rows, .version]' | jq -c .)" = '[5000,5]' ] && [ "$(vectool ls "$src/race" | sort -u | wc -l)" = 5000 ] && ok "five puts at once into a new index" ||
-	not_ok "five puts at once into a new index" "$(count race '[.rows, .version]' | jq -c .) $(cat race?)"
-[ "$(find "$src/race/shard" -name codes.vix | wc -l)" = 5 ] && ok "puts that start over leave nothing" || not_ok "puts that start over leave nothing" "$(find "$src/race")"
+[ "$(count race '[.rows, .version]' | jq -c .)" = '[4000,4]' ] && [ "$(vectool ls "$src/race" | sort -u | wc -l)" = 4000 ] && ok "four puts at once into a new index" ||
+	not_ok "four puts at once into a new index" "$(count race '[.rows, .version]' | jq -c .) $(cat race?)"
+[ "$(find "$src/race/shard" -name codes.vix | wc -l)" = 4 ] && ok "puts that start over leave nothing" || not_ok "puts that start over leave nothing" "$(find "$src/race")"
 for i in 1 2 3; do vectool put "$src/krace" base.npy --keys keys --if-absent -q 2>"krace$i" & done
 wait
 [ "$(count krace '[.rows, .version]' | jq -c .)" = '[1000,1]' ] && [ "$(grep -lE 'is there already' krace? | wc -l)" = 2 ] && ok "of three puts of the same keys one wins" ||
@@ -179,6 +183,16 @@ for i in null:'line 8: the metadata has null' nested:'line 9: .*an object' list:
 	broken:'line 12: .*not JSON' twice:'line 13: .*not JSON' large:'line 14: .*40960' null_in_list:'line 16: .*a list' few:'500 lines' many:'more lines'; do
 	refused "meta_${i%%:*}" "meta_${i%%:*}.*${i#*:}" ./put new base.npy --metadata meta_${i%%:*}
 done
+check "keys and metadata as Windows writes them" put windows base.npy --keys keys_windows --metadata meta_windows
+is "are without its line ends" "$(vectool ls "$src/windows" | sed 's/y\{1024\}/y/' | head -n 3)" "$(sed 's/\t/\\x09/' keys | sed '2s/.*/y/' | head -n 3)"
+vectool import "$src/return" return.jsonl -q
+refused "a key that ends so, into a file of keys" 'return.keys: a key holds a line break' vectool export "$src/return" return.npy --keys return.keys
+check "keys through pipes" bash -c "vectool put '$src/pipes' base.npy -q --keys <(cat keys) --metadata <(cat meta)"
+check "keys and files to import through pipes" bash -c "vectool import '$src/pipes' base.npy --check --keys - <keys --metadata <(cat meta)"
+is "arrive" "$(vectool ls "$src/pipes" | md5sum)" "$(vectool ls "$src/keyed" | md5sum)"
+check "get takes them" bash -c "head -n 3 keys | vectool get '$src/pipes' --keys - | wc -l | grep -qx 3"
+check "delete takes them" vectool delete "$src/pipes" -q --keys <(head -n 3 keys)
+refused "a key that comes twice through a pipe" 'line 5 and again on line 1000' bash -c "./put new base.npy --keys <(cat keys_twice)"
 refused "a bucket that is not there" "$WORK/nowhere" vectool put "$WORK/nowhere/x" base.npy
 refused "keys that are not there" "nokeys: No such file" ./put new base.npy --keys nokeys
 refused "an index that is not there: stat" "no index" vectool stat "$src/nothere"
@@ -214,7 +228,10 @@ vectool gen --rows 40000 --dim 512 --seed 2 -q large512.npy
 picture >before
 vectool put "$src/stopped" large512.npy --leaves 1 --compress >out 2>err &
 pid=$!
-for _ in $(seq 100); do [ -n "$(find "$src" -name '.vecfs-tmp-*' -size +100k -print -quit)" ] && break; sleep 0.02; done
+uploaded() { # bytes of the objects it has begun
+	find /proc/$pid/fd -lname "$src/[.#]*" -exec stat -Lc %s {} + 2>/dev/null | sort -n | tail -n 1
+}
+for _ in $(seq 100); do [ "$(uploaded)" -gt 100000 ] 2>/dev/null && break; sleep 0.02; done
 kill -INT $pid
 wait $pid
 rc=$?

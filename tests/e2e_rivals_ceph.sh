@@ -6,10 +6,7 @@
 cd "$WORK" || exit 1
 [ -x "$SHARED/s3/start-s3.sh" ] || { skip "writers against Ceph" "no ../shared here"; exit; }
 seed=${VF_SEED:-1} seeds=${VF_SEEDS:-1} s3=$WORK/s3
-settings=$("$SHARED/s3/start-s3.sh" "${VF_S3_KIND:-light}" --data "$s3" \
-	--port $((20000 + RANDOM % 20000))) || { not_ok "Ceph" "does not start"; exit; }
-CLEANUP+=("$SHARED/s3/stop-s3.sh --data $s3 --purge 2>/dev/null")
-eval "$settings"
+start_s3 "${VF_S3_KIND:-light}" "$s3" || { not_ok "Ceph" "does not start"; exit; }
 
 # The gateway alone: what it had not stored is lost with it.
 restart_gateway() {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # What a writer may meet: keys and versions that are gone, names that differ in
 # case, records of a newer version, files that are not ours, a cache folder that
-# two mounts want, disks that are full at each step, clocks that jump.
+# two mounts want, disks that are full at each step, clocks that jump, file
+# systems that do less than others.
 . "$(dirname "$0")/e2e_lib.bash"
 cd "$WORK" || exit 1
 src=$WORK/bucket ix=$WORK/bucket/i
@@ -32,6 +33,21 @@ mkdir -p "$src/I/log" && cp "$src/_vecfs/indexes/i" "$src/_vecfs/indexes/I"
 is "what is named so is no index" "$(vectool ls "$src" --json | jq -r .index | xargs)" i
 is "and the other is as it was" "$(keys "$ix")" "$before"
 rm -r "$src/I" "$src/_vecfs/indexes/I"
+
+# ---- metadata that a parser or a terminal trips over
+vectool gen --rows 2 --dim 16 --seed 3 -q two.npy
+printf '{"t":"a\\u0000b"}\n{"t":"\xc2\x9b31mred"}\n' >two.meta
+printf 'nul\nc1\xc2\x9bJ\n' >two.keys
+check "metadata with NUL escaped, and a control character of two bytes" \
+	vectool put "$src/m" two.npy --keys two.keys --metadata two.meta -q
+is "a query finds them" "$(vecquery "$src/m" --npy two.npy -k 2 --format jsonl | grep -c '"nul".*a.u0000b')" 2
+{
+	vecquery "$src/m" --npy two.npy -k 2 --format table
+	vectool get "$src/m" $'c1\xc2\x9bJ'
+	vectool ls "$src/m"
+} >two.out
+is "which are shown" "$(grep -c 31mred two.out)" 3
+is "and reach no terminal" "$(LC_ALL=C grep -c $'\xc2\x9b' two.out)" 0
 
 # ---- a record of a newer version
 vectool put "$src/n" base.npy --keys base.keys -q
@@ -173,4 +189,84 @@ if cc -shared -fPIC -o clock.so clock.c -ldl 2>/dev/null; then
 	fi
 else
 	skip "a clock that jumps" "no compiler"
+fi
+
+# ---- file systems that do less than others
+cat >odd.c <<'C'
+/*
+ * ODD=direct  the first direct write is done in part, those after it not at all
+ *     types   a listing tells no types
+ *     end     a listing breaks off
+ *     stat    nobody is told about an object
+ */
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+static int odd(const char *what)
+{
+	const char *s = getenv("ODD");
+	return s && !strcmp(s, what);
+}
+/* What is left of @n; 0 and errno. */
+static size_t cut(int fd, size_t n)
+{
+	static int written;
+	if (!odd("direct") || n < 1 << 20 || !(fcntl(fd, F_GETFL) & O_DIRECT))
+		return n;
+	errno = EINVAL;
+	return __atomic_fetch_add(&written, 1, __ATOMIC_RELAXED) ? 0 : 1 << 20;
+}
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	static ssize_t (*real)(int, const void *, size_t, off_t);
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "pwrite64");
+	return n && !(n = cut(fd, n)) ? -1 : real(fd, p, n, at);
+}
+ssize_t write(int fd, const void *p, size_t n)
+{
+	static ssize_t (*real)(int, const void *, size_t);
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "write");
+	return n && !(n = cut(fd, n)) ? -1 : real(fd, p, n);
+}
+struct dirent *readdir(DIR *d)
+{
+	static struct dirent *(*real)(DIR *);
+	static int n;
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "readdir64");
+	if (odd("end") && n++ > 3) {
+		errno = EIO;
+		return NULL;
+	}
+	struct dirent *e = real(d);
+	if (e && odd("types"))
+		e->d_type = DT_UNKNOWN;
+	return e;
+}
+int fstatat(int dir, const char *name, struct stat *st, int flags)
+{
+	static int (*real)(int, const char *, struct stat *, int);
+	if (!real)
+		*(void **)&real = dlsym(RTLD_NEXT, "fstatat64");
+	errno = EIO;
+	return odd("stat") ? -1 : real(dir, name, st, flags);
+}
+C
+if cc -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -shared -fPIC -o odd.so odd.c -ldl 2>err; then
+	oddly() { env "ODD=$1" "LD_PRELOAD=$WORK/odd.so" "${@:2}"; }
+	vectool gen --rows 20000 --dim 128 --seed 3 -q wide.npy
+	check "a direct write that fails half way: put" oddly direct vectool put "$src/odd" wide.npy --leaves 8 -q
+	check "every byte is at its place" vectool verify "$src/odd" --deep -q
+	check "a listing without types has its folders" oddly types vectool verify "$src/odd" -q
+	fails "a listing that breaks off" 'cannot list.*Input/output' env ODD=end "LD_PRELOAD=$WORK/odd.so" vectool ls "$src"
+	fails "objects that cannot be looked at" 'cannot list.*Input/output' env ODD=stat "LD_PRELOAD=$WORK/odd.so" vectool stat "$ix"
+else
+	skip "odd file systems" "$(cat err)"
 fi

@@ -14,12 +14,13 @@ for i in $(seq 0 15999); do echo "{\"n\":$i,\"t\":\"$((i % 13))\"}"; done >meta
 cat >tool.py <<'PY'
 """same INDEX BASE ROWS: every row with its key and metadata, in leaf order.
 recall JSONL: of ten, against all of base.npy; prints the mean of rows scanned."""
-import glob, json, subprocess, sys
+import json, subprocess, sys
 import numpy as np
 what, args = sys.argv[1], sys.argv[2:]
 if what == "same":
     base, seen, moved = np.load(args[1]), set(), 0
-    for shard in glob.glob(args[0] + "/shard/*"):
+    stat = subprocess.run(["vectool", "stat", "--json", args[0]], capture_output=True, check=True).stdout
+    for shard in [args[0] + "/shard/" + s["name"] for s in json.loads(stat)["shards"]]:
         x = np.load(shard + "/vectors.npy", mmap_mode="r")
         text = subprocess.run(["zstd", "-dqc", shard + "/records.jsonl.zst"], capture_output=True, check=True).stdout
         lines = text.decode().splitlines()
@@ -87,7 +88,7 @@ for rows in 4000 1000; do
 	check "recall and rows scanned do not depend on shards: $rows" [ "$(recall s$rows --probes 60)" = "$first" ]
 done
 echo "   60 of 505 leaves: $first; all: $(recall a --probes all); default: $(recall a)"
-check "60 leaves hold most of the nearest" bash -c "set -- $first; [ \${1#0.} -ge 8000 ] && [ \$2 -lt 4000 ]"
+check "60 leaves hold most of the nearest" bash -c "set -- $first; [ \${1/./} -ge 8000 ] && [ \$2 -lt 4000 ]"
 
 # ---- rows that come in cluster order -------------------------------------------------------
 # The first tenth makes the tree, of clusters that the others are not in.  A query
@@ -109,46 +110,89 @@ done
 ordered=$(recall ordered --probes 16)
 check "ten puts in cluster order find what one put does" [ "${ordered% *}" \> "${first% *}" ]
 check "in at most four times its rows: ${ordered#* } for ${first#* }" [ "${ordered#* }" -le $((4 * ${first#* })) ]
-check "all leaves hold all of them" bash -c "set -- $(recall a --probes all --candidates 200); { [ \$1 = 1.0000 ] || [ \${1#0.} -ge 9950 ]; } && [ \$2 = 16000 ]"
-check "by default .95 are found" bash -c "set -- $(recall a); { [ \$1 = 1.0000 ] || [ \${1#0.} -ge 9500 ]; }"
+check "all leaves hold all of them" bash -c "set -- $(recall a --probes all --candidates 200); { [ \$1 = 1.0000 ] || [ \${1/./} -ge 9950 ]; } && [ \$2 = 16000 ]"
+check "by default .95 are found" bash -c "set -- $(recall a); { [ \$1 = 1.0000 ] || [ \${1/./} -ge 9500 ]; }"
+check "of a larger index some 40 000 rows are scanned by default" bash -c "vectool gen --rows 52000 --dim 16 --seed 2 --queries 20 --queries-out q52.npy -q more.npy &&
+	vectool put '$src/more' more.npy -q --seed 3 && rm more.npy &&
+	vecquery '$src/more' --npy q52.npy --format jsonl | jq -es 'map(.cost.scanned) | add / length | 36000 < . and . < 46000'"
 check "the exact search knows no leaves" bash -c "set -- $(recall a --exact); [ \$1 = 1.0000 ]"
 check "plain Hamming scans all" bash -c "set -- $(recall a --hamming --candidates 1000); [ \${1#?.} -ge 0 ] && [ \$2 = 16000 ]"
 fails "no probes" "takes a number" vecquery "$src/a" --npy q.npy --probes 0
+fails "more results than can be" "-k takes a number from 1 to 10000" vecquery "$src/a" --npy q.npy -k 20000
+fails "tables of --stdin" "no --format table" vecquery "$src/a" --stdin --format table
+fails "an embedder, and no text" "are for --text" vecquery "$src/a" --npy q.npy --model m
+fails "a commit that is old and new" "no --fresh" vecquery "$src/a" --npy q.npy --at 1 --fresh 5
+printf '%s\n' '{"key":"key 3","k":20000}' '{"key":"key 3","exact":true,"max_ms":5}' "{\"vector\":[$(seq -s, 256 | sed 's/[0-9]*/0/g')]}" |
+	vecquery "$src/a" --stdin >answers 2>errors
+is "lines of --stdin are told what is wrong" "$(jq -r .error answers | grep -nE 'k takes a number from 1 to 10000|exact reads every row|the query is zero' | wc -l) $(wc -l <errors)" "3 0"
 
 # ---- puts that follow ----------------------------------------------------------------------
 /usr/bin/python3 -c "
 import numpy as np
 b = np.load('base.npy')
 for i in range(8): np.save(f'part{i}.npy', b[i * 2000:(i + 1) * 2000])
-np.save('rest.npy', b[500:]); np.save('start.npy', b[:500]); np.save('same.npy', np.repeat(b[:1], 12000, 0))"
+np.save('rest.npy', b[500:]); np.save('start.npy', b[:500]);
+np.save('same.npy', np.repeat(b[:1, :16], 12000, 0)); np.save('q16.npy', np.load('q.npy')[:, :16])"
 check "a first put that asks for a tree" vectool put "$src/parts" part0.npy -q --leaves 505 --seed 3
 for i in 1 2 3 4 5 6 7; do
 	vectool put "$src/parts" part$i.npy -q || not_ok "put of part $i" failed
 done
 check "eight puts are one index" same "$src/parts" base.npy 16000
 check "all follow one tree" [ "$(ls "$src/parts/tree" | wc -l)" = 1 -a "$(tree parts flat_rows)" = 0 ]
-check "and are searched through it" bash -c "set -- $(recall parts --probes 100); [ \${1#0.} -ge 8500 ] && [ \$2 -lt 12000 ]"
+check "and are searched through it" bash -c "set -- $(recall parts --probes 100); [ \${1/./} -ge 8500 ] && [ \$2 -lt 12000 ]"
 fails "a second tree" "has a tree of" vectool put "$src/parts" part1.npy -q --leaves 10
 check "a small put" vectool put "$src/mixed" start.npy -q --seed 3
 check "then a large one, which brings the tree" vectool put "$src/mixed" rest.npy -q
 check "rows from before are in no leaf" [ "$(tree mixed flat_rows)" = 500 ]
-check "and are found" bash -c "set -- $(recall mixed); [ \${1#0.} -ge 9500 ]"
+check "and are found" bash -c "set -- $(recall mixed); [ \${1/./} -ge 9500 ]"
 check "rows that are all equal" vectool put "$src/same" same.npy -q
-check "are found" bash -c "vecquery '$src/same' --npy q.npy -k 3 --format jsonl | jq -es 'all(.hits | length == 3)'"
+check "are found" bash -c "vecquery '$src/same' --npy q16.npy -k 3 --format jsonl | jq -es 'all(.hits | length == 3)'"
+/usr/bin/python3 -c "
+import numpy as np
+b = np.load('base.npy')[:12000, :16]
+np.save('own.npy', b[100:160])
+b[7] *= 1e5
+np.save('far.npy', b)"
+check "one row in a wrong unit, far from all others" vectool put "$src/far" far.npy -q --metric euclidean --seed 3
+check "hides none of them" bash -c "vecquery '$src/far' --npy own.npy -k 1 --format jsonl | jq -r '.hits[0].key' | diff - <(seq 100 159)"
+check "and leaves none of the leaves empty" [ "$(vectool stat --json "$src/far" | jq '.tree.used * 10 >= .tree.leaves * 9')" = true ]
+check "the same without a tree" vectool put "$src/farflat" far.npy -q --metric euclidean --leaves 1
+check "codes tell rows apart" bash -c "vecquery '$src/farflat' --npy own.npy -k 1 --rerank none --format jsonl | jq -r '.hits[0].key' | diff - <(seq 100 159)"
 for metric in euclidean dot; do
 	check "put under $metric" vectool put "$src/$metric" base.npy -q --metric $metric --dtype f16 --bits 4 --seed 3
-	check "recall under $metric" bash -c "set -- $(recall $metric --probes 256); [ \${1#0.} -ge 8800 -a \$2 -lt 10000 ]"
-	check "by codes alone under $metric" bash -c "set -- $(recall $metric --rerank fast); [ \${1#0.} -ge 8500 ]"
+	check "recall under $metric" bash -c "set -- $(recall $metric --probes 256); [ \${1/./} -ge 8800 -a \$2 -lt 10000 ]"
+	check "by codes alone under $metric" bash -c "set -- $(recall $metric --rerank fast); [ \${1/./} -ge 8500 ]"
 done
+
+# ---- puts that outgrow the tree of the first ---------------------------------------------------
+vectool gen --rows 60000 --dim 16 --seed 9 --queries 60 --queries-out q16.npy -q b16.npy
+vectool gen --rows 10 --dim 16 --seed 5 -q few16.npy
+/usr/bin/python3 -c "
+import numpy as np
+b = np.load('b16.npy')
+for i in range(6): np.save(f'more{i}.npy', b[i * 10000:(i + 1) * 10000])"
+shards() { vectool stat --json "$src/$1" | jq '.shards | length'; }
+for i in 0 1 2 3; do vectool put "$src/grown" more$i.npy -q || not_ok "put of part $i" failed; done
+is "four puts, four shards, the tree of the first" "$(shards grown) $(tree grown leaves)" "4 400"
+fails "a put that is refused changes nothing" "dim" vectool put "$src/grown" base.npy -q
+is "which it has not" "$(shards grown) $(tree grown leaves)" "4 400"
+check "a few rows more" vectool put "$src/grown" few16.npy -q
+is "change nothing either" "$(tree grown leaves)" 400
+for i in 4 5; do vectool put "$src/grown" more$i.npy -q || not_ok "put of part $i" failed; done
+is "the fifth makes one shard of four, and a tree for what will come" "$(shards grown) $(tree grown leaves)" "3 2530"
+check "all rows are there, whole" bash -c \
+	"vectool verify --deep '$src/grown' -q && [ \$(vectool stat --json '$src/grown' | jq .rows) = 60010 ]"
+check "and found along it" bash -c \
+	"vectool recall '$src/grown' --npy q16.npy --probes 256 --candidates 50 --json -q | jq -es 'all(.recall >= .95 and .scanned < 20000)'"
 
 # ---- damage --------------------------------------------------------------------------------
 t=$(ls "$src"/s4000/tree/*)
 cp "$t" tree.saved
 printf '\x5a' | dd of="$t" bs=1 seek=5000 conv=notrunc status=none
 fails "a damaged tree" "damaged" vecquery "$src/s4000" --npy q.npy
-fails "nor is it followed" "checksum is wrong" vectool put "$src/s4000" part0.npy -q
+fails "nor is it followed" "checksum is wrong" vectool put "$src/s4000" part0.npy -q --if-version 1
 cp "$(ls "$src"/s1000/tree/*)" "$t"
-fails "another index's tree" "damaged" vecquery "$src/s4000" --npy q.npy
+fails "another index's tree" "another tree" vecquery "$src/s4000" --npy q.npy
 rm "$t"
 fails "a missing tree" "\.vit: No such file" vecquery "$src/s4000" --npy q.npy
 cp tree.saved "$t"

@@ -64,6 +64,13 @@ sys.exit(bad > 0 or verify("--deep")[0])
 PY
 check "all that can happen to an object is named" /usr/bin/python3 damage.py "$b" i
 check "also to what was learned of texts" /usr/bin/python3 damage.py "$b" t
+mkdir away
+mv "$b"/i/log/*2 "$b"/i/log/*3 away
+cp away/*2 "$b/i/log/09000000000000000000"
+timeout 60 vectool verify "$b/i" -q >out 2>err
+is "records that are gone are one finding, however many" "$? $(grep -c 'not there, nor' out)" "1 1"
+rm "$b/i/log/09000000000000000000"
+mv away/* "$b/i/log"
 vectors=$(ls "$b"/i/shard/*/vectors.npy | head -1)
 printf 'vfvf' | dd of="$vectors" bs=1 seek=5000 conv=notrunc status=none
 check "vectors are read with --deep only" vectool verify "$b/i"
@@ -120,5 +127,5 @@ printf 'vfvf' | dd of="$(dirname "${codes[0]}")/vectors.npy" bs=1 seek=4096 conv
 find "$b/r" -type f | sort >files
 fails "not when vectors are damaged: unseen" 'vectors.npy: damaged' vectool verify "$b/r" --repair
 vectool verify "$b/r" --deep --repair >out 2>err
-is "nor when they were read" "$? $(grep -c '^2 findings cannot be repaired' out)" "1 1"
+is "nor when they were read" "$? $(grep -c '^2 findings cannot be repaired: put those rows again' out)" "1 1"
 is "and nothing is written" "$(find "$b/r" -type f | sort | diff files - | wc -l)" 0

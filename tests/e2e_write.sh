@@ -121,6 +121,7 @@ is "or is passed over" "$? $(vectool stat --json "$src/b" | jq .rows) $(grep -c 
 for bad in 'no json' '[]' '{"key":1}' '{"key":"","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}' \
 	'{"key":"z","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}' '{"key":"z","vector":"x"}' \
 	'{"key":"z","metadata":{"a":{}},"vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]}' \
+	'{"key":"z","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,1]e-3}' \
 	'{"key":"z","vector":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,"1"]}'; do
 	echo "$bad" | vectool put "$src/b" - >out 2>err && not_ok "a bad line" "$bad"
 	grep -q "line 1 " err || not_ok "a bad line" "$bad: $(cat err)"
@@ -131,12 +132,21 @@ vectool put "$src/b" - --every 50 <pipe >acks 2>err &
 pid=$!
 exec 8>pipe
 sed -n 1390,1393p rows.jsonl >&8
-for _ in $(seq 200); do [ -s acks ] && break || sleep 0.05; done
+until_true test -s acks
 is "rows do not wait for more" "$(jq -c '[.line, .rows]' acks)" '[4,4]'
 printf '{"key":"half' >&8
 kill -INT $pid
 wait $pid
 is "interrupted, half a line is nothing" "$? $(cat err)" "130 vectool: interrupted; $src/b: committed up to line 4"
+exec 8>&-
+mkfifo keys.pipe
+vectool get "$src/b" --keys keys.pipe >out 2>err &
+pid=$!
+exec 8>keys.pipe
+echo k0 >&8
+kill -INT $pid
+wait $pid
+is "interrupted while keys are read" "$? $(cat err)" "130 vectool: interrupted"
 exec 8>&-
 fails "a stream into nothing" "no index; make it" vectool put "$src/nothing" -
 fails "a stream with --keys" "only --every" vectool put "$src/b" - --keys base.keys

@@ -4,8 +4,11 @@
  */
 #include "tests/fuzz.h"
 
+#include "store/log.h"
+
 #include <fcntl.h>
 #include <signal.h>
+#include <xxhash.h>
 
 enum { SEEDS_MAX = 512, LEN_MAX = 64 << 10 };
 
@@ -22,6 +25,26 @@ int fuzz_outcome(int err, const char *why)
 {
 	uint32_t h = why ? vf_crc32c(0, why, strlen(why)) : 0;
 	return (int)(h ^ (uint32_t)err);
+}
+
+void fuzz_fix_object(uint8_t *p, size_t len)
+{
+	if (len) {
+		p[0] = '{';
+		p[len - 1] = '}';
+	}
+}
+
+void fuzz_fix_record(uint8_t *p, size_t len)
+{
+	vf_put_le64(p + 16, len);
+	/* The JSON part keeps its length where it can: the rest is binary. */
+	size_t body = len - VF_RECORD_HEADER_LEN - 8;
+	uint64_t json = VF_MIN(vf_le64(p + 72), (uint64_t)body);
+	vf_put_le64(p + 72, json);
+	vf_put_le64(p + 80, body - json);
+	memset(p + 88, 0, 8);
+	vf_put_le64(p + len - 8, XXH3_64bits(p, len - 8));
 }
 
 /* ---- crashes --------------------------------------------------------------------- */

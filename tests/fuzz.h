@@ -49,5 +49,10 @@ void fuzz_add(const void *p, size_t len);
 int fuzz_outcome(int err, const char *why);
 /* Below @n, 0 when @n is 0; of the run's seed. */
 size_t fuzz_rand(size_t n);
+/* For fuzz_fix: an object of JSON begins and ends as one. */
+void fuzz_fix_object(uint8_t *p, size_t len);
+/* The same for a record of the log, or a checkpoint, that is longer than its
+ * header and checksum: lengths, padding, checksum; see store/log.h. */
+void fuzz_fix_record(uint8_t *p, size_t len);
 
 #endif

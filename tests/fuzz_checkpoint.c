@@ -5,8 +5,6 @@
 #include "store/checkpoint.h"
 #include "tests/fuzz.h"
 
-#include <xxhash.h>
-
 const char fuzz_name[] = "checkpoint";
 
 static const uint8_t uuid[16] = {7};
@@ -161,14 +159,7 @@ void fuzz_fix(uint8_t *p, size_t len)
 	if (len < VF_RECORD_HEADER_LEN + 8)
 		return;
 	memcpy(p, "VFCHECKP\1\0\0\0\0\0\0", 16);
-	vf_put_le64(p + 16, len);
 	memcpy(p + 24, uuid, 16);
 	memset(p + 48, 0, 16);
-	/* The JSON part keeps its length where it can: the rest is binary. */
-	size_t body = len - VF_RECORD_HEADER_LEN - 8;
-	uint64_t json = VF_MIN(vf_le64(p + 72), (uint64_t)body);
-	vf_put_le64(p + 72, json);
-	vf_put_le64(p + 80, body - json);
-	memset(p + 88, 0, 8);
-	vf_put_le64(p + len - 8, XXH3_64bits(p, len - 8));
+	fuzz_fix_record(p, len);
 }

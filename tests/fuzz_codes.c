@@ -3,6 +3,7 @@
  */
 #include "index/codes.h"
 #include "tests/fuzz.h"
+#include "tests/old_codes.h"
 
 enum { K = 5 };
 
@@ -111,6 +112,9 @@ static void add_index(uint32_t dim, enum vf_metric metric, size_t n,
 	}
 	fuzz_check(!vf_builder_finish(builder, &b));
 	fuzz_add(b.data, b.len);
+	VF_AUTO_BUF struct vf_buf old = {0};
+	old_codes(b.data, b.len, &old);
+	fuzz_add(old.data, old.len);
 	vf_builder_free(builder);
 	vf_encoder_free(e);
 }
@@ -168,14 +172,17 @@ void fuzz_fix(uint8_t *p, size_t len)
 	uint8_t *leaves, *codes, *s;
 	uint64_t leaves_len, codes_len, s_len;
 
-	if (n < VF_N_SECTIONS || n > VF_N_SECTIONS_MAX || len < head)
+	if (n < 6 || n > VF_N_SECTIONS_MAX || len < head)
 		return;
-	memcpy(p, "VFCODES1\1\0\0", 12);
+	memcpy(p, "VFCODES1", 8);
+	vf_put_le32(p + 8, 1 + vf_le32(p + 8) % 2);
 	vf_put_le32(p + 12, head);
 	vf_put_le64(p + 16, len);
 	vf_put_le32(p + 64, n);
 	uint32_t at_leaves = find_type(p, n, VF_SEC_LEAVES);
-	uint32_t at_codes = find_type(p, n, VF_SEC_CODES);
+	/* By leaf those of one, which all seeds have, begin with them too. */
+	uint32_t at_codes = find_type(
+		p, n, vf_le32(p + 8) > 1 ? VF_SEC_ROWS_BY_LEAF : VF_SEC_CODES);
 	leaves = at_leaves == n ? NULL
 				: find_section(p, len, at_leaves, &leaves_len);
 	codes = at_codes == n ? NULL

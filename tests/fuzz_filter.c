@@ -80,8 +80,5 @@ void fuzz_seeds(void)
 
 void fuzz_fix(uint8_t *p, size_t len)
 {
-	if (len) {
-		p[0] = '{';
-		p[len - 1] = '}';
-	}
+	fuzz_fix_object(p, len);
 }

@@ -70,6 +70,7 @@ void fuzz_seeds(void)
 {
 	static const char *const seeds[] = {
 		"{\"key\":\"k\",\"vector\":[1,-2.5,3e-3,0]}",
+		"{\"key\":\"k\",\"vector\":[1,-2.5,3e-3,0]e-3}",
 		"{\"vector\":[0.1,16777217,1e-46,3.4e38],\"key\":\"\\u006b\","
 		"\"metadata\":{\"a\":[1,2],\"b\":\"]}\"}}",
 		" {\"metadata\":{} , \"key\":\"\\\"\" , \"vector\" : [ 1 , 2 "
@@ -83,8 +84,5 @@ void fuzz_seeds(void)
 
 void fuzz_fix(uint8_t *p, size_t len)
 {
-	if (len) {
-		p[0] = '{';
-		p[len - 1] = '}';
-	}
+	fuzz_fix_object(p, len);
 }
