@@ -231,8 +231,8 @@ static struct vf_disk_file *find_or_make(struct vf_disk *d,
 /* Until the index has answered, or for so long that it will not; mtx. */
 static void wait_loaded(struct vf_disk_file *f)
 {
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
 	struct vf_disk *d = f->disk;
+	uint64_t until = vf_now_ns() + d->wait_ns;
 
 	while (f->state == VF_DISK_LOADING && !d->is_late &&
 	       vf_now_ns() < until)

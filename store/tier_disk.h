@@ -35,6 +35,7 @@ struct vf_disk_options {
 	const char *policy; /* see policy.h; NULL: the default */
 	uint32_t ttl_s;
 	uint32_t write_mbps; /* budget of writes, MB/s; 0: none */
+	uint32_t wait_ms; /* a disk that answers later is stalling; 0: 2000 */
 };
 
 /*

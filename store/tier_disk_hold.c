@@ -136,7 +136,7 @@ static bool find_unchecked(struct vf_disk_file *f, uint64_t *number)
 
 static int check_blocks(struct vf_disk_file *f)
 {
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
+	uint64_t until = vf_now_ns() + f->disk->wait_ns;
 	struct check c = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER,
 			  0, false};
 	uint64_t number = 0;

@@ -29,8 +29,7 @@
 #include "store/tier_disk_block.h"
 
 enum {
-	VF_DISK_PAGE = 4096,	/* what one checksum covers */
-	VF_DISK_WAIT_MS = 2000, /* a disk that answers later is stalling */
+	VF_DISK_PAGE = 4096, /* what one checksum covers */
 };
 
 /* A block's bytes on their way to the disk. */
@@ -66,6 +65,7 @@ struct vf_disk {
 	uint32_t generation;
 	size_t idle_max;
 	uint64_t opened_ns;
+	uint64_t wait_ns; /* a disk that answers later is stalling */
 
 	pthread_mutex_t mtx;
 	/* all of the rest [mtx] */

@@ -56,6 +56,7 @@ static struct vf_disk *new_disk(const struct vf_disk_options *opt)
 	d->dir_fd = d->data_fd = d->lock_fd = -1;
 	d->queue_end = &d->queue;
 	d->opened_ns = vf_now_ns();
+	d->wait_ns = (opt->wait_ms ? opt->wait_ms : 2000) * UINT64_C(1000000);
 	d->n_crc = opt->block_len / VF_DISK_PAGE;
 	d->batch = VF_MAX((size_t)16, VF_MIN((size_t)1024, opt->size >> 22));
 	d->map_len = VF_MAX(opt->size / 4, UINT64_C(1) << 20) & ~UINT64_C(4095);

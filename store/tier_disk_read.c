@@ -325,7 +325,7 @@ struct answer {
 
 static size_t take_overdue(struct vf_disk *d, struct answer *out, size_t max)
 {
-	const uint64_t limit = VF_DISK_WAIT_MS * UINT64_C(1000000);
+	const uint64_t limit = d->wait_ns;
 	struct vf_disk_reading *r;
 	size_t n = 0;
 
@@ -347,8 +347,7 @@ static void wait_for_head(struct vf_disk *d)
 	uint64_t until = 0;
 
 	if (d->reads_first)
-		until = d->reads_first->start_ns +
-			VF_DISK_WAIT_MS * UINT64_C(1000000);
+		until = d->reads_first->start_ns + d->wait_ns;
 	else
 		d->watch_idle = true;
 	vf_disk_wait(d, &d->wake_watch, until);

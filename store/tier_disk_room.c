@@ -47,7 +47,7 @@ static bool evict_by_policy(struct vf_disk *d, struct vf_disk_punch **punch)
 /* A cold file to be emptied, once the index thread has loaded it. */
 static struct vf_disk_file *find_victim(struct vf_disk *d)
 {
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
+	uint64_t until = vf_now_ns() + d->wait_ns;
 
 	if (d->victim || !d->cold || d->no_cold)
 		return d->victim;
@@ -96,7 +96,7 @@ void vf_disk_punch_unlocked(struct vf_disk *d, struct vf_disk_punch *punch)
 
 bool vf_disk_make_room(struct vf_disk *d, uint64_t need, unsigned flags)
 {
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
+	uint64_t until = vf_now_ns() + d->wait_ns;
 	uint64_t ahead = VF_MIN((uint64_t)HEADROOM, d->opt.size / 64);
 
 	while (vf_disk_taken(d) + need > d->opt.size) {

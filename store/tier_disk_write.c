@@ -170,7 +170,7 @@ static void wait_budget(struct vf_disk *d, uint64_t len)
 
 static bool wait_saved(struct vf_disk *d, uint64_t len)
 {
-	uint64_t until = vf_now_ns() + VF_DISK_WAIT_MS * UINT64_C(1000000);
+	uint64_t until = vf_now_ns() + d->wait_ns;
 
 	while (d->unsaved + d->saving_bytes + len > d->unsaved_max) {
 		if (!d->dirty && !d->saving) /* the rest had failed */
@@ -516,8 +516,7 @@ void *vf_disk_writer_run(void *disk)
 	pthread_mutex_lock(&d->mtx);
 	while (!is_finished(d, give_up_ns)) {
 		if (d->stop_writer && give_up_ns == UINT64_MAX)
-			give_up_ns = vf_now_ns() +
-				     VF_DISK_WAIT_MS * UINT64_C(1000000);
+			give_up_ns = vf_now_ns() + d->wait_ns;
 		if (d->rest_what)
 			say_rest(d);
 		if (d->janitor)

@@ -101,17 +101,27 @@ static inline void lab_write_sure(struct vf_disk *d, struct vf_disk_file *f,
 	}
 }
 
-static inline struct vf_disk *lab_open_as(const char *dir, uint64_t size,
-					  uint32_t block_len)
+/* @wait_ms  as of struct vf_disk_options */
+static inline struct vf_disk *lab_open_waiting(const char *dir, uint64_t size,
+					       uint32_t block_len,
+					       uint32_t wait_ms)
 {
 	struct vf_disk_options o = {.dir = dir,
 				    .size = size,
 				    .block_len = block_len,
-				    .policy = "lru"};
+				    .policy = "lru",
+				    .wait_ms = wait_ms};
 	struct vf_disk *d = NULL;
 
 	CU_ASSERT_EQUAL_FATAL(vf_disk_open(&o, &d), 0);
 	return d;
+}
+
+/* A machine may be slow: only what never comes is late. */
+static inline struct vf_disk *lab_open_as(const char *dir, uint64_t size,
+					  uint32_t block_len)
+{
+	return lab_open_waiting(dir, size, block_len, 60000);
 }
 
 static inline struct vf_disk *lab_open(const char *dir, uint64_t size)

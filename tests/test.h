@@ -27,6 +27,10 @@ void vf_suite_add(struct vf_suite *s);
 		vf_suite_add(&suite_);                                         \
 	}
 
+/* Between what ends by itself, however slow the machine, and what hangs: that
+ * has to take twice as long. */
+#define VF_TEST_LONG_NS UINT64_C(30000000000)
+
 /* A new empty directory, removed when the program ends; borrowed. */
 const char *vf_test_dir(void);
 

@@ -260,7 +260,6 @@ static void files_that_change_are_read_again(void)
 
 static void stopping_ends_who_waits(void)
 {
-	uint64_t start = vf_now_ns();
 	struct asking a;
 	struct rig r;
 
@@ -270,7 +269,6 @@ static void stopping_ends_who_waits(void)
 	usleep(50000);
 	vf_credential_source_stop(r.source);
 	CU_ASSERT_EQUAL(end_asking(&a), -ECANCELED);
-	CU_ASSERT(vf_now_ns() - start < 4000000000);
 	CU_ASSERT_EQUAL(renew(&r, 0), -ECANCELED);
 	CU_ASSERT(key_is(&r, "K1"));
 	close_rig(&r);

@@ -215,12 +215,12 @@ static void no_instance_is_no_news(void)
 	s.after = VF_HTTPD_HANG; /* a black hole */
 	begin = vf_now_ns();
 	CU_ASSERT_EQUAL(load(&c), -EACCES);
-	CU_ASSERT(vf_now_ns() - begin < 4000000000);
+	CU_ASSERT(vf_now_ns() - begin < VF_TEST_LONG_NS);
 	CU_ASSERT(aws_env_said(&e, none));
 	setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9", 1);
 	begin = vf_now_ns();
 	CU_ASSERT_EQUAL(load(&c), -EACCES);
-	CU_ASSERT(vf_now_ns() - begin < 2000000000);
+	CU_ASSERT(vf_now_ns() - begin < VF_TEST_LONG_NS);
 	CU_ASSERT(aws_env_said(&e, none));
 	vf_httpd_close(d);
 	aws_env_restore(&e);

@@ -366,7 +366,7 @@ static void a_server_that_hangs_meets_the_deadline(void)
 	struct vf_http_call c = make_call(&s, "GET", NULL, 0);
 	run(&s, &c);
 	CU_ASSERT_EQUAL(s.r.a.err, -EREMOTEIO);
-	CU_ASSERT(vf_now_ns() - start < 5000000000u);
+	CU_ASSERT(vf_now_ns() - start < VF_TEST_LONG_NS);
 	tear_down(&s);
 }
 
@@ -384,7 +384,7 @@ static void nobody_listening_ends_early_if_wanted(void)
 	run(&s, &c);
 	CU_ASSERT_EQUAL(s.r.a.err, -EREMOTEIO);
 	CU_ASSERT(s.r.a.n_attempts > 1);
-	CU_ASSERT(vf_now_ns() - start < 5000000000u);
+	CU_ASSERT(vf_now_ns() - start < VF_TEST_LONG_NS);
 	tear_down(&s);
 }
 

@@ -88,13 +88,13 @@ static void silence_ends_in_time(void)
 
 	snprintf(url, sizeof(url), "%s/hang", vf_httpd_url(d));
 	CU_ASSERT_EQUAL(ask(url, NULL, 300, a), -EREMOTEIO);
-	CU_ASSERT(vf_now_ns() - start < 2000000000);
+	CU_ASSERT(vf_now_ns() - start < VF_TEST_LONG_NS);
 	vf_httpd_settle(d);
 	CU_ASSERT_EQUAL(n, 2);
 	start = vf_now_ns();
 	pthread_create(&t, NULL, stop_soon, &stop);
-	CU_ASSERT_EQUAL(ask(url, &stop, 20000, a), -ECANCELED);
-	CU_ASSERT(vf_now_ns() - start < 4000000000);
+	CU_ASSERT_EQUAL(ask(url, &stop, 60000, a), -ECANCELED);
+	CU_ASSERT(vf_now_ns() - start < VF_TEST_LONG_NS);
 	pthread_join(t, NULL);
 	vf_httpd_close(d);
 	free(a);

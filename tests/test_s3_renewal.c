@@ -248,12 +248,12 @@ static void closing_ends_who_waits_for_others(void)
 	open_rig(&r);
 	set_server(&r, "B");
 	aws_env_write(&r.e, ".aws/credentials",
-		      "[default]\ncredential_process = sleep 30\n");
+		      "[default]\ncredential_process = sleep 60\n");
 	start_many(&r, &m);
 	usleep(300000);
 	start = vf_now_ns();
 	vf_bucket_close(r.b);
-	CU_ASSERT(vf_now_ns() - start < 5000000000);
+	CU_ASSERT(vf_now_ns() - start < VF_TEST_LONG_NS);
 	CU_ASSERT_EQUAL(m.n_ended, MANY);
 	CU_ASSERT_EQUAL(m.n_canceled, MANY);
 	r.b = NULL;
