@@ -59,7 +59,7 @@ void vf_fake_s3_start(struct vf_fake_s3 *s, vf_httpd_fn *fn, void *arg)
 
 void vf_fake_s3_open(struct vf_fake_s3 *s, vf_httpd_fn *fn, void *arg)
 {
-	const struct vf_bucket_options opt = {.timeout_ms = 3000};
+	const struct vf_bucket_options opt = {.timeout_ms = 60000};
 
 	vf_fake_s3_start(s, fn, arg);
 	s->is_open = false;

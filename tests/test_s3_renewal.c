@@ -73,7 +73,7 @@ static void set_server(struct rig *r, const char *key)
 
 static void open_rig(struct rig *r)
 {
-	const struct vf_bucket_options opt = {.timeout_ms = 3000};
+	const struct vf_bucket_options opt = {.timeout_ms = 60000};
 
 	memset(r, 0, sizeof(*r));
 	aws_env_clear(&r->e);
