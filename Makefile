@@ -210,7 +210,7 @@ $(BIN)/rivals: $(call obj,tests/rivals.c tests/rivals_check.c \
 	$(call say,LD,$@)
 	$(link)
 $(BIN)/flips: $(call obj,tests/flips.c tools/audit.c tools/objectsum.c \
-		tools/walk.c tools/shard_codes.c tools/progress.c \
+		tools/walk.c tools/progress.c \
 		tools/interrupt.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)

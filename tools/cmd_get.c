@@ -3,13 +3,13 @@
 #include <stdio.h>
 
 #include "index/index.h"
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
 #include "tools/interrupt.h"
 #include "tools/keyfile.h"
 #include "tools/progress.h"
-#include "tools/shard_codes.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 

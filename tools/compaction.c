@@ -13,8 +13,8 @@
 #include <stdio.h>
 
 #include "tools/attempt.h"
+#include "tools/codes_head.h"
 #include "tools/interrupt.h"
-#include "tools/shard_codes.h"
 #include "tools/stored.h"
 
 enum { ROUNDS = 5, COMMITS = 50 };

@@ -7,8 +7,8 @@
 #include <stdio.h>
 
 #include "tools/attempt.h"
+#include "tools/codes_head.h"
 #include "tools/interrupt.h"
-#include "tools/shard_codes.h"
 #include "tools/source_held.h"
 
 enum { ATTEMPTS = 5, COMMITS = 50 };

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
+#include "query/shard_codes.h"
 #include "store/line.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
@@ -18,7 +19,6 @@
 #include "tools/progress.h"
 #include "tools/rows.h"
 #include "tools/scratchfile.h"
-#include "tools/shard_codes.h"
 #include "tools/stored.h"
 
 enum {

@@ -2,12 +2,12 @@
 
 #include <inttypes.h>
 
+#include "query/shard_codes.h"
 #include "store/line.h"
 #include "store/npy.h"
 #include "store/recordfile.h"
 #include "tools/interrupt.h"
 #include "tools/progress.h"
-#include "tools/shard_codes.h"
 
 enum { WINDOW = 4 << 20 };
 

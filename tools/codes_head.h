@@ -1,25 +1,17 @@
 /*
- * codes.vix of one shard, from the bucket: whole, or what its head says.
+ * What the head of codes.vix of one shard says.
  */
-#ifndef VF_TOOLS_SHARD_CODES_H
-#define VF_TOOLS_SHARD_CODES_H
+#ifndef VF_TOOLS_CODES_HEAD_H
+#define VF_TOOLS_CODES_HEAD_H
 
-#include "index/index.h"
 #include "store/commit.h"
-
-/*
- * Read, compared with its checksum and validated; the caller's to close.
- * Returns 0; -EBADMSG and others, logged.
- */
-int vf_shard_codes_open(struct vf_bucket *b, const char *index,
-			const struct vf_shard_ref *r, struct vf_index **out);
 
 struct vf_shard_codes_head {
 	bool flat;     /* it follows no tree */
 	uint32_t bits; /* of each dimension's code */
 };
 
-/* One small request.  Returns as open. */
+/* One small request.  Returns 0; -EBADMSG and others, logged. */
 int vf_shard_codes_head(struct vf_bucket *b, const char *index,
 			const struct vf_shard_ref *r,
 			struct vf_shard_codes_head *out);
