@@ -209,7 +209,8 @@ $(BIN)/rivals: $(call obj,tests/rivals.c tests/rivals_check.c \
 		tests/faulty_bucket.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link)
-$(BIN)/flips: $(call obj,tests/flips.c tools/audit.c tools/objectsum.c \
+$(BIN)/flips: $(call obj,tests/flips.c tools/audit.c tools/audit_rows.c \
+		tools/objectsum.c tools/plain.c \
 		tools/walk.c tools/progress.c \
 		tools/interrupt.c) $(B)/libvecfs.a
 	$(call say,LD,$@)

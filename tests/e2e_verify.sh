@@ -129,3 +129,39 @@ fails "not when vectors are damaged: unseen" 'vectors.npy: damaged' vectool veri
 vectool verify "$b/r" --deep --repair >out 2>err
 is "nor when they were read" "$? $(grep -c '^2 findings cannot be repaired: put those rows again' out)" "1 1"
 is "and nothing is written" "$(find "$b/r" -type f | sort | diff files - | wc -l)" 0
+
+# ---- a mount, and a copy of what it shows: records.jsonl.zst is listed as records.jsonl
+rm -rf "$b/r"
+mv kept "$b/r"
+vectool put "$b/z" base.npy --compress -q
+if have_fuse; then
+	check "mount" mount_bucket "file://$b" "$WORK/mnt"
+	for index in r t z; do
+		is "a mount is as the bucket: $index" "$(vectool verify "mnt/$index" --deep | cut -d: -f2-)" \
+			"$(vectool verify "$b/$index" --deep | cut -d: -f2-)"
+	done
+	fails "it is not repaired by way of a mount" "vectool verify --repair file://$b/r" vectool verify mnt/r --repair
+	codes=$(cd "$b" && ls r/shard/*/codes.vix | head -1)
+	mv "$b/$codes" saved
+	umount_bucket "$WORK/mnt"
+	check "mount again" mount_bucket "file://$b" "$WORK/mnt"
+	vectool verify mnt/r >out 2>err
+	is "what is gone is gone in a mount" "$? $(head -1 out)" "1 $codes: is not there"
+	umount_bucket "$WORK/mnt"
+	mv saved "$b/$codes"
+	check "mount once more" mount_bucket "file://$b" "$WORK/mnt"
+	cp -r "$WORK/mnt" kept
+	umount_bucket "$WORK/mnt"
+	chmod -R u+w kept
+else
+	skip "a mount is as the bucket" "no FUSE here"
+	cp -r "$b" kept
+	find kept -name '*.zst' -exec zstd -dq --rm {} +
+fi
+for index in r t z; do
+	is "a copy has the same rows: $index" "$(sum "kept/$index")" "$(sum "$b/$index")"
+done
+codes=$(ls kept/r/shard/*/codes.vix | head -1)
+truncate -s 100 "$codes"
+vectool verify kept/r --repair >out 2>err
+is "what only codes vouch for is not repaired without them" "$? $(grep -c 'has its checksums in codes.vix alone' out) $(grep -c 'cannot be repaired' out)" "1 1 1"

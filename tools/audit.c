@@ -2,39 +2,19 @@
  * Three looks: the log by itself, the objects that the newest version names by
  * their sizes and checksums, and, deep, the rows in them by theirs.
  */
-#include "tools/audit.h"
+#include "tools/audit_impl.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <xxhash.h>
 
-#include "index/tree.h"
-#include "store/change.h"
 #include "store/checkpoint.h"
 #include "store/log_fetch.h"
 #include "tools/interrupt.h"
 #include "tools/objectsum.h"
-#include "tools/progress.h"
-#include "tools/walk.h"
+#include "tools/plain.h"
 
-/* Objects of the index as they were listed, ascending by key. */
-struct listed {
-	char *key; /* owned */
-	uint64_t size;
-	bool named;
-};
-
-struct audit {
-	struct vf_audit *a;
-	struct listed *objects; /* owned */
-	size_t n, cap;
-	uint64_t oldest; /* version that is kept; 0, 1: the first */
-	struct vf_progress progress;
-};
-
-__attribute__((format(printf, 2, 3))) static void found(struct audit *w,
-							const char *fmt, ...)
+void vf_audit_found(struct audit *w, const char *fmt, ...)
 {
 	char line[1600];
 	va_list ap;
@@ -49,10 +29,18 @@ __attribute__((format(printf, 2, 3))) static void found(struct audit *w,
 
 /* ---- what is there ------------------------------------------------------------------ */
 
+/* Of a mount, or of a copy of what it shows. */
+static bool is_made_up(const struct audit *w, const char *key)
+{
+	return !strncmp(key + strlen(w->a->index), "/live/", 6);
+}
+
 static int list_object(void *arg, const struct vf_list_entry *e)
 {
 	struct audit *w = arg;
 
+	if (is_made_up(w, e->key))
+		return 0;
 	if (w->n == w->cap) {
 		size_t cap = w->cap ? 2 * w->cap : 256;
 		void *p = realloc(w->objects, cap * sizeof(*w->objects));
@@ -123,10 +111,12 @@ static void find_gap(struct audit *w, uint64_t from, uint64_t end)
 		return;
 	vf_log_key(w->a->index, "log", from, key);
 	if (end - from == 1)
-		found(w, "%s: is not there", key);
+		vf_audit_found(w, "%s: is not there", key);
 	else
-		found(w, "%s: is not there, nor %" PRIu64 " more behind it",
-		      key, end - from - 1);
+		vf_audit_found(w,
+			       "%s: is not there, nor %" PRIu64
+			       " more behind it",
+			       key, end - from - 1);
 }
 
 /* @r by itself, and that it follows the one before it. */
@@ -134,9 +124,10 @@ static void check_record(struct audit *w, const char *key,
 			 const struct vf_record *r, uint64_t before)
 {
 	if (w->a->state && memcmp(r->uuid, w->a->state->uuid, sizeof(r->uuid)))
-		found(w, "%s: of another index", key);
+		vf_audit_found(w, "%s: of another index", key);
 	else if (before && r->previous != before)
-		found(w, "%s: does not follow the record before it", key);
+		vf_audit_found(w, "%s: does not follow the record before it",
+			       key);
 	w->a->n_records++;
 }
 
@@ -161,8 +152,9 @@ static int check_next(struct audit *w, struct vf_log_fetch *f, uint64_t number,
 	} else if (err == -ENOENT) { /* deleted since it was listed */
 		find_gap(w, number, number + 1);
 	} else if (err == -EBADMSG || err == -ENOTSUP) {
-		found(w, "%s: %s", key,
-		      err == -EBADMSG ? "damaged" : "of a newer format");
+		vf_audit_found(w, "%s: %s", key,
+			       err == -EBADMSG ? "damaged"
+					       : "of a newer format");
 	} else {
 		return err;
 	}
@@ -244,7 +236,7 @@ static int check_checkpoint(struct audit *w, struct listed *l)
 						      : NULL,
 					  load_record, w, &s, &why);
 	if (err == -EBADMSG || err == -ENOTSUP || err == -EFBIG) {
-		found(w, "%s: %s", l->key, why);
+		vf_audit_found(w, "%s: %s", l->key, why);
 		err = 0;
 	}
 	l->named = true;
@@ -264,7 +256,7 @@ static void expect_numbered(struct audit *w, const char *folder)
 	if (l)
 		l->named = true;
 	else
-		found(w, "%s: is not there", key);
+		vf_audit_found(w, "%s: is not there", key);
 }
 
 /* Without a state, all there are: one of them may be why. */
@@ -292,37 +284,104 @@ static int check_checkpoints(struct audit *w)
 
 /* ---- objects ------------------------------------------------------------------------------ */
 
-static int sum_object(struct audit *w, const struct listed *l,
+/* What is there of an object. */
+struct object {
+	char *key;	   /* owned; of the object itself, or decompressed */
+	struct listed *at; /* NULL: it is not there */
+	uint64_t size;
+	bool plain; /* decompressed, alone */
+};
+
+/*
+ * A mount lists our NAME.zst as NAME, and opens both; a copy of what it shows
+ * has NAME alone.
+ */
+static int find_shown(struct audit *w, struct object *o)
+{
+	VF_AUTO_FREE char *plain = strndup(o->key, strlen(o->key) - 4);
+	struct vf_object head;
+
+	if (!plain)
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	o->at = find_listed(w, plain);
+	if (!o->at)
+		return 0;
+	int err = vf_bucket_head(w->a->bucket, o->key, &head);
+	if (err != -ENOENT) {
+		o->size = err ? 0 : head.size;
+		return err;
+	}
+	o->plain = true;
+	o->size = o->at->size;
+	free(o->key);
+	o->key = VF_STEAL(plain);
+	return 0;
+}
+
+static int find_object(struct audit *w, const struct vf_object_ref *ref,
+		       struct object *o)
+{
+	int err = 0;
+
+	o->at = find_listed(w, o->key);
+	if (o->at)
+		o->size = o->at->size;
+	else if (ref->zstd)
+		err = find_shown(w, o);
+	if (!err && o->at)
+		o->at->named = true;
+	return err;
+}
+
+/* @r  its shard, when it is of one */
+static int sum_object(struct audit *w, const struct object *o,
+		      const struct vf_shard_ref *r,
 		      const struct vf_object_ref *ref)
 {
-	int err = vf_object_verify(w->a->bucket, l->key, ref);
+	int err = o->plain ? vf_plain_verify(w->a->bucket, w->a->state, r, ref)
+			   : vf_object_verify(w->a->bucket, o->key, ref);
 
 	if (err == -EBADMSG)
-		found(w, "%s: damaged: its checksum is wrong", l->key);
+		vf_audit_found(w, "%s: damaged: its checksum is wrong", o->key);
 	return err == -EBADMSG ? 0 : err;
 }
 
-/* An object that the newest version names; read when it is @small or deep. */
-static int check_object(struct audit *w, const char *key,
-			const struct vf_object_ref *ref, bool small)
+static int compare_object(struct audit *w, struct object *o,
+			  const struct vf_shard_ref *r,
+			  const struct vf_object_ref *ref)
 {
-	struct listed *l = key ? find_listed(w, key) : NULL;
+	bool is_small = !r || ref == &r->codes;
+	int err = find_object(w, ref, o);
+	uint64_t want = o->plain ? ref->len : ref->stored_len;
 
-	if (!key)
-		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	if (err)
+		return err;
 	w->a->n_objects++;
-	w->a->n_bytes += ref->stored_len;
-	if (!l) {
-		found(w, "%s: is not there", key);
-		return 0;
-	}
-	l->named = true;
-	if (l->size != ref->stored_len) {
-		found(w, "%s: has %" PRIu64 " bytes, not %" PRIu64, key,
-		      l->size, ref->stored_len);
-		return 0;
-	}
-	return small || w->a->deep ? sum_object(w, l, ref) : 0;
+	w->a->n_bytes += want;
+	if (!o->at)
+		vf_audit_found(w, "%s: is not there", o->key);
+	else if (o->size != want)
+		vf_audit_found(w, "%s: has %" PRIu64 " bytes, not %" PRIu64,
+			       o->key, o->size, want);
+	else if (o->plain && w->codes_lost)
+		vf_audit_found(w, "%s: has its checksums in codes.vix alone",
+			       o->key);
+	else if (is_small || w->a->deep)
+		return sum_object(w, o, r, ref);
+	return 0;
+}
+
+/* An object that the newest version names, below @key, which is taken over. */
+static int check_object(struct audit *w, char *key,
+			const struct vf_shard_ref *r,
+			const struct vf_object_ref *ref)
+{
+	struct object o = {.key = key};
+	int err = key ? compare_object(w, &o, r, ref)
+		      : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+
+	free(o.key);
+	return err;
 }
 
 static int check_shard(struct audit *w, const struct vf_shard_ref *r)
@@ -332,12 +391,14 @@ static int check_shard(struct audit *w, const struct vf_shard_ref *r)
 	uint64_t before = w->a->n_found, codes = 0;
 	int err = 0;
 
+	w->codes_lost = false;
 	for (size_t i = 0; !err && i < VF_N(refs); i++) {
-		VF_AUTO_FREE char *key =
-			vf_shard_key(w->a->index, r->name, refs[i]->name);
-		err = check_object(w, key, refs[i], refs[i] == &r->codes);
+		err = check_object(
+			w, vf_shard_key(w->a->index, r->name, refs[i]->name), r,
+			refs[i]);
 		if (refs[i] == &r->codes)
 			codes = w->a->n_found - before;
+		w->codes_lost = codes;
 	}
 	/* Codes alone can be made again of the rest. */
 	if (codes && w->a->n_found == before + codes)
@@ -348,13 +409,13 @@ static int check_shard(struct audit *w, const struct vf_shard_ref *r)
 static int check_in_folder(struct audit *w, const char *folder,
 			   const struct vf_object_ref *ref)
 {
-	VF_AUTO_FREE char *key = NULL;
+	char *key;
 
 	if (!ref->name[0])
 		return 0;
 	if (asprintf(&key, "%s/%s/%s", w->a->index, folder, ref->name) < 0)
 		key = NULL;
-	return check_object(w, key, ref, true);
+	return check_object(w, key, NULL, ref);
 }
 
 static int check_objects(struct audit *w)
@@ -385,126 +446,6 @@ static int check_objects(struct audit *w)
 	return err;
 }
 
-/* ---- rows ------------------------------------------------------------------------------------ */
-
-struct rows {
-	struct audit *w;
-	uint64_t *hashes; /* [n] of keys */
-	uint64_t n, max;
-	size_t row_len;
-	struct vf_catalog_view *view; /* NULL: not compared */
-	struct vf_buf metadata;
-};
-
-/* What a person wants to compare over compactions and copies. */
-static uint64_t digest_row(const struct rows *r, const struct vf_walk_row *row)
-{
-	uint64_t h = XXH3_64bits(row->key, row->key_len);
-
-	h = XXH3_64bits_withSeed(row->metadata, row->metadata_len, h);
-	return XXH3_64bits_withSeed(row->vector, r->row_len, h);
-}
-
-static int ask_catalog(struct rows *r, const struct vf_walk_row *row)
-{
-	struct vf_place place;
-
-	r->metadata.len = 0;
-	int err = vf_catalog_find(r->view, row->key, row->key_len, &place);
-	if (!err)
-		err = vf_catalog_metadata(r->view, &place, &r->metadata);
-	bool same = !err && r->metadata.len == row->metadata_len &&
-		    !memcmp(r->metadata.data, row->metadata, row->metadata_len);
-	if (err && err != -ENOENT && err != -EUCLEAN)
-		return vf_fail(err, "the catalog: %s", vf_strerror(err));
-	if (!same) {
-		r->w->a->catalog_wrong = true;
-		found(r->w, "the catalog on this machine: key \"%.*s\" is %s",
-		      (int)row->key_len, row->key,
-		      err == -ENOENT ? "not in it" : "damaged in it");
-		r->view = NULL; /* one says enough */
-	}
-	return 0;
-}
-
-static int take_row(void *arg, const struct vf_walk_row *row)
-{
-	struct rows *r = arg;
-
-	if (r->n == r->max)
-		return -EBADMSG;
-	r->hashes[r->n++] = XXH3_64bits(row->key, row->key_len);
-	r->w->a->sum += digest_row(r, row);
-	r->w->a->n_rows++;
-	return r->view ? ask_catalog(r, row) : 0;
-}
-
-static int compare_hashes(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-static void check_hashes(struct rows *r)
-{
-	uint64_t n = 0;
-
-	qsort(r->hashes, r->n, sizeof(*r->hashes), compare_hashes);
-	for (uint64_t i = 1; i < r->n; i++)
-		n += r->hashes[i] == r->hashes[i - 1];
-	if (n)
-		found(r->w, "%s: %" PRIu64 " keys live twice", r->w->a->index,
-		      n);
-	if (r->n != r->max)
-		found(r->w, "%s: %" PRIu64 " rows live, its log says %" PRIu64,
-		      r->w->a->index, r->n, r->max);
-}
-
-static int open_catalog(struct audit *w, struct vf_changer *ch,
-			struct vf_catalog_view **out)
-{
-	*ch = (struct vf_changer){.bucket = w->a->bucket,
-				  .index = w->a->index,
-				  .cache_dir = w->a->cache_dir,
-				  .state = vf_state_copy(w->a->state)};
-	int err = ch->state ? vf_changer_look(ch, out)
-			    : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	if (!err && ch->state->head != w->a->state->head) {
-		vf_catalog_done(*out); /* somebody committed: not comparable */
-		*out = NULL;
-	}
-	return err;
-}
-
-static int check_rows(struct audit *w)
-{
-	const struct vf_index_config *c = &w->a->state->config;
-	struct rows r = {.w = w,
-			 .max = w->a->state->n_rows,
-			 .row_len = c->dim * vf_dtype_size(c->dtype)};
-	struct vf_changer ch = {0};
-	struct vf_catalog_view *view = NULL;
-	int err = open_catalog(w, &ch, &view);
-
-	r.view = view;
-	r.hashes = malloc((r.max + 1) * sizeof(*r.hashes));
-	if (!err && !r.hashes)
-		err = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	if (!err)
-		err = vf_walk(w->a->bucket, w->a->state, "verifying rows",
-			      w->a->quiet, take_row, &r);
-	if (err == -EBADMSG) /* was logged */
-		found(w, "%s: a row is damaged", w->a->index);
-	else if (!err)
-		check_hashes(&r);
-	vf_catalog_done(view);
-	vf_changer_fini(&ch);
-	free(r.hashes);
-	vf_buf_fini(&r.metadata);
-	return err == -EBADMSG ? 0 : err;
-}
-
 /* ---- the whole ------------------------------------------------------------------------------- */
 
 static int check_identity(struct audit *w)
@@ -520,8 +461,9 @@ static int check_identity(struct audit *w)
 	if (!err)
 		err = vf_identity_parse(p, len, uuid);
 	if (err == -EBADMSG || err == -ENOTSUP || err == -EFBIG) {
-		found(w, "%s: %s", key,
-		      err == -ENOTSUP ? "of a newer format" : "damaged");
+		vf_audit_found(w, "%s: %s", key,
+			       err == -ENOTSUP ? "of a newer format"
+					       : "damaged");
 		return 0;
 	}
 	return err;
@@ -541,8 +483,8 @@ static int load_state(struct audit *w)
 		err ? last_number(w, "boundary", &first) : w->a->state->oldest;
 	if (err != -EBADMSG && err != -ENOTSUP)
 		return err;
-	found(w, "%s: its newest version cannot be read: %s", w->a->index,
-	      vf_strerror(err));
+	vf_audit_found(w, "%s: its newest version cannot be read: %s",
+		       w->a->index, vf_strerror(err));
 	return check_identity(w);
 }
 
@@ -560,7 +502,7 @@ int vf_audit_run(struct vf_audit *a)
 	if (!err && a->state)
 		err = check_objects(&w);
 	if (!err && a->state && a->deep && !a->n_found && a->state->n_rows)
-		err = check_rows(&w);
+		err = vf_audit_rows(&w);
 	for (size_t i = 0; i < w.n; i++)
 		free(w.objects[i].key);
 	free(w.objects);

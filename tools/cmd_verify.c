@@ -6,6 +6,7 @@
 #include "store/util.h"
 #include "tools/audit.h"
 #include "tools/compaction.h"
+#include "tools/mounted.h"
 #include "tools/target.h"
 #include "tools/verb.h"
 
@@ -113,13 +114,16 @@ static int repair(const struct vf_args *args, const struct vf_target *t,
 
 	if (a->n_lost_codes || a->lost_tree)
 		err = rebuild_codes(args, t, a);
-	if (!err)
-		err = rebuild_catalog(t);
 	if (err)
 		return err;
-	puts("the catalog of this machine was built again");
-	if (a->catalog_wrong)
-		a->n_found--;
+	err = rebuild_catalog(t);
+	if (!err) {
+		puts("the catalog of this machine was built again");
+		a->n_found -= a->catalog_wrong;
+	} else if (!a->n_found) {
+		return err;
+	}
+	/* It is made of records, of which some may be what is damaged. */
 	if (a->n_found)
 		printf("%" PRIu64 " finding%s cannot be repaired: put those "
 		       "rows again, or copy the object from a backup\n",
@@ -147,6 +151,27 @@ static int verify(const struct vf_args *args, const struct vf_target *t)
 	return err;
 }
 
+/* A mount is read-only, and knows what it is a mount of. */
+static int refuse_mounted(const struct vf_target *t)
+{
+	const char *dir = vf_bucket_dir(t->bucket);
+	VF_AUTO_FREE char *path = NULL;
+	char url[VF_MOUNTED_TEXT];
+
+	if (!dir)
+		return 0;
+	if (asprintf(&path, "%s/%s", dir, t->index) < 0) {
+		path = NULL;
+		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
+	}
+	if (vf_mounted_get(path, "url", url))
+		return 0;
+	return vf_fail(VF_ERR_USAGE,
+		       "%s: --repair writes to the bucket, and a mount is "
+		       "read-only: vectool verify --repair %s",
+		       t->name, url);
+}
+
 static int run_verify(const struct vf_args *a)
 {
 	struct vf_target t;
@@ -154,7 +179,10 @@ static int run_verify(const struct vf_args *a)
 
 	if (err)
 		return err;
-	err = verify(a, &t);
+	if (opt.repair)
+		err = refuse_mounted(&t);
+	if (!err)
+		err = verify(a, &t);
 	vf_target_close(&t);
 	return err;
 }
@@ -183,6 +211,9 @@ const struct vf_verb vf_verb_verify = {
 		"the bucket is changed\n"
 		"  --cache-dir DIR    of the map from keys to rows "
 		"(~/.cache/vecfs)\n\n"
+		"Of a path in a mount, what the mount gives is compared, of "
+		"which some may be cached;\n"
+		"--repair needs the bucket.\n\n"
 		"Of a shard whose vectors or records are damaged: an older "
 		"version may not need it\n"
 		"(see: vectool log, vectool help restore), or put its rows "
