@@ -11,6 +11,7 @@
  * catalog_lock.
  */
 #include "query/engine.h"
+#include "query/shard_codes.h"
 #include "store/catalog.h"
 #include "store/filter.h"
 #include "store/line.h"
@@ -234,7 +235,8 @@ static void sync_catalog(struct vf_filters *f, const struct vf_view *v)
 	const struct vf_catalog_sync sync = {.bucket = v->bucket,
 					     .state = v->state,
 					     .progress = show_building,
-					     .arg = f};
+					     .arg = f,
+					     .line_crcs = vf_shard_line_crcs};
 
 	f->was_synced = true;
 	int err = vf_catalog_sync(f->catalog, &sync);

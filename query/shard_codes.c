@@ -35,3 +35,24 @@ int vf_shard_codes_open(struct vf_bucket *b, const char *index,
 	vf_index_close(*out);
 	return refuse(key, -EBADMSG, "it is of another shard");
 }
+
+int vf_shard_line_crcs(struct vf_bucket *b, const char *index,
+		       const struct vf_shard_ref *r, uint32_t **out)
+{
+	VF_AUTO_FREE uint32_t *crcs = malloc((r->n_rows + 1) * sizeof(*crcs));
+	struct vf_index *codes;
+	uint64_t off;
+	uint32_t len;
+
+	*out = NULL;
+	if (!crcs)
+		return refuse(index, -ENOMEM, strerror(ENOMEM));
+	int err = vf_shard_codes_open(b, index, r, &codes);
+	if (err)
+		return err;
+	for (uint64_t row = 0; row < r->n_rows; row++)
+		vf_index_line(codes, row, &off, &len, &crcs[row]);
+	vf_index_close(codes);
+	*out = VF_STEAL(crcs);
+	return 0;
+}

@@ -5,7 +5,7 @@
 #define VF_QUERY_SHARD_CODES_H
 
 #include "index/index.h"
-#include "store/commit.h"
+#include "store/catalog.h"
 
 /*
  * Read, compared with its checksum and validated; the caller's to close.
@@ -13,5 +13,9 @@
  */
 int vf_shard_codes_open(struct vf_bucket *b, const char *index,
 			const struct vf_shard_ref *r, struct vf_index **out);
+
+/* The line_crcs of a vf_catalog_sync and of a vf_changer. */
+int vf_shard_line_crcs(struct vf_bucket *b, const char *index,
+		       const struct vf_shard_ref *r, uint32_t **out);
 
 #endif

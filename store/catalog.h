@@ -30,11 +30,20 @@ VF_API void vf_catalog_close(struct vf_catalog *c); /* accepts NULL */
 /* @done of @total rows were read; both may be 0.  Not 0: sync returns that. */
 typedef int vf_catalog_progress_fn(void *arg, uint64_t done, uint64_t total);
 
+/*
+ * CRC32C of each record line of a shard, [n_rows], the caller's to free():
+ * codes.vix has them, which is read in higher layers.
+ * Returns 0; -errno, logged.
+ */
+typedef int vf_line_crcs_fn(struct vf_bucket *b, const char *index,
+			    const struct vf_shard_ref *r, uint32_t **out);
+
 struct vf_catalog_sync {
 	struct vf_bucket *bucket;	  /* borrowed */
 	const struct vf_state *state;	  /* borrowed */
 	vf_catalog_progress_fn *progress; /* may be NULL */
 	void *arg;
+	vf_line_crcs_fn *line_crcs; /* NULL: plain records are refused */
 	bool newest; /* the log ends at @state: what knows more is wrong */
 };
 
@@ -43,8 +52,9 @@ struct vf_catalog_sync {
  * not know, forgets what died.  Waits for another process that does the same.
  *
  * Returns 0; -EAGAIN it is ahead already: refresh the state; -EBADMSG and
- * -EREMOTEIO the bucket's; -ENOSPC; -EIO; logged.  What progress returned: the
- * catalog is as before, or between two commits and gone on with next time.
+ * -EREMOTEIO the bucket's; -EINVAL plain records and no line_crcs; -ENOSPC;
+ * -EIO; logged.  What progress returned: the catalog is as before, or between
+ * two commits and gone on with next time.
  */
 VF_API int vf_catalog_sync(struct vf_catalog *c,
 			   const struct vf_catalog_sync *s);

@@ -136,62 +136,107 @@ static int read_tail(struct vf_catalog_work *w, MDB_cursor *rows,
 	return err;
 }
 
-/* What is read ahead of the last whole line waits in @rest. */
-static int read_lines(struct vf_catalog_work *w, MDB_cursor *rows,
-		      const struct vf_catalog_wanted *want,
-		      struct vf_recordfile *f)
+/* The records of a shard on their way in. */
+struct reader {
+	struct vf_catalog_work *w;
+	MDB_cursor *rows;
+	const struct vf_catalog_wanted *want;
+	struct vf_recordfile *file;
+	uint32_t *crcs;	    /* of lines; NULL: frames had theirs */
+	struct vf_buf rest; /* read ahead of the last whole line */
+	uint64_t row;	    /* the next */
+};
+
+static int take_line(struct reader *r, const char *text, size_t len)
 {
-	VF_AUTO_BUF struct vf_buf rest = {0};
-	uint64_t off = 0, row = 0;
+	uint64_t row = r->row++;
 	int err = 0;
 
-	while (!err && off < vf_recordfile_len(f)) {
+	if (row >= r->want->n_rows)
+		return vf_recordfile_damaged(r->file, row);
+	if (vf_dead_has(r->want->dead, row))
+		return 0;
+	if (r->crcs && vf_crc32c(0, text, len) != r->crcs[row])
+		err = -EBADMSG;
+	if (!err)
+		err = add_row(r->w, r->rows, (uint32_t)row, text, len);
+	return err == -EBADMSG ? vf_recordfile_damaged(r->file, row) : err;
+}
+
+/* Whole lines of what was read; what is behind them stays. */
+static int take_lines(struct reader *r)
+{
+	struct vf_buf *rest = &r->rest;
+	size_t at = 0;
+	int err = 0;
+
+	while (!err && at < rest->len) {
+		const uint8_t *s = rest->data + at;
+		const uint8_t *end = memchr(s, '\n', rest->len - at);
+		if (!end)
+			break;
+		size_t len = (size_t)(end - s) + 1;
+		err = take_line(r, (const char *)s, len);
+		at += len;
+	}
+	memmove(rest->data, rest->data + at, rest->len - at);
+	rest->len -= at;
+	return !err && rest->len > VF_LINE_MAX
+		       ? vf_recordfile_damaged(r->file, r->row)
+		       : err;
+}
+
+static int read_lines(struct reader *r)
+{
+	uint64_t off = 0;
+	int err = 0;
+
+	while (!err && off < vf_recordfile_len(r->file)) {
 		const uint8_t *p;
-		size_t n, at = 0;
-		err = vf_recordfile_read(f, off, &p, &n);
+		size_t n;
+		err = vf_recordfile_read(r->file, off, &p, &n);
 		if (err || !n)
 			break;
 		off += n;
-		if (vf_buf_append(&rest, p, n))
-			return -ENOMEM;
-		while (!err && at < rest.len) {
-			const uint8_t *s = rest.data + at;
-			const uint8_t *end = memchr(s, '\n', rest.len - at);
-			if (!end)
-				break;
-			size_t len = (size_t)(end - s) + 1;
-			if (row == want->n_rows)
-				err = -EBADMSG;
-			else if (!vf_dead_has(want->dead, row))
-				err = add_row(w, rows, (uint32_t)row,
-					      (const char *)s, len);
-			row++;
-			at += len;
-		}
-		memmove(rest.data, rest.data + at, rest.len - at);
-		rest.len -= at;
-		if (rest.len > VF_LINE_MAX)
-			err = -EBADMSG;
+		err = vf_buf_append(&r->rest, p, n) ? -ENOMEM : take_lines(r);
 	}
-	if (!err && (rest.len || row != want->n_rows))
-		err = -EBADMSG;
+	if (!err && (r->rest.len || r->row != r->want->n_rows))
+		err = vf_recordfile_damaged(r->file, r->row);
 	return err;
+}
+
+/* Plain records are believed line by line. */
+static int fetch_crcs(struct reader *r)
+{
+	const struct vf_catalog_sync *s = r->w->s;
+
+	if (!vf_recordfile_is_plain(r->file))
+		return 0;
+	return s->line_crcs
+		       ? s->line_crcs(s->bucket, s->state->name, r->want->shard,
+				      &r->crcs)
+		       : vf_fail(-EINVAL,
+				 "%s: its records are not compressed, and "
+				 "nothing was given to check their lines by",
+				 r->want->shard->name);
 }
 
 static int read_shard(struct vf_catalog_work *w, MDB_cursor *rows,
 		      const struct vf_catalog_wanted *want)
 {
-	struct vf_recordfile *f;
+	struct reader r = {.w = w, .rows = rows, .want = want};
 	int err = vf_recordfile_open(w->s->bucket, w->s->state->name,
-				     want->shard, READ_WINDOW, &f);
+				     want->shard, READ_WINDOW, &r.file);
 
 	if (err)
 		return err;
-	err = read_lines(w, rows, want, f);
-	vf_recordfile_close(f);
-	return err == -EBADMSG ? vf_fail(err, "%s/%s: its records are damaged",
-					 w->s->state->name, want->name)
-			       : err;
+	err = fetch_crcs(&r);
+	if (!err)
+		err = read_lines(&r);
+	vf_recordfile_close(r.file);
+	vf_buf_fini(&r.rest);
+	free(r.crcs);
+	return err;
 }
 
 int vf_catalog_read_place(struct vf_catalog_work *w,

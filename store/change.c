@@ -157,8 +157,10 @@ static int refresh(struct vf_changer *c, bool *out_moved)
 /* Bring state and catalog to the same commit. */
 int vf_changer_look(struct vf_changer *c, struct vf_catalog_view **out)
 {
-	struct vf_catalog_sync s = {
-		.bucket = c->bucket, .progress = c->progress, .arg = c->arg};
+	struct vf_catalog_sync s = {.bucket = c->bucket,
+				    .progress = c->progress,
+				    .arg = c->arg,
+				    .line_crcs = c->line_crcs};
 	int err = c->catalog ? 0
 			     : vf_catalog_open(c->cache_dir, c->state->uuid,
 					       &c->catalog);

@@ -15,6 +15,7 @@ struct vf_changer {
 	const char *cache_dir;		  /* in, borrowed; NULL: the default */
 	vf_catalog_progress_fn *progress; /* in; may be NULL */
 	void *arg;			  /* in */
+	vf_line_crcs_fn *line_crcs;	  /* in; of vf_catalog_sync */
 	struct vf_state *state;		  /* owned; set by load, moves on */
 	struct vf_catalog *catalog;	  /* owned; opened when it is needed */
 	bool fresh; /* the state is as load found it, and no change began */

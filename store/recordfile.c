@@ -87,7 +87,7 @@ static int look_up(struct vf_recordfile *f, uint64_t want, struct vf_object *o)
 	return err;
 }
 
-/* A mount and a copy of one show NAME.zst as NAME. */
+/* A copy of what a mount shows has NAME for NAME.zst. */
 static int find_object(struct vf_recordfile *f, const struct vf_object_ref *ref)
 {
 	struct vf_object o;
@@ -151,6 +151,19 @@ void vf_recordfile_close(struct vf_recordfile *f)
 uint64_t vf_recordfile_len(const struct vf_recordfile *f)
 {
 	return f->len;
+}
+
+bool vf_recordfile_is_plain(const struct vf_recordfile *f)
+{
+	return !f->zstd;
+}
+
+int vf_recordfile_damaged(const struct vf_recordfile *f, uint64_t row)
+{
+	return vf_fail(-EBADMSG,
+		       "%s: the line of row %llu is damaged: copy the file "
+		       "again from its bucket or a backup",
+		       f->key, (unsigned long long)row);
 }
 
 /* Make the stored bytes [off, end) part of the window. */

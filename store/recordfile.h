@@ -1,6 +1,7 @@
 /*
  * Reading records.jsonl of a shard through a bucket: compressed as it is
- * stored, or plain as a mount and a copy of one show it.
+ * stored, each frame with a checksum (of a mount too, which opens it by that
+ * name), or plain as in a copy of what a mount shows, without any.
  */
 #ifndef VF_STORE_RECORDFILE_H
 #define VF_STORE_RECORDFILE_H
@@ -21,6 +22,10 @@ void vf_recordfile_close(struct vf_recordfile *f); /* accepts NULL */
 
 /* Bytes of all lines. */
 uint64_t vf_recordfile_len(const struct vf_recordfile *f);
+/* It is not compressed, so that reading it finds no damage. */
+bool vf_recordfile_is_plain(const struct vf_recordfile *f);
+/* Log that the line of @row is not what was written.  Returns -EBADMSG. */
+int vf_recordfile_damaged(const struct vf_recordfile *f, uint64_t row);
 
 /*
  * Some of the decompressed bytes from @off on (at least one, when there is

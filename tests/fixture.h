@@ -42,4 +42,7 @@ const char *vf_fixture_metadata(size_t row);
 const char *vf_fixture_file(const struct vf_fixture *f, size_t shard,
 			    const char *name);
 
+/* As a copy of what a mount shows: every records.jsonl is plain. */
+void vf_fixture_unpack(const struct vf_fixture *f);
+
 #endif

@@ -4,6 +4,7 @@
 #include "tests/fixture.h"
 #include "tests/test.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <xxhash.h>
 
@@ -246,4 +247,16 @@ const char *vf_fixture_file(const struct vf_fixture *f, size_t shard,
 	snprintf(path, sizeof(path), "%s/shard/%s/%s", f->path,
 		 f->shards[shard].name, name);
 	return path;
+}
+
+void vf_fixture_unpack(const struct vf_fixture *f)
+{
+	for (size_t i = 0; i < SHARDS; i++) {
+		unlink(vf_fixture_file(f, i, "records.jsonl.zst"));
+		VF_AUTO_FD int fd = open(vf_fixture_file(f, i, "records.jsonl"),
+					 O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+		if (fd < 0 ||
+		    vf_write_all(fd, f->lines[i].data, f->lines[i].len))
+			abort();
+	}
 }

@@ -75,29 +75,10 @@ static off_t size_of(const char *path)
 	return st.st_size;
 }
 
-static void write_file(const char *path, const void *data, size_t len)
-{
-	VF_AUTO_FD int fd =
-		open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	if (fd < 0 || vf_write_all(fd, data, len))
-		abort();
-}
-
 static struct vf_fixture *write_index(bool zstd)
 {
 	return vf_fixture_new(&(struct vf_fixture_options){
 		.metric = VF_EUCLIDEAN, .dtype = VF_F32, .zstd = zstd});
-}
-
-/* As the mount shows it: records.jsonl is plain. */
-static void unpack_records(const struct vf_fixture *f)
-{
-	for (size_t i = 0; i < VF_FIX_SHARDS; i++) {
-		unlink(vf_fixture_file(f, i, "records.jsonl.zst"));
-		write_file(vf_fixture_file(f, i, "records.jsonl"),
-			   f->lines[i].data, f->lines[i].len);
-	}
 }
 
 static int open_path(const char *path)
@@ -194,7 +175,7 @@ static void a_copy_of_a_mount_answers_alike(void)
 	CU_ASSERT_EQUAL_FATAL(system(command), 0);
 	snprintf(f->root, sizeof(f->root), "%s", dir);
 	snprintf(f->path, sizeof(f->path), "%s/things", dir);
-	unpack_records(f);
+	vf_fixture_unpack(f);
 	snprintf(path, sizeof(path), "%s", f->path);
 	CU_ASSERT_EQUAL_FATAL(vf_view_open(path, NULL, &v[1]), 0);
 	for (int i = 0; i < ROWS; i += 50)
@@ -377,7 +358,7 @@ static void a_damaged_line_is_named_and_never_shown(void)
 	const char *path;
 	float out[DIM];
 
-	unpack_records(f);
+	vf_fixture_unpack(f);
 	struct vf_view *v = open_index(f);
 	path = vf_fixture_file(f, 1, "records.jsonl");
 	/* The first line of shard 1 is row 300 of all. */

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <xxhash.h>
 
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "tools/walk.h"
 
@@ -93,6 +94,7 @@ static int open_catalog(struct audit *w, struct vf_changer *ch,
 	*ch = (struct vf_changer){.bucket = w->a->bucket,
 				  .index = w->a->index,
 				  .cache_dir = w->a->cache_dir,
+				  .line_crcs = vf_shard_line_crcs,
 				  .state = vf_state_copy(w->a->state)};
 	int err = ch->state ? vf_changer_look(ch, out)
 			    : vf_fail(-ENOMEM, "%s", strerror(ENOMEM));

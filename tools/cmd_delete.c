@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "index/index.h"
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "store/filter.h"
 #include "store/line.h"
@@ -231,6 +232,7 @@ static int run_delete(const struct vf_args *a)
 	struct vf_changer c = {.bucket = t.bucket,
 			       .index = t.index,
 			       .cache_dir = opt.cache_dir,
+			       .line_crcs = vf_shard_line_crcs,
 			       .progress = vf_progress_reading,
 			       .arg = &progress};
 	vf_progress_begin(&progress, "reading keys", 0, 0, a->common.quiet);

@@ -288,6 +288,7 @@ static int run_get(const struct vf_args *a)
 	g.ch = (struct vf_changer){.bucket = t.bucket,
 				   .index = t.index,
 				   .cache_dir = opt.cache_dir,
+				   .line_crcs = vf_shard_line_crcs,
 				   .progress = vf_progress_reading,
 				   .arg = &g.progress};
 	vf_progress_begin(&g.progress, "reading keys", 0, 0, a->common.quiet);

@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "store/util.h"
 #include "tools/audit.h"
@@ -66,7 +67,8 @@ static int rebuild_catalog(const struct vf_target *t)
 {
 	struct vf_changer ch = {.bucket = t->bucket,
 				.index = t->index,
-				.cache_dir = opt.cache_dir};
+				.cache_dir = opt.cache_dir,
+				.line_crcs = vf_shard_line_crcs};
 	struct vf_catalog_view *v = NULL;
 	int err = vf_changer_load(&ch);
 

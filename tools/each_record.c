@@ -5,6 +5,7 @@
  */
 #include "tools/each_record.h"
 
+#include "query/shard_codes.h"
 #include "store/recordfile.h"
 #include "tools/interrupt.h"
 
@@ -16,6 +17,8 @@ struct walk {
 	struct vf_records_pos *pos;
 	vf_records_fn *fn;
 	void *arg;
+	struct vf_recordfile *file; /* of the shard that is being read */
+	uint32_t *crcs;		    /* of its lines; NULL: frames had theirs */
 };
 
 /* ---- positions ----------------------------------------------------------------- */
@@ -83,6 +86,17 @@ static int visit_line(const struct walk *w, const struct vf_dead *dead,
 	return lives ? w->fn(w->arg, place, line, len) : 0;
 }
 
+/* Is the line of the next row, if it lives, the one that was written? */
+static int check_line(const struct walk *w, const char *line, size_t len)
+{
+	uint64_t row = w->pos->row;
+
+	if (!w->crcs || vf_dead_has(w->s->dead[w->pos->place], row) ||
+	    vf_crc32c(0, line, len) == w->crcs[row])
+		return 0;
+	return vf_recordfile_damaged(w->file, row);
+}
+
 /* Visit whole lines of @text and drop them from it; @skip lines are not. */
 static int visit_lines(const struct walk *w, struct vf_buf *text,
 		       uint64_t *skip)
@@ -99,8 +113,10 @@ static int visit_lines(const struct walk *w, struct vf_buf *text,
 			w->pos->off += len;
 			--*skip;
 		} else {
-			rc = visit_line(w, w->s->dead[w->pos->place], ref->name,
-					s, len);
+			rc = check_line(w, s, len);
+			if (!rc)
+				rc = visit_line(w, w->s->dead[w->pos->place],
+						ref->name, s, len);
 		}
 		s += len;
 	}
@@ -109,21 +125,18 @@ static int visit_lines(const struct walk *w, struct vf_buf *text,
 	return rc;
 }
 
-static int visit_shard(const struct walk *w)
+static int read_shard(const struct walk *w)
 {
 	const struct vf_shard_ref *ref = &w->s->shards[w->pos->place];
 	uint64_t off = w->pos->off, skip = off ? 0 : w->pos->row;
 	VF_AUTO_BUF struct vf_buf text = {0};
-	struct vf_recordfile *f;
-	int rc = vf_recordfile_open(w->t->bucket, w->t->index, ref, WINDOW, &f);
+	int rc = 0;
 
-	if (rc)
-		return rc;
 	while (!rc && w->pos->left && w->pos->row < ref->n_rows &&
-	       off < vf_recordfile_len(f)) {
+	       off < vf_recordfile_len(w->file)) {
 		const uint8_t *p;
 		size_t n;
-		rc = vf_recordfile_read(f, off, &p, &n);
+		rc = vf_recordfile_read(w->file, off, &p, &n);
 		if (!rc && vf_buf_append(&text, p, n))
 			rc = vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 		off += n;
@@ -132,7 +145,26 @@ static int visit_shard(const struct walk *w)
 		if (!rc && vf_interrupted())
 			rc = -ECANCELED;
 	}
-	vf_recordfile_close(f);
+	return !rc && w->pos->left && w->pos->row < ref->n_rows
+		       ? vf_recordfile_damaged(w->file, w->pos->row)
+		       : rc;
+}
+
+static int visit_shard(const struct walk *all)
+{
+	const struct vf_shard_ref *ref = &all->s->shards[all->pos->place];
+	struct walk w = *all;
+	int rc = vf_recordfile_open(w.t->bucket, w.t->index, ref, WINDOW,
+				    &w.file);
+
+	if (rc)
+		return rc;
+	if (vf_recordfile_is_plain(w.file))
+		rc = vf_shard_line_crcs(w.t->bucket, w.t->index, ref, &w.crcs);
+	if (!rc)
+		rc = read_shard(&w);
+	vf_recordfile_close(w.file);
+	free(w.crcs);
 	return rc;
 }
 
@@ -155,7 +187,8 @@ static int visit_tail(const struct walk *w)
 int vf_records_walk(const struct vf_target *t, const struct vf_state *s,
 		    struct vf_records_pos *pos, vf_records_fn *fn, void *arg)
 {
-	const struct walk w = {t, s, pos, fn, arg};
+	const struct walk w = {
+		.t = t, .s = s, .pos = pos, .fn = fn, .arg = arg};
 	int rc = 0;
 
 	while (!rc && pos->left && pos->place < n_places(s)) {

@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 
 #include "index/index.h"
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "store/thread.h"
 #include "tools/compaction.h"
@@ -403,6 +404,7 @@ int vf_feed_open(const struct vf_feed_options *opt, struct vf_state **state,
 	f->ch = (struct vf_changer){.bucket = opt->bucket,
 				    .index = opt->index,
 				    .cache_dir = opt->cache_dir,
+				    .line_crcs = vf_shard_line_crcs,
 				    .state = VF_STEAL(*state)};
 	pthread_mutex_init(&f->mtx, NULL);
 	pthread_cond_init(&f->changed, NULL);

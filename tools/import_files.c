@@ -11,6 +11,7 @@
 #include <stdio.h>
 
 #include "index/cluster.h"
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "tools/compare.h"
 #include "tools/interrupt.h"
@@ -66,6 +67,7 @@ static int skip_keys(struct import *im, struct vf_state *s)
 	struct vf_changer ch = {.bucket = im->o->target->bucket,
 				.index = im->o->target->index,
 				.cache_dir = im->o->put.cache_dir,
+				.line_crcs = vf_shard_line_crcs,
 				.state = s};
 	struct vf_catalog_view *v = NULL;
 	int err = vf_changer_look(&ch, &v);

@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "query/shard_codes.h"
 #include "store/change.h"
 #include "tools/compaction.h"
 #include "tools/interrupt.h"
@@ -68,6 +69,7 @@ static struct vf_changer begin_change(struct vf_attempt *a)
 	return (struct vf_changer){.bucket = a->in->bucket,
 				   .index = a->in->index,
 				   .cache_dir = a->in->cache_dir,
+				   .line_crcs = vf_shard_line_crcs,
 				   .progress = vf_progress_reading,
 				   .arg = &a->progress,
 				   .state = a->state,
