@@ -113,6 +113,26 @@ else
 	not_ok "an embedder" "$(cat err)"
 fi
 
+# ---- a writer that slept across a gc: its uploads are void, so it uploads again
+vectool put "$src/w" few.npy --keys few.keys -q
+newest() { vectool stat --json "$src/w" | jq .version; }
+for try in $(seq 20); do # until it is stopped between its first shard and its commit
+	at=$(newest)
+	vectool put "$src/w" base.npy --keys base.keys --shard-rows 50 -q 2>err &
+	pid=$!
+	until ls -d "$src/w/shard/$(printf %020d "$at")"-* >/dev/null 2>&1 || ! kill -0 $pid 2>/dev/null; do :; done
+	kill -STOP $pid 2>/dev/null && [ "$(newest)" = "$at" ] && break
+	kill -CONT $pid 2>/dev/null
+	wait $pid
+done
+for i in 1 2; do vectool put "$src/w" few.npy --keys few.keys --shard-rows 200 -q; done
+vectool gc "$src/w" --keep 1 --wait 0 -q
+kill -CONT $pid
+wait $pid
+is "a put that slept across a gc" "$? $(grep -c 'starting over' err)" "0 1"
+is "has all its rows there" "$(rows "$src/w" | jq .[0])" 3050
+check "and every object" vectool verify "$src/w" --deep
+
 # ---- deleted many at once, where the server can
 if with_s3sim; then
 	stat_of() { curl -s "$AWS_ENDPOINT_URL/_sim/stats" | jq ".$1"; }

@@ -1,6 +1,7 @@
 /*
- * One attempt at a put, as ingest.c (resolve, commit) and upload.c (rows into
- * shards or into the record) share it.
+ * One attempt at writing rows: upload.c makes shards of them, or what goes into
+ * the record; attempt.c commits that.  A put, that of a long-lived writer and a
+ * compaction are built of it.
  */
 #ifndef VF_TOOLS_ATTEMPT_H
 #define VF_TOOLS_ATTEMPT_H
@@ -56,6 +57,26 @@ struct vf_attempt {
  */
 int vf_attempt_upload(struct vf_attempt *a);
 
+/* Rows into the record, or into a shard when their metadata is too long. */
+int vf_attempt_carry(struct vf_attempt *a);
+
+/* It cannot be saved, though the next one may be. */
+#define VF_START_OVER (-ERESTART)
+
+/*
+ * May a record that follows @s, to which others have added, say what was
+ * uploaded?  Of rows that move, but for their tree and where they were.
+ */
+bool vf_attempt_fits(const struct vf_attempt *a, const struct vf_state *s);
+
+/*
+ * The record of what was uploaded or carried, in which the rows replace those of
+ * their keys.  State and catalog move on.
+ * Returns 0; VF_START_OVER; -EBUSY; -EINPROGRESS; -ECANCELED after a signal;
+ * those of vf_changer_resolve and vf_changer_commit; all but the first logged.
+ */
+int vf_attempt_commit(struct vf_attempt *a, uint64_t *out_replaced);
+
 /* What a user may want of memory; 0: the default. */
 uint64_t vf_attempt_ram(uint64_t want);
 
@@ -65,8 +86,5 @@ void vf_attempt_fini(struct vf_attempt *a);
 
 bool vf_config_same(const struct vf_index_config *a,
 		    const struct vf_index_config *b);
-
-/* Rows into the record, or into a shard when their metadata is too long. */
-int vf_attempt_carry(struct vf_attempt *a);
 
 #endif

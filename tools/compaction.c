@@ -19,9 +19,6 @@
 
 enum { ROUNDS = 5, COMMITS = 50 };
 
-/* An input went away: this round cannot be saved, though the next may be. */
-#define START_OVER (-ERESTART)
-
 struct vf_round {
 	struct vf_compact c;
 	struct vf_ingest in;	 /* what the attempt is told */
@@ -156,16 +153,13 @@ static int check_fit(const struct vf_round *r)
 {
 	const struct vf_state *s = r->a.state;
 
-	if (!s->configured || !vf_config_same(&s->config, &r->a.config) ||
-	    (r->a.follow.tree && !same_tree(r)) || !all_follow(r))
-		return START_OVER;
+	if (!vf_attempt_fits(&r->a, s) || (r->a.follow.tree && !same_tree(r)) ||
+	    !all_follow(r))
+		return VF_START_OVER;
 	for (size_t i = 0; i < r->n_places; i++)
 		if (r->places[i].shard[0] &&
 		    vf_state_shard(s, r->places[i].shard) == SIZE_MAX)
-			return START_OVER;
-	for (size_t i = 0; i < r->a.n_shards; i++)
-		if (vf_shard_head(r->a.shards[i].name) < s->oldest)
-			return START_OVER; /* may have been collected */
+			return VF_START_OVER;
 	return 0;
 }
 
@@ -431,7 +425,7 @@ static int write_round(struct vf_round *r, struct vf_compacted *out)
 		err = write_rows(r);
 	out->n_written = r->a.n_shards;
 	out->n_leaves = r->a.follow.n_leaves;
-	return err == -ENOENT && lost_inputs(r) ? START_OVER : err;
+	return err == -ENOENT && lost_inputs(r) ? VF_START_OVER : err;
 }
 
 void vf_round_free(struct vf_round *r)
@@ -530,9 +524,9 @@ static int refresh(struct vf_bucket *b, struct vf_state **state)
 static int run_rounds(const struct vf_compact *c, struct vf_state **state,
 		      struct vf_compacted *out)
 {
-	int err = START_OVER;
+	int err = VF_START_OVER;
 
-	for (int i = 0; err == START_OVER && i < ROUNDS; i++) {
+	for (int i = 0; err == VF_START_OVER && i < ROUNDS; i++) {
 		struct vf_round *r = NULL;
 		err = i ? refresh(c->bucket, state) : 0;
 		if (!err)
@@ -541,7 +535,7 @@ static int run_rounds(const struct vf_compact *c, struct vf_state **state,
 			err = vf_round_commit(r, state, out);
 		vf_round_free(r);
 	}
-	if (err == START_OVER)
+	if (err == VF_START_OVER)
 		err = vf_fail(-EBUSY,
 			      "%s: others keep compacting it; try again",
 			      c->target);
