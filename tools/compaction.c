@@ -454,6 +454,7 @@ static struct vf_round *new_round(const struct vf_compact *c,
 				   .target = c->target,
 				   .index = c->index,
 				   .scratch = c->scratch,
+				   .keeper = c->keeper,
 				   .quiet = c->quiet,
 				   .n_threads = c->n_threads};
 	r->a.in = &r->in;

@@ -8,6 +8,8 @@
 #include "store/compact.h"
 #include "tools/ingest.h"
 
+struct vf_tree_keeper;
+
 struct vf_compact {
 	struct vf_bucket *bucket; /* borrowed, as all below */
 	const char *target;	  /* for messages */
@@ -23,6 +25,7 @@ struct vf_compact {
 	bool repair, lost_tree;
 	const char *const *lost_codes; /* [n_lost_codes] names of shards */
 	size_t n_lost_codes;
+	struct vf_tree_keeper *keeper; /* NULL: none */
 	unsigned n_threads;
 };
 

@@ -61,6 +61,7 @@ int vf_direct_put(struct vf_direct *d, struct vf_changer *ch,
 			       .index = d->index,
 			       .cache_dir = ch->cache_dir,
 			       .scratch = d->scratch,
+			       .keeper = d->keeper,
 			       .quiet = true,
 			       .n_threads = 1};
 	int err = VF_START_OVER;

@@ -7,14 +7,17 @@
 
 #include "store/change.h"
 
+struct vf_tree_keeper;
+
 /* The caller's, kept from put to put. */
 struct vf_direct {
 	struct vf_bucket *bucket; /* borrowed, as all below */
 	const char *target;	  /* for messages */
 	const char *index;
-	const char *scratch; /* folder; NULL: default */
-	uint64_t ram;	     /* bytes; 0: default */
-	uint32_t bits;	     /* of codes; 0: found at the first put, and kept */
+	const char *scratch;	       /* folder; NULL: default */
+	uint64_t ram;		       /* bytes; 0: default */
+	struct vf_tree_keeper *keeper; /* NULL: none */
+	uint32_t bits; /* of codes; 0: found at the first put, and kept */
 };
 
 /*

@@ -26,6 +26,7 @@
 #include "store/thread.h"
 #include "tools/compaction.h"
 #include "tools/direct.h"
+#include "tools/kept_tree.h"
 #include "tools/keyset.h"
 #include "tools/progress.h"
 #include "tools/verb.h"
@@ -71,6 +72,7 @@ struct vf_feed {
 	struct helper fold, merge;
 	struct vf_changer ch;	 /* the committer's alone */
 	struct vf_direct direct; /* likewise */
+	struct vf_tree_keeper keeper;
 };
 
 void vf_group_fini(struct vf_group *g)
@@ -119,6 +121,7 @@ static struct vf_round *make_round(struct helper *h,
 			       .index = o->index,
 			       .ram = o->ram ? o->ram : helper_ram,
 			       .scratch = o->scratch,
+			       .keeper = &h->feed->keeper,
 			       .quiet = true,
 			       .tail_only = !h->merges,
 			       .shards_only = h->merges,
@@ -385,6 +388,7 @@ static void free_feed(struct vf_feed *f)
 		vf_group_fini(&g);
 	}
 	vf_changer_fini(&f->ch);
+	vf_tree_keeper_fini(&f->keeper);
 	if (f->failed_fd >= 0)
 		close(f->failed_fd);
 	pthread_cond_destroy(&f->changed);
@@ -408,10 +412,12 @@ int vf_feed_open(const struct vf_feed_options *opt, struct vf_state **state,
 				    .state = VF_STEAL(*state)};
 	pthread_mutex_init(&f->mtx, NULL);
 	pthread_cond_init(&f->changed, NULL);
+	vf_tree_keeper_init(&f->keeper);
 	f->direct = (struct vf_direct){.bucket = opt->bucket,
 				       .target = opt->target,
 				       .index = opt->index,
 				       .scratch = opt->scratch,
+				       .keeper = &f->keeper,
 				       .ram = opt->ram ? opt->ram : helper_ram};
 	f->merge.merges = true;
 	f->failed_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -5,7 +5,6 @@
 #include "tools/follow.h"
 
 #include <stdio.h>
-#include <xxhash.h>
 
 #include "tools/progress.h"
 #include "tools/rows.h"
@@ -17,21 +16,12 @@ enum {
 	ROWS_PER_LEAF_MIN = 8,	  /* a sample of fewer makes no leaves */
 	SHARE_ROWS = 1 << 14,	  /* that tell how rows divide among leaves */
 	SHARE_OF = 16,		  /* and are not more than one of so many */
-	TREE_LEN_MAX = 1 << 30,
 };
 
 struct sample {
 	float *x;
 	size_t n;
 };
-
-static char *tree_key(const char *index, const struct vf_tree_ref *ref)
-{
-	char *key;
-
-	return asprintf(&key, "%s/tree/%s", index, ref->object.name) < 0 ? NULL
-									 : key;
-}
 
 /* ---- the sample ------------------------------------------------------------------ */
 
@@ -77,7 +67,7 @@ static int upload_tree(const struct vf_follow_options *o, struct vf_follow *f,
 	snprintf(f->ref.object.name, sizeof(f->ref.object.name), "%s.vit",
 		 name);
 	f->ref.n_leaves = f->n_leaves;
-	VF_AUTO_FREE char *key = tree_key(o->index, &f->ref);
+	VF_AUTO_FREE char *key = vf_tree_key(o->index, &f->ref);
 	if (!key)
 		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
 	f->is_new = true;
@@ -85,27 +75,15 @@ static int upload_tree(const struct vf_follow_options *o, struct vf_follow *f,
 			       &f->ref.object);
 }
 
-/* From the bytes that will be read again, so that all see the same tree. */
-static int open_file(const struct vf_follow_options *o, struct vf_follow *f,
-		     const void *p, size_t len)
+static int take_tree(struct vf_follow *f, int err, struct vf_kept_tree *t)
 {
-	struct vf_tree_file file;
-	const char *why;
-	int err = vf_tree_validate(p, len, &file, &why);
-
-	if (!err && (file.view.dim != o->config->dim ||
-		     file.view.metric != o->config->metric)) {
-		err = -EBADMSG;
-		why = "it belongs to another index";
-	}
 	if (err)
-		return vf_fail(err, "%s: tree %s: %s", o->index,
-			       f->ref.object.name, why);
-	f->n_leaves = file.view.n_leaves;
-	err = vf_tree_new(&file, o->config->rotation_seed, &f->tree);
-	if (!err)
-		err = vf_cluster_new(&file.view, &f->cluster);
-	return err;
+		return err;
+	f->kept = t;
+	f->tree = t->tree;
+	f->cluster = t->cluster;
+	f->n_leaves = t->n_leaves;
+	return 0;
 }
 
 static int train(const struct vf_follow_options *o, struct vf_follow *f,
@@ -130,8 +108,12 @@ static int train(const struct vf_follow_options *o, struct vf_follow *f,
 	if (err)
 		vf_fail(err, "%s: %s", o->index, vf_strerror(err));
 	vf_cluster_free(c);
+	/* From the bytes that will be read again, so that all see the same. */
+	struct vf_kept_tree *t = NULL;
 	if (!err)
-		err = open_file(o, f, file.data, file.len);
+		err = vf_kept_tree_parse(o->index, o->config, &f->ref,
+					 file.data, file.len, &t);
+	err = take_tree(f, err, t);
 	return err ? err : upload_tree(o, f, &file);
 }
 
@@ -174,32 +156,17 @@ static int make_tree(const struct vf_follow_options *o, struct vf_follow *f)
 	return err;
 }
 
-/* ---- the tree that is there ---------------------------------------------------------- */
+/* ---- both ------------------------------------------------------------------------------ */
 
 static int load_tree(const struct vf_follow_options *o, struct vf_follow *f)
 {
-	void *p = NULL;
-	size_t len;
+	struct vf_kept_tree *t = NULL;
 
 	f->ref = o->state->tree;
-	VF_AUTO_FREE char *key = tree_key(o->index, &f->ref);
-	if (!key)
-		return vf_fail(-ENOMEM, "%s", strerror(ENOMEM));
-	int err = vf_bucket_get_all(o->bucket, key, TREE_LEN_MAX, &p, &len);
-	if (err == -ENOENT)
-		return vf_fail(err, "%s: is not there", key);
-	if (err)
-		return err;
-	if (len != f->ref.object.stored_len ||
-	    XXH3_64bits(p, len) != f->ref.object.checksum)
-		err = vf_fail(-EBADMSG, "%s: its checksum is wrong", key);
-	if (!err)
-		err = open_file(o, f, p, len);
-	free(p);
-	return err;
+	int err = vf_kept_tree_get(o->keeper, o->bucket, o->index, o->config,
+				   &f->ref, &t);
+	return take_tree(f, err, t);
 }
-
-/* ---- both ------------------------------------------------------------------------------ */
 
 static int find_shares(const struct vf_follow_options *o, struct vf_follow *f)
 {
@@ -241,8 +208,7 @@ int vf_follow_open(const struct vf_follow_options *opt, struct vf_follow *out)
 
 void vf_follow_fini(struct vf_follow *f)
 {
-	vf_tree_free(f->tree);
-	vf_cluster_free(f->cluster);
+	vf_kept_tree_put(f->kept);
 	free(f->shares);
 	*f = (struct vf_follow){0};
 }
@@ -250,7 +216,7 @@ void vf_follow_fini(struct vf_follow *f)
 void vf_follow_remove(struct vf_bucket *b, const char *index,
 		      const struct vf_follow *f)
 {
-	VF_AUTO_FREE char *key = f->is_new ? tree_key(index, &f->ref) : NULL;
+	VF_AUTO_FREE char *key = f->is_new ? vf_tree_key(index, &f->ref) : NULL;
 
 	if (key)
 		vf_bucket_delete(b, key);

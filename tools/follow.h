@@ -5,7 +5,7 @@
 #define VF_TOOLS_FOLLOW_H
 
 #include "index/tree.h"
-#include "store/commit.h"
+#include "tools/kept_tree.h"
 #include "tools/source.h"
 
 struct vf_follow_options {
@@ -14,16 +14,18 @@ struct vf_follow_options {
 	const struct vf_state *state; /* NULL: no such index */
 	const struct vf_index_config *config;
 	struct vf_source *source;
-	uint64_t head;	   /* when the upload began */
-	uint64_t ram;	   /* bytes, for the sample */
-	uint32_t n_leaves; /* of a new tree; 0: by rows; 1: none */
+	uint64_t head;		       /* when the upload began */
+	uint64_t ram;		       /* bytes, for the sample */
+	uint32_t n_leaves;	       /* of a new tree; 0: by rows; 1: none */
+	struct vf_tree_keeper *keeper; /* NULL: none */
 	unsigned n_threads;
 	bool quiet;
 };
 
 struct vf_follow {
-	struct vf_tree *tree; /* NULL: none, a flat shard is best */
-	struct vf_cluster *cluster;
+	struct vf_kept_tree *kept;  /* NULL: none, a flat shard is best */
+	const struct vf_tree *tree; /* of it, as the next two */
+	const struct vf_cluster *cluster;
 	uint32_t n_leaves;
 	uint32_t *shares; /* [n_leaves]: rows of each in a sample */
 	bool is_new;	  /* uploaded: to be set by the record, or removed */

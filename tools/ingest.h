@@ -22,6 +22,8 @@ struct vf_wish {
 	uint32_t bits; /* of the codes of this put's shards; 0: 1 */
 };
 
+struct vf_tree_keeper;
+
 struct vf_ingest {
 	struct vf_bucket *bucket; /* borrowed, as all below */
 	const char *target;	  /* for messages */
@@ -35,6 +37,7 @@ struct vf_ingest {
 	uint64_t ram;	       /* bytes for sample and sorting; 0: default */
 	uint32_t n_leaves;     /* of a new tree; 0: by rows; 1: none */
 	const char *scratch;   /* folder for sorting; NULL: default */
+	struct vf_tree_keeper *keeper; /* NULL: none */
 	bool compress, quiet;
 	unsigned n_threads;
 };

@@ -88,6 +88,7 @@ static int find_tree(struct vf_attempt *a)
 					.head = a->state ? a->state->head : 0,
 					.ram = a->ram,
 					.n_leaves = n_leaves,
+					.keeper = in->keeper,
 					.n_threads = in->n_threads,
 					.quiet = in->quiet};
 
