@@ -4,11 +4,15 @@
  */
 #include "tools/writer.h"
 
+#include <pthread.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <xxhash.h>
 
 #include "store/frames.h"
 #include "store/npy.h"
+#include "store/thread.h"
+#include "store/thread.h"
 
 enum { RECORDS_LEVEL = 3, VECTORS_LEVEL = 1 };
 enum { SEND_LEN = 1 << 20 }; /* compressed bytes gathered before a write */
@@ -204,13 +208,40 @@ static int write_codes(struct vf_writer *w)
 			       &w->ref->codes);
 }
 
+struct ending {
+	struct stream *stream;
+	pthread_t thread;
+	bool started;
+	int err;
+};
+
+static void *run_ending(void *arg)
+{
+	struct ending *e = arg;
+
+	e->err = finish_stream(e->stream);
+	return NULL;
+}
+
+/* Each waits for the bucket: beside each other they wait once. */
 int vf_writer_finish(struct vf_writer *w)
 {
-	int err = write_codes(w);
+	struct ending ends[] = {{.stream = &w->vectors},
+				{.stream = &w->records}};
+	int err;
 
-	if (!err)
-		err = finish_stream(&w->records);
-	return err ? err : finish_stream(&w->vectors);
+	for (size_t i = 0; i < VF_N(ends); i++)
+		ends[i].started = !vf_thread_start(&ends[i].thread, run_ending,
+						   &ends[i]);
+	err = write_codes(w);
+	for (size_t i = 0; i < VF_N(ends); i++) {
+		if (ends[i].started)
+			pthread_join(ends[i].thread, NULL);
+		else
+			run_ending(&ends[i]);
+		err = err ? err : ends[i].err;
+	}
+	return err;
 }
 
 void vf_writer_free(struct vf_writer *w)
