@@ -10,9 +10,11 @@
 #include <stdio.h>
 
 enum {
-	WINDOW = 64,		/* requests: the records after a checkpoint */
-	WINDOW_LEN = 32 << 20,	/* bytes of buffers, or one object */
-	SIZE_UNKNOWN = 1 << 20, /* to begin with */
+	WINDOW = 64,	       /* requests: the records after a checkpoint */
+	WINDOW_LEN = 64 << 20, /* bytes of buffers, or one object */
+	/* Of a size that nobody told: most records have fewer bytes, memory is
+	 * taken as they come, and to ask for more costs nothing. */
+	SIZE_UNKNOWN = 9 << 20,
 };
 static_assert(WINDOW >= (int)VF_CHECKPOINT_EVERY, "one round");
 
@@ -181,6 +183,9 @@ int vf_log_fetch_next(struct vf_log_fetch *f, void **out_bytes, size_t *out_len)
 		return s->err;
 	if (s->size != s->len) /* longer than was thought */
 		return vf_bucket_get_all(f->b, key, f->max, out_bytes, out_len);
+	uint8_t *fit = s->len < s->cap ? realloc(p, s->len + 1) : NULL;
+	if (fit)
+		p = fit;
 	p[s->len] = '\0';
 	*out_len = s->len;
 	*out_bytes = VF_STEAL(p);
