@@ -37,7 +37,10 @@ enum {
 	DIRECT_LEN = 16 << 20, /* that wait, and become a shard */
 	SHARD_LEN = 32 << 20,  /* of that shard, at most */
 	MERGE_LATE = 8,	       /* new shards, and no merge is put off more */
-	TAIL_STOP = 4,	       /* times what is folded, and commits wait */
+	/* Times what is a long tail: it is folded, and commits wait. */
+	TAIL_FOLD = 2,
+	TAIL_STOP = 4,
+	QUIET_MS = 1000, /* without rows, and a long tail is folded, too */
 	RETRY_NS = 1000000000, /* after a round that failed */
 	IDLE_NICE = 19,
 };
@@ -180,10 +183,23 @@ static void wake(struct vf_feed *f, struct helper *h)
 	pthread_cond_broadcast(&f->changed);
 }
 
-/* After a commit, holding the mutex. */
+/* Readers hold the tail in memory and score it row by row: it has an end. */
+static bool tail_is(const struct vf_feed *f, uint64_t times_long)
+{
+	struct vf_state_counts n;
+
+	vf_state_count(f->ch.state, &n);
+	return n.tail_len > times_long * VF_TAIL_LEN ||
+	       f->ch.state->n_tail > times_long * VF_TAIL_RECORDS;
+}
+
+/*
+ * After a commit, holding the mutex.  A fold costs the same few requests and
+ * commit however short the tail is: while rows come it takes more of them.
+ */
 static void wake_helpers(struct vf_feed *f)
 {
-	if (vf_tail_is_long(f->ch.state))
+	if (tail_is(f, TAIL_FOLD))
 		wake(f, &f->fold);
 	/* A merge can wait, rows should not: it takes more shards then. */
 	size_t n = f->ch.state->n_shards;
@@ -319,16 +335,10 @@ static int commit_next(struct vf_feed *f)
 
 /* ---- the committer -------------------------------------------------------------------------- */
 
-/* Readers hold the tail in memory and score it row by row: it has an end. */
 static bool has_to_wait(const struct vf_feed *f)
 {
-	struct vf_state_counts n;
-
-	if (f->fold.status == IDLE || f->closing)
-		return false; /* nobody would end it */
-	vf_state_count(f->ch.state, &n);
-	return n.tail_len > TAIL_STOP * (uint64_t)VF_TAIL_LEN ||
-	       f->ch.state->n_tail > TAIL_STOP * VF_TAIL_RECORDS;
+	/* Else nobody would end it. */
+	return f->fold.status != IDLE && !f->closing && tail_is(f, TAIL_STOP);
 }
 
 /* False: there is nothing to do. */
@@ -358,6 +368,19 @@ static bool is_done(const struct vf_feed *f)
 	       f->merge.status == IDLE && (!f->n || f->err || f->abandon);
 }
 
+/* Until something may be to be done. */
+static void wait_for_change(struct vf_feed *f)
+{
+	uint64_t until = vf_now_ns() + QUIET_MS * UINT64_C(1000000);
+	const struct timespec t = {(time_t)(until / 1000000000),
+				   (long)(until % 1000000000)};
+
+	if (f->n || f->err || f->fold.status != IDLE || !tail_is(f, 1))
+		pthread_cond_wait(&f->changed, &f->mtx);
+	else if (pthread_cond_timedwait(&f->changed, &f->mtx, &t) == ETIMEDOUT)
+		wake(f, &f->fold);
+}
+
 static void *run_committer(void *arg)
 {
 	struct vf_feed *f = arg;
@@ -366,7 +389,7 @@ static void *run_committer(void *arg)
 	wake_helpers(f);
 	while (!is_done(f))
 		if (!step(f))
-			pthread_cond_wait(&f->changed, &f->mtx);
+			wait_for_change(f);
 	pthread_mutex_unlock(&f->mtx);
 	return NULL;
 }
@@ -379,6 +402,17 @@ static void start_helper(struct vf_feed *f, struct helper *h)
 	h->n_seen = f->ch.state->n_shards;
 	h->started =
 		!f->opt.no_folds && !vf_thread_start(&h->thread, run_helper, h);
+}
+
+static void init_sync(struct vf_feed *f)
+{
+	pthread_condattr_t a;
+
+	pthread_mutex_init(&f->mtx, NULL);
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	pthread_cond_init(&f->changed, &a);
+	pthread_condattr_destroy(&a);
 }
 
 static void free_feed(struct vf_feed *f)
@@ -410,8 +444,7 @@ int vf_feed_open(const struct vf_feed_options *opt, struct vf_state **state,
 				    .cache_dir = opt->cache_dir,
 				    .line_crcs = vf_shard_line_crcs,
 				    .state = VF_STEAL(*state)};
-	pthread_mutex_init(&f->mtx, NULL);
-	pthread_cond_init(&f->changed, NULL);
+	init_sync(f);
 	vf_tree_keeper_init(&f->keeper);
 	f->direct = (struct vf_direct){.bucket = opt->bucket,
 				       .target = opt->target,
