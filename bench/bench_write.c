@@ -37,6 +37,8 @@ static const char help[] =
 	"  --dir DIR        for everything that is made (TMPDIR, /tmp)\n"
 	"  --help\n";
 
+enum { MORE_MAX = 200000 };
+
 struct write_set set = {.rows = 100000,
 			.base = 20000,
 			.dim = 1024,
@@ -69,29 +71,52 @@ const float *write_map(const char *path, uint64_t *out_rows)
 	return (const float *)(p + npy.data_off);
 }
 
-/* An index "v" in the server, and queries like its rows. */
+/* The first rows of set.x as a file. */
+static void write_base(const char *path)
+{
+	const struct vf_npy npy = {
+		.dtype = VF_F32, .n_rows = set.base, .dim = set.dim};
+	uint8_t header[VF_NPY_DATA_OFF];
+	FILE *f = fopen(path, "we");
+
+	vf_npy_header(&npy, header);
+	if (!f || fwrite(header, sizeof(header), 1, f) != 1 ||
+	    fwrite(set.x, set.dim * sizeof(float), set.base, f) != set.base ||
+	    fclose(f))
+		bench_fail(path);
+}
+
+/*
+ * An index "v" in the server, rows to be put into it, and queries like them.
+ * None of those rows comes twice in UPSERTS_PER_S * set.seconds: copies lie
+ * beside each other whatever the tree.
+ */
 static void make_base(void)
 {
-	char index[600], queries[BENCH_PATH], rows[16], dim[16], n[16],
-		bits[16];
-	uint64_t n_rows;
+	char index[600], all[BENCH_PATH], base[BENCH_PATH], queries[BENCH_PATH],
+		rows[16], dim[16], n[16], bits[16];
+	uint64_t n_queries;
 
 	bench.len = 1 << 20;
 	bench_serve(false);
-	write_path("base.npy", set.base_npy);
+	write_path("all.npy", all);
+	write_path("base.npy", base);
 	write_path("queries.npy", queries);
 	snprintf(index, sizeof(index), "%s/v", bench.url);
-	snprintf(rows, sizeof(rows), "%u", set.base);
+	snprintf(rows, sizeof(rows), "%u",
+		 set.base + VF_MIN(set.seconds * UPSERTS_PER_S, MORE_MAX));
 	snprintf(dim, sizeof(dim), "%u", set.dim);
 	snprintf(n, sizeof(n), "%u", set.queries);
 	snprintf(bits, sizeof(bits), "%u", set.bits);
 	bench_tool((const char *const[]){"gen", "--rows", rows, "--dim", dim,
 					 "--queries", n, "--queries-out",
-					 queries, "-q", set.base_npy, NULL});
-	bench_tool((const char *const[]){"put", index, set.base_npy, "--bits",
-					 bits, "-q", NULL});
-	set.x = write_map(set.base_npy, &n_rows);
-	set.q = write_map(queries, &n_rows);
+					 queries, "-q", all, NULL});
+	set.x = write_map(all, &set.n_x);
+	set.q = write_map(queries, &n_queries);
+	write_base(base);
+	bench_tool((const char *const[]){"put", index, base, "--bits", bits,
+					 "-q", NULL});
+	unlink(base);
 }
 
 /* ---- options -------------------------------------------------------------------------- */

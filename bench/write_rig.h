@@ -6,6 +6,8 @@
 
 #include "bench/mount_rig.h"
 
+enum { UPSERTS_PER_S = 5000 }; /* beside queries */
+
 struct write_set {
 	uint32_t rows;	    /* of the bulk put */
 	uint32_t base;	    /* of the index that is upserted into */
@@ -14,8 +16,8 @@ struct write_set {
 	uint32_t in_flight; /* batches handed over and not acknowledged */
 	uint32_t seconds;   /* of upserts */
 	uint32_t queries;
-	char base_npy[BENCH_PATH];
-	const float *x; /* [base][dim] of base_npy */
+	uint64_t n_x;	/* base, and rows to be put */
+	const float *x; /* [n_x][dim] */
 	const float *q; /* [queries][dim] */
 };
 extern struct write_set set;

@@ -23,7 +23,7 @@ struct upserts {
 	uint64_t n_put, n_acked, n_commits; /* [mtx] batches; tags are n_put */
 	uint64_t *begun_ns;		    /* [BATCHES_MAX], of each */
 	double *ms;			    /* [BATCHES_MAX] */
-	uint64_t next_key, seed;
+	uint64_t next_key, next_row, seed;
 	struct writer_result *result;
 };
 
@@ -59,7 +59,7 @@ static int add_row(struct upserts *u, struct vf_group *g, uint32_t i,
 	size_t n = (size_t)snprintf(key, sizeof(key), "%llu",
 				    (unsigned long long)key_number);
 	uint64_t hash = vf_key_hash(key, n);
-	const float *x = set.x + vf_splitmix64(&u->seed) % set.base * set.dim;
+	const float *x = set.x + u->next_row++ % set.n_x * set.dim;
 	int err = vf_record_line_append(key, n, metadata, strlen(metadata),
 					&g->lines);
 	vf_put_le32(len, (uint32_t)(g->lines.len - before));
@@ -136,6 +136,7 @@ static int run_writer(struct writer_result *r, uint32_t rows_per_s)
 		return 1;
 	u.next_key = s->head * 10000000; /* nobody's yet */
 	u.seed = s->head;
+	u.next_row = set.base;
 	if (vf_feed_open(&opt, &s, &feed))
 		return 1;
 	uint64_t start = vf_now_ns();
