@@ -69,6 +69,8 @@ struct vf_feed {
 	struct vf_group queue[QUEUE];
 	unsigned first, n;
 	bool closing, abandon;
+	bool rested; /* the last fold was given, if there is one */
+	bool ended;  /* the committer */
 	int err;
 	int failed_fd; /* [fixed] */
 	uint64_t unknown;
@@ -149,7 +151,7 @@ static void *run_helper(void *arg)
 		setpriority(PRIO_PROCESS, (id_t)gettid(), IDLE_NICE);
 	vf_progress_aside();
 	pthread_mutex_lock(&f->mtx);
-	while (!f->closing || h->status == GIVEN) {
+	while (!f->ended || h->status == GIVEN) {
 		if (h->status != GIVEN) {
 			pthread_cond_wait(&f->changed, &f->mtx);
 			continue;
@@ -172,7 +174,7 @@ static void *run_helper(void *arg)
 /* Give @h the newest state. */
 static void wake(struct vf_feed *f, struct helper *h)
 {
-	if (!h->started || h->status != IDLE || f->closing ||
+	if (!h->started || h->status != IDLE ||
 	    (h->failed_ns && vf_now_ns() - h->failed_ns < RETRY_NS))
 		return;
 	h->from = vf_state_copy(f->ch.state);
@@ -199,6 +201,8 @@ static bool tail_is(const struct vf_feed *f, uint64_t times_long)
  */
 static void wake_helpers(struct vf_feed *f)
 {
+	if (f->closing)
+		return;
 	if (tail_is(f, TAIL_FOLD))
 		wake(f, &f->fold);
 	/* A merge can wait, rows should not: it takes more shards then. */
@@ -381,15 +385,32 @@ static void wait_for_change(struct vf_feed *f)
 		wake(f, &f->fold);
 }
 
+/* Once, when nothing else comes: the next reader need not read a long tail. */
+static void fold_rest(struct vf_feed *f)
+{
+	if (!f->closing || f->rested || f->n || f->fold.status != IDLE)
+		return;
+	f->rested = true;
+	if (!f->err && !f->abandon && tail_is(f, 1))
+		wake(f, &f->fold);
+}
+
+static void end_helpers(struct vf_feed *f)
+{
+	f->ended = true;
+	pthread_cond_broadcast(&f->changed);
+}
+
 static void *run_committer(void *arg)
 {
 	struct vf_feed *f = arg;
 
 	pthread_mutex_lock(&f->mtx);
 	wake_helpers(f);
-	while (!is_done(f))
+	for (fold_rest(f); !is_done(f); fold_rest(f))
 		if (!step(f))
 			wait_for_change(f);
+	end_helpers(f);
 	pthread_mutex_unlock(&f->mtx);
 	return NULL;
 }
@@ -493,13 +514,15 @@ int vf_feed_close(struct vf_feed *f, bool abandon, uint64_t *out_unknown)
 	f->closing = true;
 	f->abandon = abandon;
 	pthread_cond_broadcast(&f->changed);
+	if (!f->started)
+		end_helpers(f);
 	pthread_mutex_unlock(&f->mtx);
+	if (f->started)
+		pthread_join(f->committer, NULL);
 	if (f->fold.started)
 		pthread_join(f->fold.thread, NULL);
 	if (f->merge.started)
 		pthread_join(f->merge.thread, NULL);
-	if (f->started)
-		pthread_join(f->committer, NULL);
 	int err = f->err;
 	if (out_unknown)
 		*out_unknown = f->unknown;

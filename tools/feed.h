@@ -61,8 +61,8 @@ int vf_feed_put(struct vf_feed *f, struct vf_group *g);
 int vf_feed_failed_fd(const struct vf_feed *f);
 
 /*
- * What waits is committed, or dropped with @abandon; a fold that is under way
- * is finished, or dropped.  Frees the feed; accepts NULL.
+ * What waits is committed and a long tail folded, or all is dropped with
+ * @abandon.  Frees the feed; accepts NULL.
  *
  * @out_unknown  tag of the last group of a commit whose outcome is unknown;
  *               may be NULL
