@@ -5,13 +5,11 @@
 #include "tools/writer.h"
 
 #include <pthread.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <xxhash.h>
 
 #include "store/frames.h"
 #include "store/npy.h"
-#include "store/thread.h"
 #include "store/thread.h"
 
 enum { RECORDS_LEVEL = 3, VECTORS_LEVEL = 1 };
@@ -231,8 +229,8 @@ int vf_writer_finish(struct vf_writer *w)
 	int err;
 
 	for (size_t i = 0; i < VF_N(ends); i++)
-		ends[i].started = !vf_thread_start(&ends[i].thread, run_ending,
-						   &ends[i]);
+		ends[i].started =
+			!vf_thread_start(&ends[i].thread, run_ending, &ends[i]);
 	err = write_codes(w);
 	for (size_t i = 0; i < VF_N(ends); i++) {
 		if (ends[i].started)
