@@ -51,17 +51,36 @@ find_wanted(struct vf_catalog_work *w, const char name[VF_CATALOG_NAME_LEN])
 	return NULL;
 }
 
-static bool bit_is_set(const uint8_t *bits, uint64_t i)
+/*
+ * Dead rows are compared by 64: every commit looks at all rows of the index.
+ * @bits  of a place as stored, (n_rows + 7) / 8 bytes
+ */
+static uint64_t stored_word(const uint8_t *bits, uint64_t n_rows, uint64_t word)
 {
-	return bits[i / 8] >> i % 8 & 1;
+	size_t len = (size_t)VF_MIN((n_rows + 7) / 8 - 8 * word, UINT64_C(8));
+	uint8_t bytes[8] = {0};
+
+	memcpy(bytes, bits + 8 * word, len);
+	return vf_le64(bytes);
+}
+
+static uint64_t dead_word(const struct vf_dead *d, uint64_t word)
+{
+	return d ? d->bits[word] : 0;
+}
+
+static uint32_t first_bit(uint64_t word)
+{
+	return (uint32_t)__builtin_ctzll(word);
 }
 
 /* A row that was dead lives: another history, the place is read again. */
 static bool rose_again(const struct place_disk *p,
 		       const struct vf_catalog_wanted *want)
 {
-	for (uint64_t i = 0; i < want->n_rows; i++)
-		if (bit_is_set(p->dead, i) && !vf_dead_has(want->dead, i))
+	for (uint64_t i = 0; i < (want->n_rows + 63) / 64; i++)
+		if (stored_word(p->dead, want->n_rows, i) &
+		    ~dead_word(want->dead, i))
 			return true;
 	return false;
 }
@@ -79,9 +98,8 @@ int vf_catalog_put_place(struct vf_catalog_work *w, uint32_t id,
 	struct place_disk *p = (struct place_disk *)b->data;
 	p->n_rows = (uint32_t)want->n_rows;
 	memcpy(p->name, want->name, sizeof(p->name));
-	for (uint64_t i = 0; i < want->n_rows; i++)
-		if (vf_dead_has(want->dead, i))
-			p->dead[i / 8] |= (uint8_t)(1 << i % 8);
+	for (uint64_t i = 0; want->dead && i < bits; i++)
+		p->dead[i] = (uint8_t)(want->dead->bits[i / 8] >> i % 8 * 8);
 	p->crc = vf_catalog_crc(&key, p, b->len);
 	val = (MDB_val){b->len, p};
 	return vf_catalog_errno(mdb_put(w->txn, w->c->places, &key, &val, 0));
@@ -207,11 +225,14 @@ static int forget_dead(struct vf_catalog_work *w, uint32_t id,
 	err = vf_catalog_errno(mdb_cursor_open(w->txn, w->c->rows, &cursor));
 	if (err)
 		return err;
-	for (uint64_t i = 0; !err && want->dead && i < want->n_rows; i++) {
-		if (bit_is_set(was, i) || !vf_dead_has(want->dead, i))
-			continue;
-		any = true;
-		err = forget_dead_row(w, cursor, id, (uint32_t)i);
+	for (uint64_t i = 0; !err && i < (want->n_rows + 63) / 64; i++) {
+		uint64_t died = dead_word(want->dead, i) &
+				~stored_word(was, want->n_rows, i);
+		any |= died != 0;
+		for (; !err && died; died &= died - 1)
+			err = forget_dead_row(w, cursor, id,
+					      (uint32_t)(64 * i) +
+						      first_bit(died));
 	}
 	mdb_cursor_close(cursor);
 	return err || !any ? err : vf_catalog_put_place(w, id, want);
