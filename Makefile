@@ -158,7 +158,7 @@ $(BIN)/example: $(call obj,tools/example.c) $(B)/libvecfs.a
 	$(link)
 $(BIN)/unit: $(call obj,$(test_src) $(wildcard tools/format*.c) tools/zip.c \
 		tools/scratchfile.c tools/interrupt.c tools/relay.c \
-		tools/sorter.c) $(B)/libvecfs.a
+		tools/sorter.c tools/kept_tree.c) $(B)/libvecfs.a
 	$(call say,LD,$@)
 	$(link) $(cunit_libs) $(format_libs)
 $(BIN)/s3sim: $(call obj,$(wildcard tests/s3sim*.c)) $(B)/libvecfs.a
