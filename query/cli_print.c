@@ -31,13 +31,13 @@ static int append_cost(const struct vf_cost *c, struct vf_buf *out)
 		out,
 		"\"cost\":{\"repeated\":%s,\"rounds\":%u,\"gets\":%" PRIu64
 		",\"got\":%" PRIu64 ",\"leaves\":%" PRIu64
-		",\"scanned\":%" PRIu64 ",\"candidates\":%" PRIu64
+		",\"scans\":%u,\"scanned\":%" PRIu64 ",\"candidates\":%" PRIu64
 		",\"refined\":%" PRIu64 ",\"rows_read\":%" PRIu64
 		",\"from\":{\"ram\":%" PRIu64 ",\"disk\":%" PRIu64
 		",\"bucket\":%" PRIu64 "}",
 		c->is_repeated ? "true" : "false", c->rounds, c->gets, c->got,
-		c->leaves, c->scanned, c->candidates, c->refined, c->rows_read,
-		c->from_ram, c->from_disk, c->from_bucket);
+		c->leaves, c->scans, c->scanned, c->candidates, c->refined,
+		c->rows_read, c->from_ram, c->from_disk, c->from_bucket);
 
 	if (err)
 		return err;

@@ -152,6 +152,7 @@ struct vf_open {
 	struct vf_open_row *rows; /* [n], the caller's to free() */
 	uint32_t n;
 	bool was_cut; /* the scan kept too few to be sure of all others */
+	bool is_flat; /* it was, and nearly all of them can be answers */
 };
 
 /* By id, for qsort and bsearch. */
@@ -170,6 +171,8 @@ int vf_stage_open(const struct vf_topk *candidates, struct vf_open *out);
 /*
  * Candidates whose bounds do not exclude them, given that those in @best are
  * there already.  Their order is lost.
+ * @out  zero; or of a call before, with fewer candidates, whose finding that
+ *       they are flat makes bounds wider
  */
 int vf_stage_bound(struct vf_view *v, const float *q,
 		   const struct vf_plan *plan, struct vf_topk *candidates,

@@ -40,6 +40,28 @@ enum { SCAN_ALL_MAX = 12500, ROWS_FILTERED = 45000 };
 /* Then so many times as many leaves, up to those of so many rows. */
 enum { WIDER = 3, ROWS_WIDEST = 500000 };
 
+/*
+ * Where rows have no structure the order of leaves says little, and leaves that
+ * are a share of all have hardly more than that share of the nearest.  It shows
+ * in the tenth nearest so far: in squares it is farther by so much than the
+ * centroid of the last leaf.  Then as many leaves as there may be follow at
+ * once.  Measured along default leaves, 100 to 1000 queries; of half of them
+ * less, of all but one in a hundred, the most:
+ *
+ *   glove 199 k rows of 50, sift 66 k of 128      .54  .68  .72;  .30  .49  .54
+ *   generated, 100 k rows of 128, of 384          .80  .97  .99;  .86 1.09 1.11
+ *   generated, 100 k rows of 1024, 1 M            .89 1.11 1.17;  .74  .98  .99
+ *   the same 100 k, 400 leaves in place of 1264   .92 1.16 1.23
+ *   normal, 100 k rows of 64, of 128              .90  .93  .94; 1.16 1.19 1.21
+ *   normal, 100 k rows of 256, of 768             1.35 1.37 1.38; 1.62 1.63 1.63
+ *   normal, 1 M rows of 256                       1.39 1.42 1.42
+ *
+ * Recall of ten of those, 5 bits, without it (the longer list of search.c
+ * alone), and with it; rows in thousands.  Of 100 rows of 128, .82 .98, of 256
+ * .71 .96, of 768 .64 .95; of 1000 rows of 256 .13 .76.
+ */
+static const double flat_from = 1.12;
+
 /* Leaves of about @rows of the @all rows that a tree has. */
 static uint32_t leaves_of(double rows, double all, uint32_t n_leaves)
 {
@@ -125,15 +147,21 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
 	return choose_leaves(v, q, out);
 }
 
+/* Of unit vectors, 1 - cos is half of the squared distance. */
+static double square_of(const struct vf_view *v, float dist)
+{
+	return v->state->config.metric == VF_COSINE ? 2 * (double)dist
+						    : (double)dist;
+}
+
 /* How far leaves are looked into, given what was found nearer than @dist. */
 static float reach_of(const struct vf_view *v, const struct vf_rowset *set,
 		      float dist)
 {
 	double of = (double)(v->tail_base + 1) / (double)set->n_shard_rows;
-	/* Of unit vectors, 1 - cos is half of the squared distance. */
-	double square = v->state->config.metric == VF_COSINE ? 2 * dist : dist;
 
-	return (float)sqrt(square / (near_base + near_step * log10(of)));
+	return (float)sqrt(square_of(v, dist) /
+			   (near_base + near_step * log10(of)));
 }
 
 static uint32_t widest(const struct vf_view *v)
@@ -154,41 +182,85 @@ bool vf_plan_is_open(const struct vf_view *v, const struct vf_plan *p,
 	       p->probes[p->n - 1].distance < reach_of(v, set, dist);
 }
 
+bool vf_plan_is_flat(const struct vf_view *v, const struct vf_plan *p,
+		     float dist)
+{
+	if (p->all || p->is_last || p->n_done || !p->n || isinf(dist) ||
+	    v->state->config.metric == VF_DOT || p->n >= widest(v))
+		return false;
+	double last = (double)p->probes[p->n - 1].distance;
+	return square_of(v, dist) > flat_from * last * last;
+}
+
 static int note_done(struct vf_plan *p, uint32_t n_leaves)
 {
-	if (!p->done)
-		p->done = calloc(n_leaves / 64 + 1, sizeof(*p->done));
-	if (!p->done)
+	struct vf_probe *done = realloc(p->done, n_leaves * sizeof(*p->done));
+
+	if (!done)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < p->n; i++) {
-		uint32_t leaf = p->probes[i].leaf;
-		p->done[leaf / 64] |= (uint64_t)1 << leaf % 64;
-	}
+	p->done = done;
+	memcpy(done + p->n_done, p->probes, p->n * sizeof(*done));
 	p->n_done += p->n;
 	return 0;
 }
 
-int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p)
+/* Leave out leaves that were scanned before. */
+static int keep_new(struct vf_plan *p, uint32_t n_leaves)
+{
+	VF_AUTO_FREE uint64_t *is_done =
+		calloc(n_leaves / 64 + 1, sizeof(*is_done));
+	uint32_t n = 0;
+
+	if (!is_done)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->n_done; i++) {
+		uint32_t leaf = p->done[i].leaf;
+		is_done[leaf / 64] |= (uint64_t)1 << leaf % 64;
+	}
+	for (uint32_t i = 0; i < p->n; i++) {
+		uint32_t leaf = p->probes[i].leaf;
+		if (!(is_done[leaf / 64] >> leaf % 64 & 1))
+			p->probes[n++] = p->probes[i];
+	}
+	p->n = n;
+	return 0;
+}
+
+int vf_plan_widen(struct vf_view *v, const float *q, bool at_once,
+		  struct vf_plan *p)
 {
 	struct vf_tree_info info;
-	uint32_t n = 0, most;
+	uint32_t most = widest(v);
 
 	vf_tree_info(v->tree, &info);
 	int err = note_done(p, info.n_leaves);
 	if (err)
 		return err;
-	most = widest(v);
-	p->n = p->n_done < most ? VF_MIN(most, p->n_done * WIDER)
-				: info.n_leaves;
+	p->n = p->n_done >= most ? info.n_leaves
+	       : at_once	 ? most
+				 : VF_MIN(most, p->n_done * WIDER);
 	p->is_last = p->n == info.n_leaves;
 	err = choose_leaves(v, q, p);
-	for (uint32_t i = 0; !err && i < p->n; i++) {
-		uint32_t leaf = p->probes[i].leaf;
-		if (!(p->done[leaf / 64] >> leaf % 64 & 1))
-			p->probes[n++] = p->probes[i];
-	}
+	return err ? err : keep_new(p, info.n_leaves);
+}
+
+int vf_plan_repeat(struct vf_plan *p)
+{
+	uint32_t n = p->n_done + p->n;
+	struct vf_probe *probes;
+
+	if (p->all || !p->n_done)
+		return 0;
+	probes = malloc(n * sizeof(*probes));
+	if (!probes)
+		return -ENOMEM;
+	memcpy(probes, p->done, p->n_done * sizeof(*probes));
+	memcpy(probes + p->n_done, p->probes, p->n * sizeof(*probes));
+	free(p->probes);
+	p->probes = probes;
 	p->n = n;
-	return err;
+	p->n_done = 0;
+	return 0;
 }
 
 /* All leaves as probes, so that some can be left. */

@@ -17,9 +17,9 @@ struct vf_plan {
 	struct vf_scan_scratch *scratch; /* what a query needs once */
 	struct vf_probe *probes;	 /* [n], nearest first; NULL: no tree */
 	uint32_t n;
-	bool all;	/* every leaf */
-	bool is_last;	/* after these none is left */
-	uint64_t *done; /* bits of leaves scanned before; NULL: none were */
+	bool all;	       /* every leaf */
+	bool is_last;	       /* after these none is left */
+	struct vf_probe *done; /* [n_done], scanned before */
 	uint32_t n_done;
 };
 
@@ -35,8 +35,20 @@ int vf_stage_plan(struct vf_view *v, const float *q, const struct vf_search *s,
  */
 bool vf_plan_is_open(const struct vf_view *v, const struct vf_plan *p,
 		     const struct vf_rowset *set, float dist);
-/* The leaves after these, which have been scanned. */
-int vf_plan_widen(struct vf_view *v, const float *q, struct vf_plan *p);
+/*
+ * Whether these leaves, the first, are hardly nearer than others, so that rows
+ * anywhere may be among the nearest: @dist is that of the tenth nearest so far.
+ */
+bool vf_plan_is_flat(const struct vf_view *v, const struct vf_plan *p,
+		     float dist);
+/*
+ * The leaves after these, which have been scanned: some, or @at_once as many as
+ * there may be.
+ */
+int vf_plan_widen(struct vf_view *v, const float *q, bool at_once,
+		  struct vf_plan *p);
+/* All that were scanned, these included, once more. */
+int vf_plan_repeat(struct vf_plan *p);
 /* Where every leaf is to be scanned: name them.  @v has a tree. */
 int vf_plan_spell_out(struct vf_view *v, const float *q, struct vf_plan *p);
 void vf_plan_fini(struct vf_plan *p);

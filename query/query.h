@@ -98,7 +98,9 @@ struct vf_search {
 	uint32_t k; /* results wanted, 1..10 000 */
 	/*
 	 * Rows ranked again, always so many; 0: as many as the bounds of their
-	 * estimates leave open.
+	 * estimates leave open.  Those of rows without structure leave open so
+	 * many that more are scanned for, up to 8 times as many, and in more
+	 * leaves; not where probes, max_gets or max_ms says otherwise.
 	 */
 	uint32_t candidates;
 	bool exact; /* read every row, whatever rerank says */
@@ -147,7 +149,7 @@ struct vf_answer_hit {
 
 struct vf_cost {
 	uint64_t leaves;     /* scanned; 0: the index has no tree */
-	uint64_t scanned;    /* rows estimated */
+	uint64_t scanned;    /* rows estimated, in each scan */
 	uint64_t candidates; /* rows whose estimate let them through */
 	uint64_t refined;    /* of them, estimated again with all bits */
 	uint64_t rows_read;  /* full-precision rows scored */
@@ -155,6 +157,8 @@ struct vf_cost {
 	uint64_t ranges; /* merged ranges of rows and lines hinted */
 	uint64_t bytes;	 /* of those ranges */
 	uint32_t rounds; /* to the bucket, each waiting for the one before */
+	/* Over codes: more than one where leaves or candidates were too few. */
+	uint32_t scans;
 	uint64_t gets;	 /* requests of the mount to its bucket */
 	uint64_t got;	 /* bytes of those */
 	uint64_t errors; /* rows and lines that could not be read */

@@ -14,6 +14,11 @@ enum {
 	/* What a scan keeps for bounds to choose from. */
 	BOUNDED_MIN = 300,
 	BOUNDED_PER_K = 20,
+	/* Where that was too few, once: so many times as many. */
+	BOUNDED_MORE = 8,
+	BOUNDED_MAX = 1 << 18,
+	/* Of those nearest so far, the one that tells whether rows are flat. */
+	TENTH = 10,
 };
 
 static double ms_since(uint64_t from_ns)
@@ -74,6 +79,14 @@ static int load_codes(struct searching *x)
 		       : 0;
 }
 
+/* A list that is full was cut: of all rows it is longer than they are. */
+static uint32_t fit_list(const struct vf_view *v, uint64_t n)
+{
+	uint64_t rows = v->state->n_rows;
+
+	return (uint32_t)(n < rows ? n : rows + 1);
+}
+
 /* How many candidates the scan keeps. */
 static uint32_t count_candidates(const struct vf_view *v,
 				 const struct vf_search *s, uint32_t k)
@@ -83,7 +96,16 @@ static uint32_t count_candidates(const struct vf_view *v,
 					       (uint64_t)BOUNDED_PER_K * k)
 				      : VF_MAX((uint64_t)100, 10ull * k);
 
-	return (uint32_t)VF_MIN(VF_MAX(n, (uint64_t)k), v->state->n_rows);
+	n = VF_MAX(n, (uint64_t)k);
+	return fit_list(v, n);
+}
+
+/* How many another scan keeps, where those were too few. */
+static uint32_t longer_list(const struct searching *x)
+{
+	uint64_t n = (uint64_t)BOUNDED_MORE * x->candidates.k;
+
+	return fit_list(x->v, VF_MIN(n, (uint64_t)BOUNDED_MAX));
 }
 
 /* How many results there can be, and no others; none: it is answered. */
@@ -157,22 +179,70 @@ static uint64_t deadline_of(const struct searching *x)
 			    : UINT64_MAX;
 }
 
+static int bound_query(struct searching *x)
+{
+	uint64_t at = vf_now_ns();
+	int err = vf_stage_bound(x->v, x->q, &x->plan, &x->candidates, &x->best,
+				 &x->open, &x->a->cost);
+
+	x->a->cost.refine_ms += ms_since(at);
+	x->a->cost.bound_met = !x->open.was_cut;
+	return err;
+}
+
+static int scan_shared(struct vf_view *v, struct searching *x, size_t n);
+
+/* All leaves so far once more, for the longer list. */
+static int scan_again(struct searching *x)
+{
+	uint32_t n = VF_MAX(longer_list(x), x->candidates.k);
+	struct vf_hit *hits = malloc(n * sizeof(*hits));
+	int err = hits ? vf_plan_repeat(&x->plan) : -ENOMEM;
+
+	if (err) {
+		free(hits);
+		return err;
+	}
+	free(x->candidates.hits);
+	x->candidates.hits = hits;
+	x->candidates.k = n;
+	x->candidates.n = 0;
+	return scan_shared(x->v, x, 1);
+}
+
+/*
+ * A list that was cut at rows that can be answers is made again, longer, unless
+ * there is a limit to what those may cost.  Structured rows never are: bounds
+ * exclude most of their lists.
+ */
+static int bound_candidates(struct searching *x)
+{
+	bool is_long = x->open.is_flat || longer_list(x) <= x->candidates.k;
+	int err = bound_query(x);
+	uint64_t at = vf_now_ns();
+
+	if (err || !x->open.is_flat || is_long || x->s->max_gets ||
+	    x->s->max_ms)
+		return err;
+	err = scan_again(x);
+	x->a->cost.scan_ms += ms_since(at);
+	return err ? err : bound_query(x);
+}
+
 static int begin_fetch(struct searching *x)
 {
 	struct vf_cost *cost = &x->a->cost;
-	uint64_t at = vf_now_ns();
 	int err;
 
 	if (uses_bounds(x->s)) {
-		err = vf_stage_bound(x->v, x->q, &x->plan, &x->candidates,
-				     &x->best, &x->open, cost);
+		err = bound_candidates(x);
 	} else {
 		cost->bound_met =
 			x->candidates.n ==
 			(x->set ? x->set->n_shard_rows : x->v->tail_base);
 		err = vf_stage_open(&x->candidates, &x->open);
 	}
-	cost->refine_ms = ms_since(at);
+	cost->candidates = x->candidates.n;
 	x->fetch = (struct vf_fetch){.v = x->v,
 				     .q = x->q,
 				     .s = x->s,
@@ -258,6 +328,12 @@ static int limit_codes(struct searching *x)
 	return err;
 }
 
+static void note_scan(struct vf_cost *cost, uint64_t n_rows)
+{
+	cost->scanned += n_rows;
+	cost->scans++;
+}
+
 static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 {
 	VF_AUTO_FREE struct vf_scan_job *jobs = calloc(n + 1, sizeof(*jobs));
@@ -290,7 +366,7 @@ static int scan_shared(struct vf_view *v, struct searching *x, size_t n)
 	n_jobs = 0;
 	for (size_t i = 0; i < n; i++)
 		if (is_shared(&x[i]))
-			x[i].a->cost.scanned = jobs[n_jobs++].n_rows;
+			note_scan(&x[i].a->cost, jobs[n_jobs++].n_rows);
 	return err;
 }
 
@@ -307,18 +383,18 @@ static void scan_all(struct vf_view *v, struct searching *x, size_t n)
 		} else if (x[i].s->hamming && !x[i].s->exact) {
 			x[i].err = vf_stage_scan_hamming(v, x[i].q, &x[i].plan,
 							 &x[i].candidates);
-			x[i].a->cost.scanned = v->tail_base;
+			note_scan(&x[i].a->cost, v->tail_base);
 		}
 		x[i].a->cost.scan_ms = ms_since(at);
 	}
 }
 
-/* The distance of the k-th nearest so far, by estimates; INFINITY: there is none. */
-static int find_kth(const struct searching *x, float *out)
+/* The distance of the @k-th nearest so far, by estimates; INFINITY: there is none. */
+static int find_kth(const struct searching *x, uint32_t k, float *out)
 {
 	const struct vf_topk *c = &x->candidates, *b = &x->best;
-	VF_AUTO_FREE struct vf_hit *hits = malloc((b->k + 1) * sizeof(*hits));
-	struct vf_topk near = {.hits = hits, .k = b->k};
+	VF_AUTO_FREE struct vf_hit *hits = malloc((k + 1) * sizeof(*hits));
+	struct vf_topk near = {.hits = hits, .k = k};
 
 	if (!hits)
 		return -ENOMEM;
@@ -337,37 +413,50 @@ static int find_kth(const struct searching *x, float *out)
 static int is_open(const struct searching *x, bool *out)
 {
 	bool free = !x->s->probes && !x->s->max_gets && !x->s->max_ms;
+	uint32_t found = x->candidates.n + x->best.n;
 	float dist = 0;
-	int err = find_kth(x, &dist);
+	int err = 0;
 
+	*out = false;
+	if (x->is_cut || x->plan.all || (!x->set && !free))
+		return 0;
+	err = find_kth(x, x->set ? x->best.k : VF_MIN(found, (uint32_t)TENTH),
+		       &dist);
 	if (!free && !isinf(dist))
 		dist = 0;
-	*out = !err && !x->is_cut &&
-	       vf_plan_is_open(x->v, &x->plan, x->set, dist);
+	*out = !err && (x->set ? vf_plan_is_open(x->v, &x->plan, x->set, dist)
+			       : vf_plan_is_flat(x->v, &x->plan, dist));
 	return err;
 }
 
+/* Flat rows would be cut: they have the longer list at once. */
+static int scan_wider(struct searching *x)
+{
+	if (x->set || !uses_bounds(x->s))
+		return scan_shared(x->v, x, 1);
+	x->open.is_flat = true;
+	return scan_again(x);
+}
+
 /*
- * A filter's rows may be in other leaves than the nearest.  Most queries need
- * few leaves and some need very many, so each goes on as long as it has reason.
+ * A filter's rows may be in other leaves than the nearest, and those without
+ * structure in any.  Most queries need few leaves and some need very many, so
+ * each goes on as long as it has reason.
  */
 static int widen_scan(struct searching *x)
 {
-	uint64_t at = vf_now_ns(), scanned = x->a->cost.scanned;
-	uint64_t leaves = x->plan.n;
+	uint64_t at = vf_now_ns(), leaves = x->plan.n;
 	bool open = false;
 	int err = is_open(x, &open);
 
 	while (!err && open) {
-		err = vf_plan_widen(x->v, x->q, &x->plan);
-		if (!err)
-			err = scan_shared(x->v, x, 1);
-		scanned += x->a->cost.scanned;
+		err = vf_plan_widen(x->v, x->q, !x->set, &x->plan);
 		leaves += x->plan.n;
+		if (!err)
+			err = scan_wider(x);
 		if (!err)
 			err = is_open(x, &open);
 	}
-	x->a->cost.scanned = scanned;
 	x->a->cost.leaves = leaves;
 	x->a->cost.scan_ms += ms_since(at);
 	return err;
@@ -384,7 +473,7 @@ static void run_stages(struct vf_view *v, struct searching *x, size_t n)
 		return;
 	scan_all(v, x, n);
 	for (size_t i = 0; i < n; i++)
-		if (is_shared(&x[i]) && x[i].set)
+		if (is_shared(&x[i]))
 			x[i].err = widen_scan(&x[i]);
 	for (size_t j = 0; j < VF_N(stages); j++)
 		for (size_t i = 0; i < n; i++)

@@ -115,6 +115,34 @@ check "by default .95 are found" bash -c "set -- $(recall a); { [ \$1 = 1.0000 ]
 check "of a larger index some 40 000 rows are scanned by default" bash -c "vectool gen --rows 52000 --dim 16 --seed 2 --queries 20 --queries-out q52.npy -q more.npy &&
 	vectool put '$src/more' more.npy -q --seed 3 && rm more.npy &&
 	vecquery '$src/more' --npy q52.npy --format jsonl | jq -es 'map(.cost.scanned) | add / length | 36000 < . and . < 46000'"
+
+# Rows without structure: half of all leaves had half of the nearest, and lists
+# that were cut had half of those.
+/usr/bin/python3 -c "import numpy as np
+r = np.random.default_rng(4)
+np.save('flat.npy', r.standard_normal((80000, 192)).astype('<f4'))
+np.save('qflat.npy', r.standard_normal((20, 192)).astype('<f4'))"
+check "rows without structure are put" vf put "$src/flat" flat.npy --seed 3 --bits 5
+rm flat.npy
+flat() { vecquery "$src/flat" --npy qflat.npy --format jsonl --no-metadata "$@"; }
+flat --exact >exact
+among() { # FILE: the share of the exact ten
+	jq -s '[.[].hits[].key]' exact | jq --slurpfile a "$1" '[_nwise(10)] as $e |
+		[range($e | length) as $i | ($a[$i].hits | map(.key)) as $h | $e[$i][] | select(IN($h[]))] | length / 200'
+}
+flat >found
+check "they are looked for in all leaves: $(among found)" jq -en "$(among found) >= .93"
+check "and the answer says so" jq -es "all(.cost.scans == 2 and .cost.leaves == $(tree flat leaves) and
+	.cost.candidates > 300 and .cost.rows_read < 80)" found
+flat --probes 300 >found
+check "in no more leaves than asked for" jq -es 'all(.cost.leaves == 300 and .cost.scans == 2 and .cost.candidates > 300)' found
+for limit in "--max-gets 5000" "--max-ms 60000"; do
+	flat $limit >found
+	check "a limit leaves it at that: $limit" jq -es 'all(.cost.scans == 1 and .cost.candidates == 300 and .cost.scanned < 50000)' found
+done
+flat --candidates 300 >found
+check "and a list as long as asked for" jq -es 'all(.cost.candidates == 300)' found
+
 check "the exact search knows no leaves" bash -c "set -- $(recall a --exact); [ \$1 = 1.0000 ]"
 check "plain Hamming scans all" bash -c "set -- $(recall a --hamming --candidates 1000); [ \${1#?.} -ge 0 ] && [ \$2 = 16000 ]"
 fails "no probes" "takes a number" vecquery "$src/a" --npy q.npy --probes 0

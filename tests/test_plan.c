@@ -80,7 +80,8 @@ static bool is_open(const struct lab *l, float dist)
 
 static void widen(struct lab *l)
 {
-	CU_ASSERT_EQUAL_FATAL(vf_plan_widen(&l->view, l->q, &l->plan), 0);
+	CU_ASSERT_EQUAL_FATAL(vf_plan_widen(&l->view, l->q, false, &l->plan),
+			      0);
 	note(l);
 }
 
@@ -142,7 +143,74 @@ static void inner_products_have_their_leaves_at_once(void)
 	close_lab(&dot);
 }
 
-static CU_TestInfo tests[] = {{"a query goes on as long as leaves are near",
+static bool is_flat(const struct lab *l, float dist)
+{
+	return vf_plan_is_flat(&l->view, &l->plan, dist);
+}
+
+/*
+ * Without a filter a query had its leaves and no others, however little their
+ * order said: recall was .13 of a million normal rows.
+ */
+static void a_query_of_flat_rows_has_most_leaves_at_once(void)
+{
+	struct lab l;
+
+	open_lab(&l, VF_EUCLIDEAN);
+	float far = l.plan.probes[l.plan.n - 1].distance;
+	CU_ASSERT(!is_flat(&l, far * far * 1.1f));
+	CU_ASSERT(!is_flat(&l, INFINITY));
+	CU_ASSERT(is_flat(&l, far * far * 1.2f));
+	uint32_t n = l.plan.n;
+	CU_ASSERT_EQUAL_FATAL(vf_plan_widen(&l.view, l.q, true, &l.plan), 0);
+	note(&l);
+	CU_ASSERT(n + l.plan.n >= LEAVES / 2);
+	CU_ASSERT(!is_flat(&l, far * far * 100));
+	for (uint32_t i = 0; i < LEAVES; i++)
+		CU_ASSERT(l.seen[i] <= 1);
+	close_lab(&l);
+}
+
+static void cosines_are_flat_at_half_of_squares(void)
+{
+	struct lab l;
+
+	open_lab(&l, VF_COSINE);
+	float far = l.plan.probes[l.plan.n - 1].distance;
+	CU_ASSERT(!is_flat(&l, far * far * 1.1f / 2));
+	CU_ASSERT(is_flat(&l, far * far * 1.2f / 2));
+	close_lab(&l);
+	open_lab(&l, VF_DOT);
+	CU_ASSERT(!is_flat(&l, 1e9f));
+	close_lab(&l);
+}
+
+static void leaves_are_repeated_as_they_were_scanned(void)
+{
+	uint32_t seen[LEAVES];
+	struct lab l;
+
+	open_lab(&l, VF_EUCLIDEAN);
+	uint32_t n = l.plan.n;
+	CU_ASSERT_EQUAL(vf_plan_repeat(&l.plan), 0);
+	CU_ASSERT_EQUAL(l.plan.n, n);
+	widen(&l);
+	widen(&l);
+	memcpy(seen, l.seen, sizeof(seen));
+	CU_ASSERT_EQUAL(vf_plan_repeat(&l.plan), 0);
+	note(&l);
+	for (uint32_t i = 0; i < LEAVES; i++)
+		CU_ASSERT_EQUAL(l.seen[i], 2 * seen[i]);
+	close_lab(&l);
+}
+
+static CU_TestInfo tests[] = {{"a query of flat rows has most leaves at once",
+			       a_query_of_flat_rows_has_most_leaves_at_once},
+			      {"cosines are flat at half of squares",
+			       cosines_are_flat_at_half_of_squares},
+			      {"leaves are repeated as they were scanned",
+			       leaves_are_repeated_as_they_were_scanned},
+			      {"a query goes on as long as leaves are near",
 			       a_query_goes_on_as_long_as_leaves_are_near},
 			      {"fewer rows of a set open fewer leaves",
 			       fewer_rows_of_a_set_open_fewer_leaves},
