@@ -46,7 +46,7 @@ struct write_set set = {.rows = 100000,
 			.batch = 500,
 			.in_flight = 2,
 			.seconds = 15,
-			.queries = 100};
+			.queries = 400};
 
 /* ---- what the sections share -------------------------------------------------------- */
 

@@ -14,7 +14,7 @@ enum {
 	COLD = 9,
 	TIMES_MAX = 1 << 16,
 	TIMES_MIN = 100, /* fewer say nothing: a miss */
-	RECALL = 100,
+	WARM = 100,	 /* queries */
 };
 
 static struct vf_view *open_view(void)
@@ -102,7 +102,7 @@ static double recall(struct vf_view *v)
 {
 	uint32_t n_right = 0, n = 0;
 
-	for (uint32_t i = 0; i < RECALL; i++) {
+	for (uint32_t i = 0; i < set.queries; i++) {
 		struct vf_answer *a = ask(v, i, false), *b = ask(v, i, true);
 		float last = b->n_hits ? b->hits[b->n_hits - 1].distance : 0;
 		for (size_t j = 0; j < a->n_hits; j++)
@@ -135,7 +135,7 @@ static struct vf_view *warm_view(struct times *t)
 
 	if (vf_view_load(v))
 		bench_fail("codes");
-	for (uint32_t i = 0; i < set.queries; i++) {
+	for (uint32_t i = 0; i < WARM; i++) {
 		ask_once(v, t);
 		t->n--;
 	}
@@ -160,7 +160,7 @@ static void beside(void)
 
 	bench_mount("ram=2G");
 	struct vf_view *v = warm_view(&idle);
-	for (uint32_t i = 0; i < 5 * set.queries; i++)
+	for (uint32_t i = 0; i < 5 * WARM; i++)
 		ask_once(v, &idle);
 	vf_view_close(v);
 	bench_set_latency(bench.latency_ms);
