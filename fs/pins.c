@@ -440,7 +440,6 @@ static int start_thread(struct vf_pins *p)
 int vf_pins_open(struct fs *fs, const char *dir, struct vf_pins **out)
 {
 	struct vf_pins *p = calloc(1, sizeof(*p));
-	pthread_condattr_t a;
 	int err;
 
 	if (!p)
@@ -448,10 +447,7 @@ int vf_pins_open(struct fs *fs, const char *dir, struct vf_pins **out)
 	p->fs = fs;
 	pthread_mutex_init(&p->change, NULL);
 	pthread_mutex_init(&p->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->wake, &a);
-	pthread_condattr_destroy(&a);
+	vf_cond_init(&p->wake);
 	*out = p;
 	p->dir = strdup(dir);
 	err = p->dir ? vf_pins_load(dir, &p->list) : -ENOMEM;

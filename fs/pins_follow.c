@@ -5,6 +5,7 @@
  * looks nothing is asked of the bucket.
  */
 #include "fs/pins_impl.h"
+#include "store/thread.h"
 
 #include <inttypes.h>
 
@@ -185,14 +186,10 @@ void *vf_pins_run(void *arg)
 	while (!p->stopped) {
 		uint64_t until;
 		struct vf_pin *pin = find_due(p, &until);
-		struct timespec t = {(time_t)(until / 1000000000),
-				     (long)(until % 1000000000)};
 		if (pin)
 			look(p, pin);
-		else if (until)
-			pthread_cond_timedwait(&p->wake, &p->mtx, &t);
 		else
-			pthread_cond_wait(&p->wake, &p->mtx);
+			vf_cond_wait(&p->wake, &p->mtx, until);
 	}
 	pthread_mutex_unlock(&p->mtx);
 	return NULL;

@@ -223,13 +223,11 @@ static int read_file(const struct vf_rewarm *r, struct vf_hotset *out)
 static bool wait_ms(struct vf_rewarm *r, uint64_t ms)
 {
 	uint64_t until = vf_now_ns() + ms * 1000000;
-	struct timespec t = {(time_t)(until / 1000000000),
-			     (long)(until % 1000000000)};
 	bool stop;
 
 	pthread_mutex_lock(&r->mtx);
 	while (!r->stop && vf_now_ns() < until)
-		pthread_cond_timedwait(&r->cond, &r->mtx, &t);
+		vf_cond_wait(&r->cond, &r->mtx, until);
 	stop = r->stop;
 	pthread_mutex_unlock(&r->mtx);
 	return stop;
@@ -330,7 +328,6 @@ static void *run(void *arg)
 int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out)
 {
 	struct vf_rewarm *r = calloc(1, sizeof(*r));
-	pthread_condattr_t a;
 	const char *bucket;
 	int err;
 
@@ -339,10 +336,7 @@ int vf_rewarm_open(struct fs *fs, struct vf_rewarm **out)
 		return -ENOMEM;
 	r->fs = fs;
 	pthread_mutex_init(&r->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(&r->cond, &a);
-	pthread_condattr_destroy(&a);
+	vf_cond_init(&r->cond);
 	/* One per bucket: a tier may serve several, one after the other. */
 	bucket = vf_bucket_identity(fs->bucket);
 	if (asprintf(&r->path, "%s/hot.%016llx", fs->opt.disk.dir,

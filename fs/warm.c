@@ -205,17 +205,13 @@ void vf_warm_stats(struct vf_warm *w, struct vf_warm_stats *out)
 int vf_warm_open(struct fs *fs, struct vf_warm **out)
 {
 	struct vf_warm *w = calloc(1, sizeof(*w));
-	pthread_condattr_t a;
 
 	*out = w;
 	if (!w)
 		return -ENOMEM;
 	w->fs = fs;
 	pthread_mutex_init(&w->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(&w->cond, &a);
-	pthread_condattr_destroy(&a);
+	vf_cond_init(&w->cond);
 	return 0;
 }
 

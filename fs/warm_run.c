@@ -10,6 +10,7 @@
  * again.  So a slow disk slows the job down, and nothing is fetched twice.
  */
 #include "fs/warm_impl.h"
+#include "store/thread.h"
 
 enum { PIECE_LEN = 1 << 20, KEEP_POLL_NS = 5000000 };
 
@@ -300,13 +301,7 @@ static bool is_over(struct run *r)
 /* Wait until something happens; mtx. */
 static void wait_for_news(struct vf_warm *w, uint64_t until_ns)
 {
-	struct timespec t = {(time_t)(until_ns / 1000000000),
-			     (long)(until_ns % 1000000000)};
-
-	if (until_ns)
-		pthread_cond_timedwait(&w->cond, &w->mtx, &t);
-	else
-		pthread_cond_wait(&w->cond, &w->mtx);
+	vf_cond_wait(&w->cond, &w->mtx, until_ns);
 }
 
 /* Is there nothing to tend to, as far as one can tell?  mtx. */

@@ -104,13 +104,11 @@ static void work(struct crew *c)
 /* Under park.mtx, idle: until hired, or false when the time is up. */
 static bool wait_for_hire(struct worker *w)
 {
-	struct timespec until;
+	uint64_t until = vf_now_ns() + IDLE_SECONDS * UINT64_C(1000000000);
 	int err = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += IDLE_SECONDS;
 	while (!w->crew && !err)
-		err = pthread_cond_timedwait(&w->wake, &park.mtx, &until);
+		err = vf_cond_wait(&w->wake, &park.mtx, until);
 	return w->crew;
 }
 
@@ -145,16 +143,6 @@ static void *live(void *arg)
 
 /* ---- hiring ------------------------------------------------------------------------------ */
 
-static void init_cond(pthread_cond_t *cond)
-{
-	pthread_condattr_t attr;
-
-	pthread_condattr_init(&attr);
-	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-	pthread_cond_init(cond, &attr);
-	pthread_condattr_destroy(&attr);
-}
-
 /* Under park.mtx: one more thread, hired by @c.  Returns 0 or -errno. */
 static int make_worker(struct crew *c, struct sched sched)
 {
@@ -165,7 +153,7 @@ static int make_worker(struct crew *c, struct sched sched)
 		return -ENOMEM;
 	w->sched = sched;
 	w->crew = c;
-	init_cond(&w->wake);
+	vf_cond_init(&w->wake);
 	enlist(w, &c->hired);
 	int err = vf_thread_start(&thread, live, w);
 	if (err) {
@@ -259,7 +247,7 @@ int vf_crew_run(unsigned n_threads, size_t n, vf_crew_fn *fn, void *arg)
 		return c.err;
 	}
 	pthread_once(&once, mind_forks);
-	init_cond(&c.done);
+	vf_cond_init(&c.done);
 	hire(&c, want - 1);
 	work(&c);
 	dismiss(&c);

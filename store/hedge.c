@@ -198,7 +198,6 @@ static struct flight *next_late(struct vf_hedge *h)
 {
 	struct flight *f = h->oldest;
 	uint64_t due_ns;
-	struct timespec t;
 
 	if (!f) {
 		pthread_cond_wait(&h->wake, &h->mtx);
@@ -206,9 +205,7 @@ static struct flight *next_late(struct vf_hedge *h)
 	}
 	due_ns = f->first.start_ns + h->delay_ns;
 	if (vf_now_ns() < due_ns) {
-		t.tv_sec = (time_t)(due_ns / 1000000000);
-		t.tv_nsec = (long)(due_ns % 1000000000);
-		pthread_cond_timedwait(&h->wake, &h->mtx, &t);
+		vf_cond_wait(&h->wake, &h->mtx, due_ns);
 		return NULL;
 	}
 	unlink_flight(h, f);
@@ -244,7 +241,6 @@ static void *run(void *arg)
 int vf_hedge_open(unsigned percentile, struct vf_hedge **out)
 {
 	struct vf_hedge *h;
-	pthread_condattr_t a;
 	int err;
 
 	*out = NULL;
@@ -255,11 +251,8 @@ int vf_hedge_open(unsigned percentile, struct vf_hedge **out)
 		return -ENOMEM;
 	h->percentile = percentile;
 	pthread_mutex_init(&h->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(&h->wake, &a);
-	pthread_cond_init(&h->idle, &a);
-	pthread_condattr_destroy(&a);
+	vf_cond_init(&h->wake);
+	vf_cond_init(&h->idle);
 	err = vf_thread_start(&h->thread, run, h);
 	h->has_thread = !err;
 	if (err) {

@@ -209,10 +209,8 @@ static void *run(void *arg)
 	while (!p->stop) {
 		uint64_t until =
 			vf_now_ns() + p->opt.period_ms * UINT64_C(1000000);
-		struct timespec t = {(time_t)(until / 1000000000),
-				     (long)(until % 1000000000)};
 		while (!p->stop && vf_now_ns() < until)
-			pthread_cond_timedwait(&p->cond, &p->mtx, &t);
+			vf_cond_wait(&p->cond, &p->mtx, until);
 		if (p->stop)
 			break;
 		pthread_mutex_unlock(&p->mtx);
@@ -225,13 +223,8 @@ static void *run(void *arg)
 
 static void init_sync(struct vf_pressure *p)
 {
-	pthread_condattr_t a;
-
 	pthread_mutex_init(&p->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(&p->cond, &a);
-	pthread_condattr_destroy(&a);
+	vf_cond_init(&p->cond);
 }
 
 int vf_pressure_open(struct vf_cache *c, const struct vf_pressure_options *opt,

@@ -17,3 +17,22 @@ int vf_thread_start(pthread_t *out, void *(*run)(void *), void *arg)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return err;
 }
+
+void vf_cond_init(pthread_cond_t *c)
+{
+	pthread_condattr_t a;
+
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	pthread_cond_init(c, &a);
+	pthread_condattr_destroy(&a);
+}
+
+int vf_cond_wait(pthread_cond_t *c, pthread_mutex_t *m, uint64_t until_ns)
+{
+	const struct timespec t = {(time_t)(until_ns / 1000000000),
+				   (long)(until_ns % 1000000000)};
+
+	return until_ns ? -pthread_cond_timedwait(c, m, &t)
+			: -pthread_cond_wait(c, m);
+}

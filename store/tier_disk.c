@@ -6,6 +6,7 @@
  *          users > 0: open; else on the idle list, and later unloaded by the
  *          index thread: then only its records know it ("cold")
  */
+#include "store/thread.h"
 #include "store/tier_disk_impl.h"
 
 #include <stdio.h>
@@ -20,13 +21,7 @@ enum {
 
 void vf_disk_wait(struct vf_disk *d, pthread_cond_t *c, uint64_t until_ns)
 {
-	struct timespec t = {(time_t)(until_ns / 1000000000u),
-			     (long)(until_ns % 1000000000u)};
-
-	if (until_ns)
-		pthread_cond_timedwait(c, &d->mtx, &t);
-	else
-		pthread_cond_wait(c, &d->mtx);
+	vf_cond_wait(c, &d->mtx, until_ns);
 }
 
 bool vf_disk_is_resting(const struct vf_disk *d)

@@ -35,14 +35,10 @@ static void init_sync(struct vf_disk *d)
 {
 	pthread_cond_t *conds[] = {&d->wake_writer, &d->wake_index,
 				   &d->wake_watch, &d->changed};
-	pthread_condattr_t a;
 
 	pthread_mutex_init(&d->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
 	for (unsigned i = 0; i < VF_N(conds); i++)
-		pthread_cond_init(conds[i], &a);
-	pthread_condattr_destroy(&a);
+		vf_cond_init(conds[i]);
 }
 
 static struct vf_disk *new_disk(const struct vf_disk_options *opt)

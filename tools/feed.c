@@ -375,13 +375,12 @@ static bool is_done(const struct vf_feed *f)
 /* Until something may be to be done. */
 static void wait_for_change(struct vf_feed *f)
 {
-	uint64_t until = vf_now_ns() + QUIET_MS * UINT64_C(1000000);
-	const struct timespec t = {(time_t)(until / 1000000000),
-				   (long)(until % 1000000000)};
+	bool may_fold =
+		!f->n && !f->err && f->fold.status == IDLE && tail_is(f, 1);
+	uint64_t until =
+		may_fold ? vf_now_ns() + QUIET_MS * UINT64_C(1000000) : 0;
 
-	if (f->n || f->err || f->fold.status != IDLE || !tail_is(f, 1))
-		pthread_cond_wait(&f->changed, &f->mtx);
-	else if (pthread_cond_timedwait(&f->changed, &f->mtx, &t) == ETIMEDOUT)
+	if (vf_cond_wait(&f->changed, &f->mtx, until) == -ETIMEDOUT)
 		wake(f, &f->fold);
 }
 
@@ -425,17 +424,6 @@ static void start_helper(struct vf_feed *f, struct helper *h)
 		!f->opt.no_folds && !vf_thread_start(&h->thread, run_helper, h);
 }
 
-static void init_sync(struct vf_feed *f)
-{
-	pthread_condattr_t a;
-
-	pthread_mutex_init(&f->mtx, NULL);
-	pthread_condattr_init(&a);
-	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
-	pthread_cond_init(&f->changed, &a);
-	pthread_condattr_destroy(&a);
-}
-
 static void free_feed(struct vf_feed *f)
 {
 	while (f->n) {
@@ -465,7 +453,8 @@ int vf_feed_open(const struct vf_feed_options *opt, struct vf_state **state,
 				    .cache_dir = opt->cache_dir,
 				    .line_crcs = vf_shard_line_crcs,
 				    .state = VF_STEAL(*state)};
-	init_sync(f);
+	pthread_mutex_init(&f->mtx, NULL);
+	vf_cond_init(&f->changed);
 	vf_tree_keeper_init(&f->keeper);
 	f->direct = (struct vf_direct){.bucket = opt->bucket,
 				       .target = opt->target,
