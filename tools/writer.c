@@ -4,13 +4,12 @@
  */
 #include "tools/writer.h"
 
-#include <pthread.h>
 #include <stdio.h>
 #include <xxhash.h>
 
+#include "index/crew.h"
 #include "store/frames.h"
 #include "store/npy.h"
-#include "store/thread.h"
 
 enum { RECORDS_LEVEL = 3, VECTORS_LEVEL = 1 };
 enum { SEND_LEN = 1 << 20 }; /* compressed bytes gathered before a write */
@@ -206,40 +205,19 @@ static int write_codes(struct vf_writer *w)
 			       &w->ref->codes);
 }
 
-struct ending {
-	struct stream *stream;
-	pthread_t thread;
-	bool started;
-	int err;
-};
-
-static void *run_ending(void *arg)
+static int finish_piece(void *arg, size_t piece)
 {
-	struct ending *e = arg;
+	struct vf_writer *w = arg;
 
-	e->err = finish_stream(e->stream);
-	return NULL;
+	if (!piece)
+		return write_codes(w);
+	return finish_stream(piece == 1 ? &w->records : &w->vectors);
 }
 
 /* Each waits for the bucket: beside each other they wait once. */
 int vf_writer_finish(struct vf_writer *w)
 {
-	struct ending ends[] = {{.stream = &w->vectors},
-				{.stream = &w->records}};
-	int err;
-
-	for (size_t i = 0; i < VF_N(ends); i++)
-		ends[i].started =
-			!vf_thread_start(&ends[i].thread, run_ending, &ends[i]);
-	err = write_codes(w);
-	for (size_t i = 0; i < VF_N(ends); i++) {
-		if (ends[i].started)
-			pthread_join(ends[i].thread, NULL);
-		else
-			run_ending(&ends[i]);
-		err = err ? err : ends[i].err;
-	}
-	return err;
+	return vf_crew_run(3, 3, finish_piece, w);
 }
 
 void vf_writer_free(struct vf_writer *w)
