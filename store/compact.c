@@ -155,10 +155,16 @@ void vf_compact_choose(const struct vf_compact_view *v, bool *out_take,
 		take_tier(&c, tier);
 }
 
-bool vf_tail_is_long(const struct vf_state *s)
+bool vf_tail_exceeds(const struct vf_state *s, uint64_t times)
 {
 	struct vf_state_counts n;
 
 	vf_state_count(s, &n);
-	return n.tail_len > VF_TAIL_LEN || s->n_tail > VF_TAIL_RECORDS;
+	return n.tail_len > times * VF_TAIL_LEN ||
+	       s->n_tail > times * VF_TAIL_RECORDS;
+}
+
+bool vf_tail_is_long(const struct vf_state *s)
+{
+	return vf_tail_exceeds(s, 1);
 }

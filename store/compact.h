@@ -56,5 +56,7 @@ void vf_compact_choose(const struct vf_compact_view *v, bool *out_take,
 
 /* Is the tail of @s what the next writer folds? */
 VF_API bool vf_tail_is_long(const struct vf_state *s);
+/* Is it so many times as long as that? */
+VF_API bool vf_tail_exceeds(const struct vf_state *s, uint64_t times);
 
 #endif

@@ -185,16 +185,6 @@ static void wake(struct vf_feed *f, struct helper *h)
 	pthread_cond_broadcast(&f->changed);
 }
 
-/* Readers hold the tail in memory and score it row by row: it has an end. */
-static bool tail_is(const struct vf_feed *f, uint64_t times_long)
-{
-	struct vf_state_counts n;
-
-	vf_state_count(f->ch.state, &n);
-	return n.tail_len > times_long * VF_TAIL_LEN ||
-	       f->ch.state->n_tail > times_long * VF_TAIL_RECORDS;
-}
-
 /*
  * After a commit, holding the mutex.  A fold costs the same few requests and
  * commit however short the tail is: while rows come it takes more of them.
@@ -203,7 +193,7 @@ static void wake_helpers(struct vf_feed *f)
 {
 	if (f->closing)
 		return;
-	if (tail_is(f, TAIL_FOLD))
+	if (vf_tail_exceeds(f->ch.state, TAIL_FOLD))
 		wake(f, &f->fold);
 	/* A merge can wait, rows should not: it takes more shards then. */
 	size_t n = f->ch.state->n_shards;
@@ -339,10 +329,12 @@ static int commit_next(struct vf_feed *f)
 
 /* ---- the committer -------------------------------------------------------------------------- */
 
+/* Readers hold the tail in memory and score it row by row: it has an end. */
 static bool has_to_wait(const struct vf_feed *f)
 {
 	/* Else nobody would end it. */
-	return f->fold.status != IDLE && !f->closing && tail_is(f, TAIL_STOP);
+	return f->fold.status != IDLE && !f->closing &&
+	       vf_tail_exceeds(f->ch.state, TAIL_STOP);
 }
 
 /* False: there is nothing to do. */
@@ -375,8 +367,8 @@ static bool is_done(const struct vf_feed *f)
 /* Until something may be to be done. */
 static void wait_for_change(struct vf_feed *f)
 {
-	bool may_fold =
-		!f->n && !f->err && f->fold.status == IDLE && tail_is(f, 1);
+	bool may_fold = !f->n && !f->err && f->fold.status == IDLE &&
+			vf_tail_is_long(f->ch.state);
 	uint64_t until =
 		may_fold ? vf_now_ns() + QUIET_MS * UINT64_C(1000000) : 0;
 
@@ -390,7 +382,7 @@ static void fold_rest(struct vf_feed *f)
 	if (!f->closing || f->rested || f->n || f->fold.status != IDLE)
 		return;
 	f->rested = true;
-	if (!f->err && !f->abandon && tail_is(f, 1))
+	if (!f->err && !f->abandon && vf_tail_is_long(f->ch.state))
 		wake(f, &f->fold);
 }
 
