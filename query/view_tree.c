@@ -51,7 +51,7 @@ static bool is_of(const struct vf_state *st, const struct vf_tree_file *f)
 int vf_view_open_tree(struct vf_view *v)
 {
 	const struct vf_object_ref *ref = &v->state->tree.object;
-	char key[VF_INDEX_NAME_MAX + VF_OBJECT_NAME_MAX + 16];
+	VF_AUTO_FREE char *key = NULL;
 	VF_AUTO_FREE void *p = NULL;
 	struct vf_tree_file f;
 	const char *why = "it is not like its kind";
@@ -59,9 +59,9 @@ int vf_view_open_tree(struct vf_view *v)
 
 	if (!v->state->has_tree)
 		return 0;
-	strcpy(key, v->state->name);
-	strcat(key, "/tree/");
-	strcat(key, ref->name);
+	key = vf_tree_key(v->state->name, &v->state->tree);
+	if (!key)
+		return -ENOMEM;
 	err = ref->zstd || ref->stored_len > TREE_MAX
 		      ? -EBADMSG
 		      : read_head(v, key, &p, &f, &why);

@@ -19,6 +19,14 @@ char *vf_shard_key(const char *index, const char *shard, const char *object)
 									  : key;
 }
 
+char *vf_tree_key(const char *index, const struct vf_tree_ref *ref)
+{
+	char *key;
+
+	return asprintf(&key, "%s/tree/%s", index, ref->object.name) < 0 ? NULL
+									 : key;
+}
+
 void vf_shard_name(uint64_t head, char out[VF_SHARD_NAME_LEN + 1])
 {
 	uint8_t nonce[16];

@@ -73,6 +73,9 @@ VF_API int vf_record_load(struct vf_bucket *b, const char *name,
 VF_API char *vf_shard_key(const char *index, const char *shard,
 			  const char *object);
 
+/* "<index>/tree/<object>": likewise. */
+VF_API char *vf_tree_key(const char *index, const struct vf_tree_ref *ref);
+
 /* A shard name for an upload that begins at @head. */
 VF_API void vf_shard_name(uint64_t head, char out[VF_SHARD_NAME_LEN + 1]);
 

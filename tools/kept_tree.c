@@ -1,19 +1,10 @@
 #include "tools/kept_tree.h"
 
-#include <stdio.h>
 #include <xxhash.h>
 
 #include "store/bucket.h"
 
 enum { TREE_LEN_MAX = 1 << 30 };
-
-char *vf_tree_key(const char *index, const struct vf_tree_ref *ref)
-{
-	char *key;
-
-	return asprintf(&key, "%s/tree/%s", index, ref->object.name) < 0 ? NULL
-									 : key;
-}
 
 /* ---- one tree ---------------------------------------------------------------------- */
 

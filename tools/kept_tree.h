@@ -44,7 +44,4 @@ int vf_kept_tree_get(struct vf_tree_keeper *k, struct vf_bucket *b,
 		     const struct vf_tree_ref *ref, struct vf_kept_tree **out);
 void vf_kept_tree_put(struct vf_kept_tree *t); /* accepts NULL */
 
-/* Its object's key; NULL: no memory.  The caller frees. */
-char *vf_tree_key(const char *index, const struct vf_tree_ref *ref);
-
 #endif
